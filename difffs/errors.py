@@ -1,0 +1,114 @@
+"""Errors that reach a person.
+
+Every error that difffs raises on purpose is a :class:`DifffsError`. Its text is one line that
+names the thing and the remedy, and its class carries the exit code of the command line.
+
+===================  =========  ==============================================================
+error                exit code  meaning
+===================  =========  ==============================================================
+UsageError           2          an argument or option is wrong
+EnvironmentProblem   2          the machine lacks something (a library, a device, a privilege)
+NotAStore            3          the path is not a difffs store
+FormatTooNew         4          the store was written by a newer difffs
+StoreBusy            5          the store is open or mounted elsewhere
+CorruptStore         6          the store's structure is damaged
+PayloadDamaged       6          a payload's bytes are damaged or missing
+StoreReadOnly        7          the store cannot be written
+StoreFull            8          no space is left where the store lives
+RecipeMismatch       9          the store has another recipe than the one asked for
+VolumeNotFound       10         the store holds no such volume
+VolumeExists         11         a volume of that name is there already
+MountProblem         12         the mount point cannot be mounted or unmounted
+===================  =========  ==============================================================
+
+Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from the keyboard.
+"""
+
+
+class DifffsError(Exception):
+    """Base of all errors that difffs raises on purpose.
+
+    ``str(error)`` is one line: what is wrong with which thing, and what to do about it.
+    """
+
+    exit_code: int = 2
+
+    def __init__(self, text: str) -> None:
+        """Keep ``text`` as one line, whatever line breaks a quoted message brought along."""
+        super().__init__(" ".join(text.split("\n")).strip())
+
+
+class UsageError(DifffsError):
+    """An argument or option is wrong."""
+
+    exit_code = 2
+
+
+class EnvironmentProblem(DifffsError):
+    """The machine lacks something: a library, a device, a tool or a privilege."""
+
+    exit_code = 2
+
+
+class NotAStore(DifffsError):
+    """The path is not a difffs store."""
+
+    exit_code = 3
+
+
+class FormatTooNew(DifffsError):
+    """The store was written by a newer difffs than this one."""
+
+    exit_code = 4
+
+
+class StoreBusy(DifffsError):
+    """The store is open or mounted elsewhere."""
+
+    exit_code = 5
+
+
+class CorruptStore(DifffsError):
+    """The store's structure is damaged."""
+
+    exit_code = 6
+
+
+class PayloadDamaged(CorruptStore):
+    """A payload's bytes are damaged or missing; the text names volume, page and extent."""
+
+
+class StoreReadOnly(DifffsError):
+    """The store cannot be written."""
+
+    exit_code = 7
+
+
+class StoreFull(DifffsError):
+    """No space is left where the store lives."""
+
+    exit_code = 8
+
+
+class RecipeMismatch(DifffsError):
+    """The store has another recipe than the one asked for."""
+
+    exit_code = 9
+
+
+class VolumeNotFound(DifffsError):
+    """The store holds no volume of that name."""
+
+    exit_code = 10
+
+
+class VolumeExists(DifffsError):
+    """A volume of that name is there already."""
+
+    exit_code = 11
+
+
+class MountProblem(DifffsError):
+    """The mount point cannot be mounted or unmounted."""
+
+    exit_code = 12
