@@ -1,0 +1,547 @@
+"""The tree of names: which volume, directory or symbolic link is called what.
+
+Pure in-memory state with hooks for persistence; it knows neither FUSE nor the database. The
+store hands in the records that it holds and takes back the changed ones at each commit. All
+methods are to be called under the lock that also guards the commit.
+
+A *regular file* is a volume; its inode number is the volume's number in the page tables. There
+are no hard links: a file has ``nlink`` 1, or 0 once its name is gone. A file with ``nlink`` 0 is
+an *orphan*: unlinked, its record kept until its pages are freed and :meth:`Namespace.drop` is
+called, so that a crash in between loses no space.
+
+Errors about paths are ``OSError`` with the usual numbers (ENOENT, ENOTDIR, EEXIST, ...).
+"""
+
+import errno
+import os
+import stat
+import struct
+import time
+import zlib
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Self
+
+from difffs.errors import CorruptStore, FormatTooNew
+
+NAME_MAXIMUM = 255
+"""Longest name of one path component, in bytes."""
+
+TARGET_MAXIMUM = 4095
+"""Longest target of a symbolic link, in bytes."""
+
+NUMBER_LIMIT = 1 << 32
+"""Inode numbers are below this."""
+
+RENAME_NOREPLACE = 1
+RENAME_EXCHANGE = 2
+
+_VERSION = 1
+# version, number, mode, uid, gid, nlink, parent, size, atime, mtime, ctime, name and target lengths
+_HEAD = struct.Struct("<BIIIIIIQqqqHH")
+_CHECKSUM = struct.Struct("<I")
+
+
+def _error(number: int, path: str) -> OSError:
+    return OSError(number, os.strerror(number), path)
+
+
+def _encode(text: str) -> bytes:
+    return text.encode("utf-8", "surrogateescape")
+
+
+@dataclass(slots=True)
+class Inode:
+    """One file, directory or symbolic link. Times are nanoseconds since 1970, sizes bytes."""
+
+    number: int
+    mode: int
+    uid: int
+    gid: int
+    size: int
+    atime_ns: int
+    mtime_ns: int
+    ctime_ns: int
+    nlink: int
+    parent: int
+    name: str
+    target: str = ""
+
+    @property
+    def is_directory(self) -> bool:
+        """Whether this is a directory."""
+        return stat.S_ISDIR(self.mode)
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether this is a regular file, so that its number names a page table."""
+        return stat.S_ISREG(self.mode)
+
+    @property
+    def is_symlink(self) -> bool:
+        """Whether this is a symbolic link."""
+        return stat.S_ISLNK(self.mode)
+
+    def pack(self) -> bytes:
+        """Return the record: fixed head, name and target in UTF-8, CRC-32 of all before it."""
+        name, target = _encode(self.name), _encode(self.target)
+        head = _HEAD.pack(
+            _VERSION,
+            self.number,
+            self.mode,
+            self.uid,
+            self.gid,
+            self.nlink,
+            self.parent,
+            self.size,
+            self.atime_ns,
+            self.mtime_ns,
+            self.ctime_ns,
+            len(name),
+            len(target),
+        )
+        body = head + name + target
+        return body + _CHECKSUM.pack(zlib.crc32(body))
+
+    @classmethod
+    def unpack(cls, record: bytes) -> Self:
+        """Rebuild an inode from :meth:`pack`'s bytes.
+
+        Raises ``CorruptStore`` when length or checksum are wrong, ``FormatTooNew`` for a record
+        of a later version.
+        """
+        if len(record) < _HEAD.size + _CHECKSUM.size:
+            raise CorruptStore(f"inode record is only {len(record)} bytes long")
+        body, tail = record[: -_CHECKSUM.size], record[-_CHECKSUM.size :]
+        if _CHECKSUM.unpack(tail)[0] != zlib.crc32(body):
+            raise CorruptStore("inode record fails its checksum")
+        (
+            version,
+            number,
+            mode,
+            uid,
+            gid,
+            nlink,
+            parent,
+            size,
+            atime,
+            mtime,
+            ctime,
+            names,
+            targets,
+        ) = _HEAD.unpack_from(body)
+        if version != _VERSION:
+            raise FormatTooNew(f"inode record has version {version}: use a newer difffs")
+        if len(body) != _HEAD.size + names + targets:
+            raise CorruptStore("inode record has the wrong length for its names")
+        middle = _HEAD.size + names
+        return cls(
+            number,
+            mode,
+            uid,
+            gid,
+            size,
+            atime,
+            mtime,
+            ctime,
+            nlink,
+            parent,
+            body[_HEAD.size : middle].decode("utf-8", "surrogateescape"),
+            body[middle:].decode("utf-8", "surrogateescape"),
+        )
+
+
+class Namespace:
+    """The tree of all inodes of a store."""
+
+    ROOT = 1
+
+    def __init__(self, records: Iterable[tuple[int, bytes]] = ()) -> None:
+        """Load ``records`` of (number, packed inode). Without a root directory, one is made.
+
+        Damaged records do not stop the loading: they are left out, and :meth:`check` tells.
+        """
+        self._inodes: dict[int, Inode] = {}
+        self._children: dict[int, dict[str, int]] = {}
+        self._dirty: set[int] = set()
+        self._damage: list[str] = []
+        self._last_number = self.ROOT
+        for number, record in records:
+            self._load(number, record)
+        if self.ROOT not in self._inodes:
+            now = time.time_ns()
+            mode = stat.S_IFDIR | 0o755
+            uid, gid = os.getuid(), os.getgid()
+            self._inodes[self.ROOT] = Inode(
+                self.ROOT, mode, uid, gid, 0, now, now, now, 2, self.ROOT, ""
+            )
+            self._dirty.add(self.ROOT)
+        for inode in self._inodes.values():
+            if inode.is_directory:
+                self._children.setdefault(inode.number, {})
+        for inode in self._inodes.values():
+            self._attach_loaded(inode)
+
+    def _load(self, number: int, record: bytes) -> None:
+        # Even a damaged record's number is never given out again: its pages may still exist.
+        self._last_number = max(self._last_number, number)
+        try:
+            inode = Inode.unpack(record)
+        except CorruptStore as error:
+            self._damage.append(f"inode {number}: {error}")
+            return
+        if inode.number != number:
+            self._damage.append(f"inode {number}: its record says number {inode.number}")
+            return
+        self._inodes[number] = inode
+
+    def _attach_loaded(self, inode: Inode) -> None:
+        if inode.number == self.ROOT or inode.nlink == 0:
+            return
+        siblings = self._children.get(inode.parent)
+        if siblings is not None:
+            siblings.setdefault(inode.name, inode.number)
+
+    # ---- reading -----------------------------------------------------------------------------
+
+    def __len__(self) -> int:
+        """Count all inodes, orphans included."""
+        return len(self._inodes)
+
+    def __iter__(self) -> Iterator[Inode]:
+        """Iterate over a snapshot of all inodes, orphans included, in no particular order."""
+        return iter(list(self._inodes.values()))
+
+    def get(self, number: int) -> Inode:
+        """Return the inode with this number, orphan or not. ENOENT when there is none."""
+        try:
+            return self._inodes[number]
+        except KeyError:
+            raise _error(errno.ENOENT, f"inode {number}") from None
+
+    def lookup(self, path: str) -> Inode:
+        """Return the inode at an absolute ``path``; links are not followed. ENOENT, ENOTDIR."""
+        inode = self._inodes[self.ROOT]
+        for name in path.split("/"):
+            if not name or name == ".":
+                continue
+            if not inode.is_directory:
+                raise _error(errno.ENOTDIR, path)
+            number = self._children[inode.number].get(name)
+            if number is None:
+                raise _error(errno.ENOENT, path)
+            inode = self._inodes[number]
+        return inode
+
+    def exists(self, path: str) -> bool:
+        """Whether ``path`` names something."""
+        try:
+            self.lookup(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return True
+
+    def children(self, directory: str | int) -> list[Inode]:
+        """Return what a directory (path or inode number) holds. ENOENT, ENOTDIR."""
+        inode = self.lookup(directory) if isinstance(directory, str) else self.get(directory)
+        if not inode.is_directory:
+            raise _error(errno.ENOTDIR, inode.name)
+        return [self._inodes[number] for number in self._children[inode.number].values()]
+
+    def path(self, number: int) -> str:
+        """Return the path of an inode; for an orphan a text that names it as such."""
+        inode = self.get(number)
+        if inode.nlink == 0:
+            return f"(deleted inode {number})"
+        names: list[str] = []
+        while inode.number != self.ROOT:
+            names.append(inode.name)
+            parent = self._inodes.get(inode.parent)
+            if parent is None or len(names) > len(self._inodes):
+                return f"(lost inode {number})"
+            inode = parent
+        return "/" + "/".join(reversed(names))
+
+    def volumes(self) -> list[Inode]:
+        """Return all regular files that have a name."""
+        return [inode for inode in self._inodes.values() if inode.is_volume and inode.nlink]
+
+    def orphans(self) -> list[Inode]:
+        """Return the files that have no name any more but still their record and pages."""
+        return [inode for inode in self._inodes.values() if inode.nlink == 0]
+
+    def readlink(self, path: str) -> str:
+        """Return a symbolic link's target. EINVAL when ``path`` is something else."""
+        inode = self.lookup(path)
+        if not inode.is_symlink:
+            raise _error(errno.EINVAL, path)
+        return inode.target
+
+    # ---- changing ----------------------------------------------------------------------------
+
+    def _split(self, path: str) -> tuple[Inode, str]:
+        """Return (parent directory, last name) for a path about to be created."""
+        head, _, name = path.rstrip("/").rpartition("/")
+        if name in ("", ".", ".."):
+            raise _error(errno.EEXIST if not name else errno.EINVAL, path)
+        if len(_encode(name)) > NAME_MAXIMUM:
+            raise _error(errno.ENAMETOOLONG, path)
+        parent = self.lookup(head)
+        if not parent.is_directory:
+            raise _error(errno.ENOTDIR, path)
+        return parent, name
+
+    def _add(self, path: str, mode: int, uid: int, gid: int, target: str = "") -> Inode:
+        parent, name = self._split(path)
+        if name in self._children[parent.number]:
+            raise _error(errno.EEXIST, path)
+        if self._last_number + 1 >= NUMBER_LIMIT:
+            raise _error(errno.ENOSPC, path)
+        if parent.mode & stat.S_ISGID:
+            # As on other Linux file systems: the group is inherited, directories pass it on.
+            gid = parent.gid
+            if stat.S_ISDIR(mode):
+                mode |= stat.S_ISGID
+        self._last_number += 1
+        number, now = self._last_number, time.time_ns()
+        size = len(_encode(target))
+        nlink = 2 if stat.S_ISDIR(mode) else 1
+        inode = Inode(
+            number, mode, uid, gid, size, now, now, now, nlink, parent.number, name, target
+        )
+        self._inodes[number] = inode
+        self._children[parent.number][name] = number
+        if inode.is_directory:
+            self._children[number] = {}
+            parent.nlink += 1
+        self._changed(parent, now)
+        self._dirty.add(number)
+        return inode
+
+    def _changed(self, directory: Inode, now: int) -> None:
+        directory.mtime_ns = directory.ctime_ns = now
+        self._dirty.add(directory.number)
+
+    def create(self, path: str, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Inode:
+        """Make an empty regular file. ENOENT, ENOTDIR, EEXIST, ENAMETOOLONG."""
+        return self._add(path, stat.S_IFREG | stat.S_IMODE(mode), uid, gid)
+
+    def mkdir(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> Inode:
+        """Make an empty directory. Errors as for :meth:`create`."""
+        return self._add(path, stat.S_IFDIR | stat.S_IMODE(mode), uid, gid)
+
+    def symlink(self, path: str, target: str, uid: int = 0, gid: int = 0) -> Inode:
+        """Make a symbolic link at ``path`` that points to ``target``. Errors as above."""
+        if not target:
+            raise _error(errno.ENOENT, path)
+        if len(_encode(target)) > TARGET_MAXIMUM:
+            raise _error(errno.ENAMETOOLONG, path)
+        return self._add(path, stat.S_IFLNK | 0o777, uid, gid, target)
+
+    def unlink(self, path: str) -> Inode:
+        """Take the name of a file or link away and return its inode, with ``nlink`` 0.
+
+        A volume becomes an orphan: free its pages, then :meth:`drop` it. A link is gone.
+        """
+        inode = self.lookup(path)
+        if inode.is_directory:
+            raise _error(errno.EISDIR, path)
+        self._detach(inode, time.time_ns())
+        return inode
+
+    def rmdir(self, path: str) -> Inode:
+        """Remove an empty directory and return its inode. ENOTDIR, ENOTEMPTY, EBUSY (root)."""
+        inode = self.lookup(path)
+        if not inode.is_directory:
+            raise _error(errno.ENOTDIR, path)
+        if inode.number == self.ROOT:
+            raise _error(errno.EBUSY, path)
+        if self._children[inode.number]:
+            raise _error(errno.ENOTEMPTY, path)
+        self._detach(inode, time.time_ns())
+        return inode
+
+    def _detach(self, inode: Inode, now: int) -> None:
+        """Take the inode's name away; only a volume's record stays, as an orphan's."""
+        parent = self._inodes[inode.parent]
+        del self._children[parent.number][inode.name]
+        if inode.is_directory:
+            parent.nlink -= 1
+            del self._children[inode.number]
+        self._changed(parent, now)
+        inode.nlink = 0
+        inode.ctime_ns = now
+        self._dirty.add(inode.number)
+        if not inode.is_volume:
+            del self._inodes[inode.number]
+
+    def drop(self, number: int) -> None:
+        """Forget an orphan: its record goes with the next commit. EBUSY while it has a name."""
+        inode = self.get(number)
+        if inode.nlink:
+            raise _error(errno.EBUSY, self.path(number))
+        del self._inodes[number]
+        self._dirty.add(number)
+
+    def rename(self, old: str, new: str, flags: int = 0) -> Inode | None:
+        """Move ``old`` to ``new``; return the inode that was replaced, with ``nlink`` 0, or None.
+
+        ``flags`` are ``RENAME_NOREPLACE`` and ``RENAME_EXCHANGE``. A replaced volume is an orphan
+        then, as after :meth:`unlink`.
+        """
+        if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
+            raise _error(errno.EINVAL, new)
+        moved = self.lookup(old)
+        if moved.number == self.ROOT or not new.strip("/"):
+            raise _error(errno.EBUSY, old)
+        parent, name = self._split(new)
+        if moved.is_directory and self._is_inside(parent, moved):
+            raise _error(errno.EINVAL, new)
+        number = self._children[parent.number].get(name)
+        existing = None if number is None else self._inodes[number]
+        now = time.time_ns()
+        if flags == RENAME_EXCHANGE:
+            if existing is None:
+                raise _error(errno.ENOENT, new)
+            if existing.is_directory and self._is_inside(self._inodes[moved.parent], existing):
+                raise _error(errno.EINVAL, new)
+            self._exchange(moved, existing, now)
+            return None
+        if existing is moved:
+            return None
+        if existing is not None:
+            self._require_replaceable(moved, existing, new, flags)
+            self._detach(existing, now)
+        self._move(moved, parent, name, now)
+        return existing
+
+    def _require_replaceable(self, moved: Inode, existing: Inode, new: str, flags: int) -> None:
+        if flags == RENAME_NOREPLACE:
+            raise _error(errno.EEXIST, new)
+        if existing.is_directory and not moved.is_directory:
+            raise _error(errno.EISDIR, new)
+        if moved.is_directory and not existing.is_directory:
+            raise _error(errno.ENOTDIR, new)
+        if existing.is_directory and self._children[existing.number]:
+            raise _error(errno.ENOTEMPTY, new)
+
+    def _is_inside(self, inode: Inode, ancestor: Inode) -> bool:
+        """Whether ``inode`` is ``ancestor`` or lies below it."""
+        while inode.number != ancestor.number:
+            if inode.number == self.ROOT:
+                return False
+            inode = self._inodes[inode.parent]
+        return True
+
+    def _move(self, inode: Inode, parent: Inode, name: str, now: int) -> None:
+        source = self._inodes[inode.parent]
+        del self._children[source.number][inode.name]
+        self._children[parent.number][name] = inode.number
+        if inode.is_directory:
+            source.nlink -= 1
+            parent.nlink += 1
+        inode.parent, inode.name = parent.number, name
+        inode.ctime_ns = now
+        self._dirty.add(inode.number)
+        self._changed(source, now)
+        self._changed(parent, now)
+
+    def _exchange(self, one: Inode, other: Inode, now: int) -> None:
+        one_parent, other_parent = self._inodes[one.parent], self._inodes[other.parent]
+        self._children[one_parent.number][one.name] = other.number
+        self._children[other_parent.number][other.name] = one.number
+        difference = int(other.is_directory) - int(one.is_directory)
+        one_parent.nlink += difference
+        other_parent.nlink -= difference
+        one.parent, other.parent = other.parent, one.parent
+        one.name, other.name = other.name, one.name
+        for inode in (one, other):
+            inode.ctime_ns = now
+            self._dirty.add(inode.number)
+        self._changed(one_parent, now)
+        self._changed(other_parent, now)
+
+    def touch(self, number: int) -> None:
+        """Say that the caller has changed this inode's fields."""
+        self._dirty.add(number)
+
+    # ---- persistence -------------------------------------------------------------------------
+
+    @property
+    def is_dirty(self) -> bool:
+        """Whether anything has changed since the last :meth:`take_dirty`."""
+        return bool(self._dirty)
+
+    def take_dirty(self) -> list[tuple[int, bytes | None]]:
+        """Return what changed since the last call as (number, record), None for a record to go.
+
+        To be called in the commit; when the commit fails, hand the numbers back with
+        :meth:`touch`.
+        """
+        changed: list[tuple[int, bytes | None]] = []
+        for number in sorted(self._dirty):
+            inode = self._inodes.get(number)
+            changed.append((number, None if inode is None else inode.pack()))
+        self._dirty.clear()
+        return changed
+
+    # ---- checking ----------------------------------------------------------------------------
+
+    def check(self) -> list[str]:
+        """Return one line for every broken invariant; an empty list when all is well."""
+        findings = list(self._damage)
+        root = self._inodes[self.ROOT]
+        if not root.is_directory:
+            findings.append("inode 1: the root is not a directory")
+        subdirectories: dict[int, int] = {}
+        for inode in self._inodes.values():
+            findings.extend(self._check_inode(inode))
+            if inode.is_directory and inode.number != self.ROOT and inode.nlink:
+                subdirectories[inode.parent] = subdirectories.get(inode.parent, 0) + 1
+        for inode in self._inodes.values():
+            if inode.is_directory:
+                expected = 2 + subdirectories.get(inode.number, 0)
+            else:
+                expected = 1
+            if inode.nlink != expected and not (inode.is_volume and inode.nlink == 0):
+                findings.append(
+                    f"inode {inode.number} ({inode.name!r}): link count is {inode.nlink}, "
+                    f"should be {expected}"
+                )
+        return findings
+
+    def _check_inode(self, inode: Inode) -> Iterator[str]:
+        label = f"inode {inode.number} ({inode.name!r})"
+        if not (inode.is_directory or inode.is_volume or inode.is_symlink):
+            yield f"{label}: mode {inode.mode:o} is no file, directory or symbolic link"
+        if not 0 < inode.number < NUMBER_LIMIT:
+            yield f"{label}: number out of range"
+        if inode.is_symlink and not inode.target:
+            yield f"{label}: symbolic link without a target"
+        if inode.number == self.ROOT or inode.nlink == 0:
+            return
+        if not inode.name or "/" in inode.name or len(_encode(inode.name)) > NAME_MAXIMUM:
+            yield f"{label}: impossible name"
+        parent = self._inodes.get(inode.parent)
+        if parent is None:
+            yield f"{label}: its directory, inode {inode.parent}, does not exist"
+        elif not parent.is_directory:
+            yield f"{label}: its parent, inode {inode.parent}, is not a directory"
+        else:
+            holder = self._children[parent.number].get(inode.name)
+            if holder != inode.number:
+                yield f"{label}: the name in inode {inode.parent} belongs to inode {holder}"
+            if self._is_cut_off(inode):
+                yield f"{label}: not reachable from the root"
+
+    def _is_cut_off(self, inode: Inode) -> bool:
+        seen: set[int] = set()
+        while inode.number != self.ROOT:
+            if inode.number in seen:
+                return True
+            seen.add(inode.number)
+            parent = self._inodes.get(inode.parent)
+            if parent is None:
+                return False  # the missing directory is a finding of its own
+            inode = parent
+        return False
