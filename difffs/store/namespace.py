@@ -391,10 +391,12 @@ class Namespace:
         """
         if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
             raise _error(errno.EINVAL, new)
-        moved = self.lookup(old)
-        if moved.number == self.ROOT or not new.strip("/"):
+        if not old.strip("/") or not new.strip("/"):
             raise _error(errno.EBUSY, old)
+        # As the kernel: both directories are found before either of the names is looked at.
+        self._split(old)
         parent, name = self._split(new)
+        moved = self.lookup(old)
         if moved.is_directory and self._is_inside(parent, moved):
             raise _error(errno.EINVAL, new)
         number = self._children[parent.number].get(name)
@@ -499,10 +501,7 @@ class Namespace:
             if inode.is_directory and inode.number != self.ROOT and inode.nlink:
                 subdirectories[inode.parent] = subdirectories.get(inode.parent, 0) + 1
         for inode in self._inodes.values():
-            if inode.is_directory:
-                expected = 2 + subdirectories.get(inode.number, 0)
-            else:
-                expected = 1
+            expected = 2 + subdirectories.get(inode.number, 0) if inode.is_directory else 1
             if inode.nlink != expected and not (inode.is_volume and inode.nlink == 0):
                 findings.append(
                     f"inode {inode.number} ({inode.name!r}): link count is {inode.nlink}, "

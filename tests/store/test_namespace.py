@@ -119,10 +119,11 @@ def test_rename_flags() -> None:
 def test_names_and_targets_have_limits() -> None:
     namespace = Namespace()
     namespace.create("/" + "ä" * 127)
-    for make in (
+    makers: list[Callable[[], Inode]] = [
         lambda: namespace.create("/" + "ä" * 128),
         lambda: namespace.symlink("/l", "x" * 4096),
-    ):
+    ]
+    for make in makers:
         with pytest.raises(OSError, match="too long") as caught:
             make()
         assert caught.value.errno == errno.ENAMETOOLONG
