@@ -1,0 +1,271 @@
+"""Guests booted by ``vm-configs/run-guest``, watched through their serial console and QMP."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+RUN_GUEST = CHECKOUT / "vm-configs" / "run-guest"
+_LINE = re.compile(r"DIFFFS-GUEST (\w+) (.*)")
+
+
+class GuestError(Exception):
+    """A guest did not do what it was started for; the text ends with its last console lines."""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One ``DIFFFS-GUEST`` line of the console: ``step``, ``{"work": "sort", "cs": "92", ...}``."""
+
+    kind: str
+    values: Mapping[str, str]
+
+
+def cache_folder() -> Path:
+    """Where the built guest lies: ``$DIFFFS_CACHE`` or ``.cache`` in the checkout."""
+    return Path(os.environ.get("DIFFFS_CACHE") or CHECKOUT / ".cache")
+
+
+def obstacle() -> str | None:
+    """Say why no guest can be booted here, or None."""
+    if shutil.which("qemu-system-x86_64") is None:
+        return "no QEMU (install the package qemu-system-x86)"
+    if not (cache_folder() / "guest" / "vmlinuz").exists():
+        return "no guest kernel (run scripts/make-guest)"
+    return None
+
+
+@dataclass
+class Guest:
+    """A QEMU process whose RAM is the file ``memory``; leaving the context ends it.
+
+    ``work``, ``rounds``, ``seed`` and ``end`` are explained in ``vm-configs/guest/init``.
+    ``folder`` takes the console log and the monitor's socket (a short path: sockets allow 107
+    bytes).
+    """
+
+    name: str
+    memory: Path
+    folder: Path
+    mebibytes: int = 128
+    work: str = "archive,copies,sort,words,noise"
+    rounds: int = 1
+    seed: int = 1
+    end: str = "off"
+    accelerator: str = "auto"
+    machine: str = "q35"
+    incoming: bool = False
+    process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
+    _monitor: _Monitor | None = field(default=None, init=False, repr=False)
+
+    @property
+    def console(self) -> Path:
+        """The log of the serial console; one that is resumed goes on in the same file."""
+        return self.folder / f"{self.name}.console"
+
+    def __enter__(self) -> Guest:
+        append = (
+            f"difffs.name={self.name} difffs.work={self.work} difffs.rounds={self.rounds}"
+            f" difffs.seed={self.seed} difffs.end={self.end}"
+        )
+        self._socket.unlink(missing_ok=True)
+        command = [
+            str(RUN_GUEST),
+            *("--memory", str(self.memory), "--size", f"{self.mebibytes}M"),
+            *("--machine", self.machine, "--accel", self.accelerator),
+            *("--append", append, "--serial", str(self.console), "--qmp", str(self._socket)),
+            *(["--incoming"] if self.incoming else []),
+        ]
+        with self._errors.open("wb") as errors:
+            # a session of its own: Ctrl-C is for us, and we end the guest in order
+            self.process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,
+            )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    @property
+    def _socket(self) -> Path:
+        return self.folder / f"{self.name}.qmp"
+
+    @property
+    def _errors(self) -> Path:
+        return self.folder / f"{self.name}.errors"
+
+    def stop(self) -> None:
+        """End QEMU, whatever it is doing."""
+        if self._monitor is not None:
+            self._monitor.close()
+            self._monitor = None
+        if self.process is None or self.process.poll() is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGTERM)
+        try:
+            self.process.wait(5)
+        except subprocess.TimeoutExpired:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(self.process.pid, signal.SIGKILL)
+            self.process.wait(30)
+
+    @property
+    def running(self) -> bool:
+        """Whether QEMU still runs."""
+        return self.process is not None and self.process.poll() is None
+
+    def events(self) -> list[Event]:
+        """What the guest has said so far, whole lines only."""
+        try:
+            text = self.console.read_text(errors="replace")
+        except FileNotFoundError:
+            return []
+        found = []
+        for line in text[: text.rfind("\n") + 1].splitlines():
+            if match := _LINE.search(line):
+                pairs = (word.partition("=") for word in match[2].split())
+                found.append(Event(match[1], {key: value for key, _, value in pairs}))
+        return found
+
+    def follow(self, seconds: float, start: int = 0) -> Iterator[Event]:
+        """Yield events from number ``start`` on as they come; end when QEMU has ended.
+
+        Raises GuestError after ``seconds``, or when the guest itself reports a failure.
+        """
+        deadline = time.monotonic() + seconds
+        seen = start
+        while True:
+            running = self.running  # asked first, so that the last lines are not missed
+            for event in self.events()[seen:]:
+                seen += 1
+                if event.kind == "failed":
+                    raise self._error(f"reports a failure: {dict(event.values)}")
+                yield event
+            if not running:
+                return
+            if time.monotonic() > deadline:
+                raise self._error(f"did not finish within {seconds:.0f} s")
+            time.sleep(0.05)
+
+    def wait_for(self, kind: str, seconds: float = 120, start: int = 0) -> Event:
+        """Wait for the first event of a kind among those from number ``start`` on."""
+        for event in self.follow(seconds, start):
+            if event.kind == kind:
+                return event
+        raise self._error(f"ended without '{kind}'")
+
+    def wait_until_off(self, seconds: float = 120) -> Event:
+        """Wait until the guest has done its work and powered off; return its ``done``."""
+        last = None
+        for event in self.follow(seconds):
+            if event.kind == "done":
+                last = event
+        if last is None or last.values.get("ok") != "1":
+            raise self._error("ended without having done its work")
+        return last
+
+    def _error(self, text: str) -> GuestError:
+        lines: list[str] = []
+        for path in (self._errors, self.console):
+            with contextlib.suppress(FileNotFoundError):
+                lines += path.read_text(errors="replace").splitlines()[-5:]
+        return GuestError(
+            f"guest {self.name} {text}\n" + "\n".join(f"  | {line}" for line in lines)
+        )
+
+    # --- suspend and resume: RAM stays in its file, only the devices' state is saved -------------
+
+    @property
+    def monitor(self) -> _Monitor:
+        """The QMP connection, made when first asked for."""
+        if self._monitor is None:
+            self._monitor = _Monitor(self._socket, lambda: self.running)
+        return self._monitor
+
+    def suspend(self, state: Path) -> None:
+        """Stop the guest, save its devices' state to a file and end QEMU."""
+        self.monitor.command("stop")
+        self._ignore_shared()
+        self.monitor.command("migrate", uri=f"exec:cat > '{state}'")
+        self._await_migration()
+        self.monitor.command("quit")
+        assert self.process is not None
+        self.process.wait(30)
+
+    def resume(self, state: Path) -> None:
+        """In a guest started with ``incoming``: load a saved state and go on."""
+        self._ignore_shared()
+        self.monitor.command("migrate-incoming", uri=f"exec:cat '{state}'")
+        self._await_migration()
+        self.monitor.command("cont")
+
+    def _ignore_shared(self) -> None:
+        capability = {"capability": "x-ignore-shared", "state": True}
+        self.monitor.command("migrate-set-capabilities", capabilities=[capability])
+
+    def _await_migration(self, seconds: float = 60) -> None:
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            status = self.monitor.command("query-migrate").get("status")
+            if status == "completed":
+                return
+            if status in ("failed", "cancelled"):
+                raise self._error(f"could not be saved or loaded: migration {status}")
+            time.sleep(0.02)
+        raise self._error(f"was not saved or loaded within {seconds:.0f} s")
+
+
+class _Monitor:
+    """A QMP connection: one command at a time, events skipped."""
+
+    def __init__(self, path: Path, running: Callable[[], bool], seconds: float = 30) -> None:
+        deadline = time.monotonic() + seconds
+        while True:
+            self._socket = socket.socket(socket.AF_UNIX)
+            self._socket.settimeout(60)
+            try:
+                self._socket.connect(str(path))
+                break
+            except (FileNotFoundError, ConnectionRefusedError):
+                self._socket.close()
+                if not running() or time.monotonic() > deadline:
+                    raise GuestError(f"no QMP monitor at {path}") from None
+                time.sleep(0.05)
+        self._stream = self._socket.makefile("rwb")
+        self._stream.readline()  # the greeting
+        self.command("qmp_capabilities")
+
+    def command(self, name: str, **arguments: Any) -> dict[str, Any]:
+        request = {"execute": name} | ({"arguments": arguments} if arguments else {})
+        self._stream.write(json.dumps(request).encode() + b"\n")
+        self._stream.flush()
+        while line := self._stream.readline():
+            answer = json.loads(line)
+            if "error" in answer:
+                raise GuestError(f"QMP {name}: {answer['error'].get('desc')}")
+            if "return" in answer:
+                value: dict[str, Any] = answer["return"] or {}
+                return value
+        raise GuestError(f"QMP {name}: the connection ended")
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):
+            self._stream.close()
+        self._socket.close()
