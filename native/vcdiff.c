@@ -425,7 +425,7 @@ static int write_instructions(writer *w, size_t capacity)
         distance = here - found.address;
         here += found.size;
         literals = here;
-        /* What was copied can be found where it came from; only the words across its end are new. */
+        /* What was copied is found where it came from; only the words across its end are new. */
         if (here + WORD <= U_SIZE)
             for (unsigned address = here - WORD + 1; address < here; address++)
                 insert(ws, address);
