@@ -1,6 +1,6 @@
 /* Feeds the VCDIFF codec pages of many kinds and hostile patches. test_vcdiff.py builds it
- * together with native/vcdiff.c under the address and undefined behaviour sanitizers; every buffer is an
- * allocation of its own of the exact size, so that one byte too far is seen.
+ * together with native/vcdiff.c under the address and undefined behaviour sanitizers; every buffer
+ * is an allocation of its own of the exact size, so that one byte too far is seen.
  *
  *     vcdiff_fuzz ROUNDS [SEED]
  */
