@@ -188,6 +188,8 @@ class Demo:
     def run_guests(self, folder: Path) -> str:
         """Boot guests with their RAM in ``folder`` and follow them until they have powered off."""
         options = self.options
+        accelerator = options.accel if options.accel != "auto" else guest.accelerator()
+        self.progress.say(f"  accelerator: {accelerator}")
         with ExitStack() as running:
             guests = [
                 running.enter_context(
@@ -198,7 +200,7 @@ class Demo:
                         mebibytes=options.memory,
                         rounds=options.rounds,
                         seed=number,
-                        accelerator=options.accel,
+                        accelerator=accelerator,
                     )
                 )
                 for number in range(1, options.guests + 1)

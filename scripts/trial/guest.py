@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 import re
@@ -47,6 +48,18 @@ def obstacle() -> str | None:
     return None
 
 
+@functools.cache
+def accelerator() -> str:
+    """Return ``kvm`` where a guest really boots under it, else ``tcg``; tried once a host boot."""
+    probe = [str(RUN_GUEST), "--probe", "--guest", str(cache_folder() / "guest")]
+    done = subprocess.run(
+        probe, check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=60
+    )
+    if done.returncode != 0:
+        raise GuestError(f"run-guest --probe: {done.stderr.strip()}")
+    return done.stdout.strip()
+
+
 @dataclass
 class Guest:
     """A QEMU process whose RAM is the file ``memory``; leaving the context ends it.
@@ -84,7 +97,7 @@ class Guest:
         command = [
             str(RUN_GUEST),
             *("--memory", str(self.memory), "--size", f"{self.mebibytes}M"),
-            *("--machine", self.machine, "--accel", self.accelerator),
+            *("--machine", self.machine, "--accel", self._accelerator()),
             *("--append", append, "--serial", str(self.console), "--qmp", str(self._socket)),
             *(["--incoming"] if self.incoming else []),
         ]
@@ -101,6 +114,9 @@ class Guest:
 
     def __exit__(self, *_: object) -> None:
         self.stop()
+
+    def _accelerator(self) -> str:
+        return accelerator() if self.accelerator == "auto" else self.accelerator
 
     @property
     def _socket(self) -> Path:
