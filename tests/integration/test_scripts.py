@@ -1,0 +1,122 @@
+"""The scripts' own sanity: they parse, explain themselves and refuse what they do not know."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from trial import cgroup, demo, hog, report
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+SCRIPTS = [
+    *("scripts/setup", "scripts/demo", "scripts/test", "scripts/make-guest"),
+    *(".ci/run", "vm-configs/run-guest"),
+]
+INIT = "vm-configs/guest/init"
+
+
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        words, check=False, capture_output=True, text=True, cwd=CHECKOUT, timeout=60
+    )
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_scripts_are_executable_strict_bash(script: str) -> None:
+    path = CHECKOUT / script
+    assert path.stat().st_mode & 0o111 == 0o111
+    text = path.read_text()
+    assert text.startswith("#!/usr/bin/env bash\n")
+    assert "\nset -euo pipefail\n" in text
+    assert run("bash", "-n", script).returncode == 0
+
+
+def test_guest_init_parses_as_posix_shell() -> None:
+    assert run("sh", "-n", INIT).returncode == 0
+
+
+@pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck")
+def test_shellcheck() -> None:
+    found = run("shellcheck", *SCRIPTS)
+    assert found.returncode == 0, found.stdout
+    found = run("shellcheck", "--shell=sh", INIT)
+    assert found.returncode == 0, found.stdout
+
+
+@pytest.mark.parametrize(
+    "script",
+    [script for script in SCRIPTS if script != ".ci/run"],
+    ids=lambda name: Path(name).name,
+)
+def test_help_is_the_header(script: str) -> None:
+    shown = run(script, "--help")
+    assert shown.returncode == 0
+    assert Path(script).name in shown.stdout
+    assert "set -euo" not in shown.stdout
+    assert "#!" not in shown.stdout
+
+
+@pytest.mark.parametrize("script", ["scripts/setup", "scripts/make-guest", "vm-configs/run-guest"])
+def test_unknown_options_are_usage_errors(script: str) -> None:
+    refused = run(script, "--nonsense")
+    assert refused.returncode == 2
+    assert "--help" in refused.stderr
+
+
+def test_demo_options(capsys: pytest.CaptureFixture[str]) -> None:
+    options = demo.parse(["--guests", "3", "--memory", "128", "--accel", "tcg"])
+    assert (options.guests, options.memory, options.accel, options.rounds) == (3, 128, "tcg", 1)
+    for wrong in (["--guests", "0"], ["--memory", "32"], ["--accel", "xen"], ["extra"]):
+        with pytest.raises(SystemExit) as refused:
+            demo.parse(wrong)
+        assert refused.value.code == 2
+    assert "--memory" in capsys.readouterr().err
+
+
+def test_demo_header_names_every_option() -> None:
+    header = run("scripts/demo", "--help").stdout
+    for option in vars(demo.parse([])):
+        assert f"--{option} " in header
+
+
+def test_table_has_every_route_and_the_factor() -> None:
+    routes = dict.fromkeys(report.ROUTES, 10)
+    statistics = {
+        "pages": routes | {"total": 60},
+        "bytes": {"logical": 4 << 20, "payload": 900, "slack": 50, "metadata": 50, "stored": 1000},
+        "factor": 4.25,
+    }
+    shown = report.table(statistics, [report.Part("guests", 12.5, "all powered off")])
+    for word in (*report.ROUTES, "logical", "stored", "4.25", "16.7%", "12.5", "all powered off"):
+        assert word in shown
+
+
+def test_hog_verifies_what_it_wrote() -> None:
+    """In a process of its own, as the demo runs it."""
+    done = subprocess.run(
+        [sys.executable, hog.__file__, "--hold", "4", "3"],
+        check=False,
+        input="",
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("pages_verified") == 2
+
+
+def test_hog_notices_a_wrong_page() -> None:
+    one = hog.Hog(1, seed=1)
+    one.verify(rewrite=3)
+    one.verify()
+    one._memory[5000] ^= 1
+    with pytest.raises(ValueError, match="page 1 "):
+        one.verify()
+
+
+def test_cgroup_hierarchy_is_one_of_two() -> None:
+    found = cgroup.hierarchy()
+    assert found is None or found[0] in (1, 2)
