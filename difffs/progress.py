@@ -20,16 +20,26 @@ def _duration(seconds: float) -> str:
     return f"{minutes}:{seconds_left:02}"
 
 
+def _count(number: float) -> str:
+    return f"{number:,.0f}"
+
+
 class Progress:
-    """Counts bytes towards ``total`` and shows how far that is.
+    """Counts bytes, or other things, towards ``total`` and shows how far that is.
 
     Used as a context manager; the line is cleared at the end, so that a result can follow. When
     ``stream`` is not a terminal, nothing is written.
     """
 
-    def __init__(self, label: str, total: int, stream: TextIO | None = None) -> None:
-        """Prepare a bar for ``total`` bytes (0: unknown) on ``stream``, by default stderr."""
+    def __init__(
+        self, label: str, total: int, stream: TextIO | None = None, unit: str = ""
+    ) -> None:
+        """Prepare a bar on ``stream``, by default stderr.
+
+        ``total`` is in bytes, or in ``unit`` when that is given; 0 is unknown.
+        """
         self._label = label
+        self._unit = unit
         self._total = total
         self._stream = sys.stderr if stream is None else stream
         self._shown = self._stream.isatty()
@@ -43,12 +53,12 @@ class Progress:
         return time.monotonic() - self._started
 
     def advance(self, count: int) -> None:
-        """Say that ``count`` more bytes are done."""
+        """Say that ``count`` more are done."""
         self.done += count
         self._draw()
 
     def update(self, done: int, total: int | None = None) -> None:
-        """Say that ``done`` bytes in all are done, of ``total``."""
+        """Say that ``done`` in all are done, of ``total``."""
         self.done = done
         if total is not None:
             self._total = total
@@ -67,7 +77,10 @@ class Progress:
         """Return the bar as it looks on a terminal of that width."""
         elapsed = max(self.seconds, 1e-6)
         rate = self.done / elapsed
-        tail = f"{format_size(self.done)}  {format_size(rate)}/s"
+        if self._unit:
+            tail = f"{_count(self.done)} {self._unit}  {_count(rate)}/s"
+        else:
+            tail = f"{format_size(self.done)}  {format_size(rate)}/s"
         if self._total <= 0:
             return f"{self._label}  {tail}"[: columns - 1]
         part = min(1.0, self.done / self._total)

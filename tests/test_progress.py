@@ -58,6 +58,12 @@ def test_unknown_total() -> None:
     assert "50%" in progress.line(80)
 
 
+def test_other_units_than_bytes() -> None:
+    progress = Progress("check", 20_000, io.StringIO(), unit="objects")
+    progress.update(10_000)
+    assert "10,000 objects" in progress.line(80)
+
+
 def test_durations() -> None:
     assert progress_module._duration(59.4) == "0:59"
     assert progress_module._duration(61) == "1:01"

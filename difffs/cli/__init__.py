@@ -1,0 +1,1 @@
+"""The command line: ``main`` picks a subcommand, one module each."""

@@ -1,0 +1,190 @@
+"""``difffs export STORE NAME IMAGE``."""
+
+import argparse
+import contextlib
+import os
+import stat
+import sys
+import tempfile
+import time
+from array import array
+from collections.abc import Iterator
+from pathlib import Path
+
+from difffs._kernels import TABLE_ENTRIES
+from difffs.cli.opening import open_to_read
+from difffs.cli.report import SCHEMA_VERSION, print_json
+from difffs.errors import EnvironmentProblem, StoreFull, UsageError, VolumeNotFound
+from difffs.page import PAGE_SIZE
+from difffs.progress import Progress
+from difffs.size import format_size
+from difffs.store import Store
+from difffs.store.namespace import Inode
+from difffs.store.page_tables import HOLE, ZERO
+
+_BATCH_PAGES = 256
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("store", metavar="STORE", type=Path)
+    parser.add_argument("name", metavar="NAME", help="of the volume")
+    parser.add_argument("image", metavar="IMAGE", help="file to write; - is stdout")
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object on stdout (stderr with IMAGE -)"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the image; print a summary."""
+    started = time.monotonic()
+    with open_to_read(arguments.store, "export", f"copy {{}}/{arguments.name}") as store:
+        volume = _find(store, arguments.name)
+        with Progress(f"export {arguments.name}", volume.size) as progress:
+            if arguments.image == "-":
+                _write_stream(store, volume, sys.stdout.fileno(), progress)
+            else:
+                _write_image(store, volume, arguments.image, progress)
+        size = volume.size
+    seconds = time.monotonic() - started
+    output = sys.stderr if arguments.image == "-" else sys.stdout
+    with contextlib.redirect_stdout(output):
+        if arguments.json:
+            print_json(
+                {
+                    "schema_version": SCHEMA_VERSION,
+                    "volume": arguments.name,
+                    "image": arguments.image,
+                    "size": size,
+                    "seconds": seconds,
+                }
+            )
+        else:
+            print(
+                f"exported {arguments.name}: {format_size(size)} in {seconds:.1f} s "
+                f"({format_size(size / max(seconds, 1e-9))}/s)"
+            )
+    return 0
+
+
+def _find(store: Store, name: str) -> Inode:
+    path = "/" + name.strip("/")
+    names = store.namespace
+    if names.exists(path):
+        inode = names.lookup(path)
+        if inode.is_volume:
+            return inode
+    known = sorted(names.path(volume.number)[1:] for volume in names.volumes())
+    listed = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
+    raise VolumeNotFound(f"{store.path} holds no volume {name!r}; it holds {listed or 'none'}")
+
+
+def _data(store: Store, volume: Inode) -> Iterator[tuple[int, memoryview]]:
+    """Iterate over (offset, bytes) of all that is not zeros, cut off at the volume's size."""
+    buffer = bytearray(_BATCH_PAGES * PAGE_SIZE)
+    end = -(-volume.size // PAGE_SIZE)
+    for chunk in store.chunks_of(volume.number):
+        first = chunk * TABLE_ENTRIES
+        ids = store.lookup(volume.number, first, max(0, min(TABLE_ENTRIES, end - first)))
+        for start, count in _runs(ids):
+            out = memoryview(buffer)[: count * PAGE_SIZE]
+            store.read_pages(volume.number, first + start, count, out)
+            offset = (first + start) * PAGE_SIZE
+            yield offset, out[: volume.size - offset]
+
+
+def _runs(ids: "array[int]") -> Iterator[tuple[int, int]]:
+    """Iterate over (start, count) of pages that are neither holes nor zeros, in batches."""
+    start = 0
+    while start < len(ids):
+        if ids[start] in (HOLE, ZERO):
+            start += 1
+            continue
+        end = start + 1
+        while (
+            end < len(ids)
+            and end - start < _BATCH_PAGES
+            and ids[end]
+            not in (
+                HOLE,
+                ZERO,
+            )
+        ):
+            end += 1
+        yield start, end - start
+        start = end
+
+
+def _write_all(file: int, data: memoryview | bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(file, view) :]
+
+
+def _write_stream(store: Store, volume: Inode, file: int, progress: Progress) -> None:
+    """Write front to back, zeros included."""
+    zeros = bytes(1 << 20)
+    position = 0
+
+    def pad(until: int) -> None:
+        nonlocal position
+        while position < until:
+            count = min(len(zeros), until - position)
+            _write_all(file, memoryview(zeros)[:count])
+            position += count
+
+    for offset, data in _data(store, volume):
+        pad(offset)
+        _write_all(file, data)
+        position += len(data)
+        progress.update(position)
+    pad(volume.size)
+
+
+def _write_image(store: Store, volume: Inode, image: str, progress: Progress) -> None:
+    """Write a sparse file that appears under its name only when it is whole."""
+    try:
+        status = os.stat(image)
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise UsageError(f"image {image}: {error.strerror}; choose another path") from None
+    else:
+        if stat.S_ISDIR(status.st_mode):
+            raise UsageError(f"image {image} is a directory: name a file in it")
+        if not stat.S_ISREG(status.st_mode):
+            file = os.open(image, os.O_WRONLY)
+            with contextlib.closing(os.fdopen(file, "wb", 0)):
+                _write_stream(store, volume, file, progress)
+            return
+    target = os.path.realpath(image)
+    try:
+        file, temporary = tempfile.mkstemp(
+            prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target)
+        )
+    except OSError as error:
+        raise UsageError(
+            f"image {image} cannot be written: {error.strerror}; choose another path"
+        ) from None
+    try:
+        with contextlib.closing(os.fdopen(file, "wb", 0)):
+            os.ftruncate(file, volume.size)
+            for offset, data in _data(store, volume):
+                while data:
+                    written = os.pwrite(file, data, offset)
+                    data, offset = data[written:], offset + written
+                progress.update(offset)
+            os.fchmod(file, stat.S_IMODE(volume.mode))
+            os.utime(file, ns=(volume.atime_ns, volume.mtime_ns))
+            os.fsync(file)
+        os.rename(temporary, target)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            os.unlink(temporary)
+        if isinstance(error, OSError) and error.errno == 28:
+            raise StoreFull(f"no space left for {image}: free some or choose another") from error
+        if isinstance(error, OSError):
+            raise EnvironmentProblem(
+                f"image {image} cannot be written: {error.strerror}; choose another path"
+            ) from error
+        raise

@@ -1,0 +1,125 @@
+"""``difffs COMMAND ...``: find the command, run it, turn errors into one line and an exit code.
+
+Each command is a module with ``configure(parser)`` and ``run(arguments) -> exit code``, imported
+only when it is the one asked for.
+"""
+
+import argparse
+import importlib
+import os
+import sys
+from typing import NamedTuple
+
+from difffs import __version__
+from difffs.errors import DifffsError
+
+
+class Command(NamedTuple):
+    """A subcommand: the module that holds it and its line in the help."""
+
+    module: str
+    summary: str
+
+
+COMMANDS = {
+    "mount": Command("mount", "mount a store, making it first if need be"),
+    "umount": Command("umount", "write everything to the store and unmount it"),
+    "import": Command("import_image", "store a raw memory image as a volume"),
+    "export": Command("export_image", "write a volume to a raw memory image"),
+    "stats": Command("stats", "show what a store holds and saves"),
+    "check": Command("check", "verify a store: every invariant and checksum"),
+    "swapon": Command("swapon", "swap to a store"),
+    "swapoff": Command("swapoff", "stop swapping to a store"),
+}
+
+_EXIT_CODES = """\
+exit codes:
+  0 ok                     6 store or payload damaged   10 volume not found
+  1 completed, findings    7 store is read-only         11 volume exists
+  2 usage or environment   8 no space left              12 mount point unusable
+  3 not a store            9 other recipe              130 interrupted
+  4 store format too new
+  5 store in use
+"""
+
+_MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")
+
+
+def build_parser(chosen: str | None) -> argparse.ArgumentParser:
+    """Return the parser; only the ``chosen`` command's own arguments are known to it."""
+    parser = argparse.ArgumentParser(
+        prog="difffs",
+        description="Keeps memory pages in a fraction of their size, behind files that a guest "
+        "can run on and a host can swap to.",
+        epilog=_EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    parser.add_argument("--version", action="version", version=f"difffs {__version__}")
+    subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    for name, command in COMMANDS.items():
+        subparser = subparsers.add_parser(
+            name, help=command.summary, description=command.summary, allow_abbrev=False
+        )
+        if name == chosen:
+            module = importlib.import_module(f"difffs.cli.{command.module}")
+            module.configure(subparser)
+            subparser.set_defaults(run=module.run)
+    return parser
+
+
+def mount_helper_arguments(arguments: list[str]) -> list[str]:
+    """Return the ``mount`` command for what mount(8) passes to its helpers.
+
+    That is ``SOURCE MOUNTPOINT [-sfnv] [-N namespace] [-o options] [-t type]``.
+    """
+    parser = argparse.ArgumentParser(prog="mount.fuse.difffs", allow_abbrev=False)
+    parser.add_argument("store")
+    parser.add_argument("mountpoint")
+    parser.add_argument("-o", action="append", default=[], dest="options")
+    parser.add_argument("-t", dest="kind")
+    parser.add_argument("-N", dest="namespace")
+    for flag in "sfnv":
+        parser.add_argument(f"-{flag}", action="store_true", dest=f"flag_{flag}")
+    parsed = parser.parse_args(arguments)
+    command = ["mount"]
+    for options in parsed.options:
+        command += ["-o", options]
+    if parsed.flag_f:
+        command.append("--fake")
+    return [*command, "--", parsed.store, parsed.mountpoint]
+
+
+def _is_mount_helper_call(program: str, arguments: list[str]) -> bool:
+    if os.path.basename(program) in _MOUNT_HELPER_NAMES:
+        return True
+    # mount(8) and mount.fuse call `difffs SOURCE MOUNTPOINT -o ...`.
+    return (
+        len(arguments) >= 3
+        and arguments[0] not in COMMANDS
+        and not any(argument.startswith("-") for argument in arguments[:2])
+        and arguments[2].startswith("-")
+    )
+
+
+def main(arguments: list[str] | None = None, program: str | None = None) -> int:
+    """Run the command line and return its exit code."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if _is_mount_helper_call(sys.argv[0] if program is None else program, given):
+        given = mount_helper_arguments(given)
+    chosen = next((argument for argument in given if not argument.startswith("-")), None)
+    try:
+        parsed = build_parser(chosen).parse_args(given)
+        code: int = parsed.run(parsed)
+        sys.stdout.flush()
+    except DifffsError as error:
+        print(f"difffs: {error}", file=sys.stderr)
+        return error.exit_code
+    except KeyboardInterrupt:
+        print("difffs: interrupted", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader of stdout has gone; nothing more can be said to it, not even at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        return 141
+    return code

@@ -1,0 +1,56 @@
+"""``difffs mount STORE MOUNTPOINT``."""
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+from difffs.errors import UsageError
+from difffs.mount.options import parse_options
+from difffs.recipe import RECIPES, recipe_named
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("store", metavar="STORE", type=Path, help="directory of the store")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path)
+    parser.add_argument(
+        "-o",
+        dest="options",
+        metavar="KEY=VALUE,...",
+        action="append",
+        default=[],
+        help="ro, recipe=NAME, buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, "
+        "no_allow_other, lock_memory; mount(8)'s general options are accepted",
+    )
+    parser.add_argument(
+        "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"
+    )
+    parser.add_argument(
+        "--foreground",
+        "-f",
+        action="store_true",
+        help="stay in the foreground, log to stderr, unmount at Ctrl-C",
+    )
+    parser.add_argument("--fake", action="store_true", help=argparse.SUPPRESS)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Mount; return when the mount answers, in the foreground when it is unmounted."""
+    options = parse_options(arguments.options)
+    if arguments.recipe is not None:
+        if options.recipe not in (None, arguments.recipe):
+            raise UsageError(
+                f"--recipe {arguments.recipe} contradicts -o recipe={options.recipe}: give one"
+            )
+        options = replace(options, recipe=arguments.recipe)
+    if options.recipe is not None:
+        recipe_named(options.recipe)
+    if arguments.fake:
+        return 0
+    from difffs.mount import daemon
+
+    if arguments.foreground:
+        daemon.mount_in_foreground(arguments.store, arguments.mountpoint, options)
+    else:
+        daemon.mount_in_background(arguments.store, arguments.mountpoint, options)
+    return 0

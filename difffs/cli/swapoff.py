@@ -1,0 +1,17 @@
+"""``difffs swapoff STORE``."""
+
+import argparse
+from pathlib import Path
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("store", metavar="STORE", type=Path)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Stop swapping to the store."""
+    from difffs import swap
+
+    swap.swap_off(arguments.store)
+    return 0

@@ -1,0 +1,19 @@
+"""``difffs umount MOUNTPOINT``."""
+
+import argparse
+
+from difffs.mount.unmount import unmount
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument(
+        "--force", action="store_true", help="even when not everything can be written"
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Commit, unmount, and return when the store is closed."""
+    unmount(arguments.mountpoint, force=arguments.force)
+    return 0

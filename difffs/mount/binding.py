@@ -1,0 +1,197 @@
+"""The way to libfuse3: mfusepy, with what it leaves out.
+
+Importing this module loads libfuse3; when that is impossible, ``EnvironmentProblem`` says what
+to install. What is added to mfusepy 3.1:
+
+* only libfuse3 is accepted (mfusepy prefers libfuse2 where both are installed);
+* ``lseek`` (SEEK_DATA, SEEK_HOLE), the flags of ``rename``, UTIME_NOW and UTIME_OMIT;
+* ``ioctl`` whose reply is bytes;
+* ``truncate``, ``chmod``, ``chown`` and ``utimens`` get the file handle when the kernel sends one;
+* every exception becomes an error number by one rule, :func:`failure_number`.
+"""
+
+import contextlib
+import ctypes
+import ctypes.util
+import errno
+import logging
+import os
+from collections.abc import Callable, Iterator
+from types import ModuleType
+from typing import Any, Protocol
+
+from difffs.errors import EnvironmentProblem, MountProblem
+
+log = logging.getLogger("difffs.mount")
+
+UTIME_NOW = (1 << 30) - 1
+UTIME_OMIT = (1 << 30) - 2
+
+_REMEDY = "install libfuse3 (Debian: apt install fuse3)"
+# libfuse 3.17 changed its soname; older distributions have .so.3.
+_SONAMES = ("libfuse3.so.4", "libfuse3.so.3")
+
+
+def _libraries() -> Iterator[str]:
+    chosen = os.environ.get("FUSE_LIBRARY_PATH")
+    if chosen:
+        yield chosen
+        return
+    yield from _SONAMES
+    found = ctypes.util.find_library("fuse3")
+    if found:
+        yield found
+
+
+def _load() -> ModuleType:
+    for name in _libraries():
+        with contextlib.suppress(OSError):
+            library = ctypes.CDLL(name)
+            version = int(library.fuse_version())
+            # 3.14 says 314; libfuse2 says 29.
+            major = version // 100 if version >= 100 else version // 10
+            if major != 3:
+                raise EnvironmentProblem(f"{name} is libfuse {major}, difffs needs 3: {_REMEDY}")
+            os.environ["FUSE_LIBRARY_PATH"] = name
+            break
+    else:
+        raise EnvironmentProblem(f"libfuse3 cannot be loaded: {_REMEDY}")
+    try:
+        import mfusepy
+    except ImportError:
+        raise EnvironmentProblem(
+            "the Python package mfusepy is missing: pip install mfusepy"
+        ) from None
+    except (OSError, AttributeError) as error:
+        raise EnvironmentProblem(f"mfusepy cannot use libfuse3 ({error}): {_REMEDY}") from error
+    module: ModuleType = mfusepy
+    if module.fuse_version_major != 3:
+        raise EnvironmentProblem(f"mfusepy loaded libfuse {module.fuse_version_major}: {_REMEDY}")
+    return module
+
+
+_mfusepy: Any = _load()
+
+VERSION: tuple[int, int] = (_mfusepy.fuse_version_major, _mfusepy.fuse_version_minor)
+"""The version of libfuse in use."""
+
+
+class Operations(Protocol):
+    """What :func:`serve` needs to know about the operations beyond their names."""
+
+    def error_number(self, error: BaseException, operation: str) -> int:
+        """Return the positive error number for an exception, logging what deserves it."""
+
+
+def caller() -> tuple[int, int]:
+    """Return (uid, gid) of the process whose request is being answered."""
+    uid, gid, _ = _mfusepy.fuse_get_context()
+    return uid, gid
+
+
+def _text(path: bytes | None) -> str | None:
+    return None if path is None else path.decode("utf-8", "surrogateescape")
+
+
+def _handle(info: Any) -> int | None:
+    return int(info.contents.fh) if info else None
+
+
+def _nanoseconds(time: Any) -> int | None:
+    """Return a timespec's nanoseconds since 1970, -1 for "now", None for "leave as it is"."""
+    if time.tv_nsec == UTIME_OMIT:
+        return None
+    if time.tv_nsec == UTIME_NOW:
+        return -1
+    return int(time.tv_sec) * 1_000_000_000 + int(time.tv_nsec)
+
+
+class _Session(_mfusepy.FUSE):  # type: ignore[misc]
+    """mfusepy's session with the missing callbacks. Its constructor returns after the unmount."""
+
+    def _wrapper(self, func: Callable[..., int | None], *args: Any) -> int:
+        # Nothing may escape into libfuse's C frames. Signals are blocked in this thread, so that
+        # a BaseException is a bug like any other.
+        try:
+            return func(*args) or 0
+        except BaseException as error:
+            number: int = self.operations.error_number(error, func.__name__)
+            return -number
+
+    def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
+        self.operations.rename(_text(old), _text(new), flags)
+        return 0
+
+    def truncate_fuse_3(self, path: bytes | None, length: int, info: Any) -> int:
+        self.operations.truncate(_text(path), length, _handle(info))
+        return 0
+
+    def chmod_fuse_3(self, path: bytes | None, mode: int, info: Any) -> int:
+        self.operations.chmod(_text(path), mode, _handle(info))
+        return 0
+
+    def chown_fuse_3(self, path: bytes | None, uid: int, gid: int, info: Any) -> int:
+        # (uid_t)-1 arrives as 2**32-1 and means "leave as it is".
+        unchanged = 0xFFFFFFFF
+        self.operations.chown(
+            _text(path),
+            -1 if uid == unchanged else uid,
+            -1 if gid == unchanged else gid,
+            _handle(info),
+        )
+        return 0
+
+    def utimens_fuse_3(self, path: bytes | None, times: Any, info: Any) -> int:
+        pair: tuple[int | None, int | None] = (-1, -1)
+        if times:
+            pair = _nanoseconds(times.contents.actime), _nanoseconds(times.contents.modtime)
+        self.operations.utimens(_text(path), pair, _handle(info))
+        return 0
+
+    def lseek(self, path: bytes | None, offset: int, whence: int, info: Any) -> int:
+        result: int = self.operations.lseek(_text(path), offset, whence, _handle(info))
+        return result
+
+    def ioctl(
+        self,
+        path: bytes | None,
+        command: int,
+        _argument: Any,
+        info: Any,
+        _flags: int,
+        buffer: int | None,
+    ) -> int:
+        reply = self.operations.ioctl(_text(path), command, _handle(info))
+        if buffer is None or len(reply) > (command >> 16) & 0x3FFF:
+            raise OSError(errno.EINVAL, "no room for the reply")
+        ctypes.memmove(buffer, reply, len(reply))
+        return 0
+
+    def read(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
+        data = self.operations.read(_text(path), size, offset, info.contents.fh)
+        length = len(data)
+        if length > size:
+            raise OSError(errno.EIO, f"read returned {length} bytes for {size}")
+        ctypes.memmove(buffer, data, length)
+        return length
+
+    def write(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
+        data = ctypes.string_at(buffer, size)
+        written: int = self.operations.write(_text(path), data, offset, info.contents.fh)
+        return written
+
+
+def serve(operations: Operations, mountpoint: str, options: dict[str, str | bool]) -> None:
+    """Mount and answer requests in the calling thread until somebody unmounts.
+
+    ``options`` are libfuse's, e.g. ``{"allow_other": True, "fsname": "/srv/store"}``. Raises
+    ``MountProblem`` when the mount does not come about; libfuse then has said why on stderr.
+    """
+    try:
+        _Session(operations, mountpoint, foreground=True, nothreads=True, **options)
+    except RuntimeError as error:
+        # libfuse's main returns 1..6 for failures before the first request.
+        code = error.args[0] if error.args else 0
+        if isinstance(code, int) and 1 <= code <= 6:
+            raise MountProblem(f"{mountpoint} cannot be mounted") from error
+        log.warning("libfuse ended its loop with code %s", code)

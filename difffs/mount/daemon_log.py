@@ -1,0 +1,54 @@
+"""Where the daemon's log goes.
+
+In the foreground to stderr; in the background to the file ``log`` in the store, and from
+warnings upwards to syslog as well.
+"""
+
+import logging
+import logging.handlers
+import os
+import sys
+from pathlib import Path
+
+_SYSLOG_SOCKET = "/dev/log"
+_MAXIMUM_BYTES = 256 << 10
+
+
+def _logger() -> logging.Logger:
+    logger = logging.getLogger("difffs")
+    logger.setLevel(logging.INFO)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+    return logger
+
+
+def log_to_terminal() -> None:
+    """Send the log to stderr."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("difffs: %(message)s"))
+    _logger().addHandler(handler)
+
+
+def log_to_files(store: Path) -> None:
+    """Send the log to ``store``/log, kept short, and warnings to syslog too."""
+    # A full disk must not fill the log with complaints about the log.
+    logging.raiseExceptions = False
+    logger = _logger()
+    if os.access(store, os.W_OK):
+        file = logging.handlers.RotatingFileHandler(
+            store / "log", maxBytes=_MAXIMUM_BYTES, backupCount=1, delay=True
+        )
+        text = f"%(asctime)s [{os.getpid()}] %(levelname)s %(message)s"
+        file.setFormatter(logging.Formatter(text))
+        logger.addHandler(file)
+    if os.path.exists(_SYSLOG_SOCKET):
+        try:
+            system = logging.handlers.SysLogHandler(
+                _SYSLOG_SOCKET, logging.handlers.SysLogHandler.LOG_DAEMON
+            )
+        except OSError:
+            return  # nobody listens
+        system.setLevel(logging.WARNING)
+        system.ident = f"difffs[{os.getpid()}]: "
+        system.setFormatter(logging.Formatter("%(message)s"))
+        logger.addHandler(system)

@@ -1,0 +1,161 @@
+"""What a memory store asks of the kernel, and what it got.
+
+Every setting is tried, none is required; each leaves a :class:`Setting` that says whether it was
+applied and, if not, why. They are shown under ``kernel_settings`` in the statistics.
+
+The reasons, setting by setting, are in docs/operations.md.
+"""
+
+import ctypes
+import logging
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+log = logging.getLogger("difffs.mount")
+
+MAXIMUM_WRITE = 1 << 20
+"""Bytes of one write request; also the limit of one read request."""
+
+# Nothing but this mount changes its files, so the kernel's copies never go stale by themselves.
+# The attributes' time is shorter only because the blocks that du shows change as pages are routed.
+ENTRY_SECONDS = 3600.0
+ATTRIBUTE_SECONDS = 60.0
+NEGATIVE_SECONDS = 3600.0
+
+MAXIMUM_BACKGROUND = 64
+
+_CAPABILITY_SPLICE_WRITE = 1 << 7
+_CAPABILITY_SPLICE_MOVE = 1 << 8
+_CAPABILITY_SPLICE_READ = 1 << 9
+_CAPABILITY_WRITEBACK_CACHE = 1 << 16
+
+_PR_SET_IO_FLUSHER = 57
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_MCL_ONFAULT = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting: what was asked, whether it holds, and why not."""
+
+    setting: str
+    value: str
+    applied: bool
+    reason: str
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
+
+
+class KernelTuning:
+    """The settings of one mount."""
+
+    def __init__(self, read_ahead_bytes: int) -> None:
+        """Plan a mount whose sequential reads run ``read_ahead_bytes`` ahead."""
+        self._read_ahead_bytes = read_ahead_bytes
+        self._settings: list[Setting] = []
+
+    @property
+    def settings(self) -> list[Setting]:
+        """All settings tried so far."""
+        return list(self._settings)
+
+    def report(self) -> list[dict[str, Any]]:
+        """Return the settings as plain dictionaries."""
+        return [asdict(setting) for setting in self._settings]
+
+    def _note(self, setting: str, value: str, reason: str = "") -> None:
+        entry = Setting(setting, value, not reason, reason)
+        self._settings.append(entry)
+        if reason:
+            log.info("%s = %s not applied: %s", setting, value, reason)
+        else:
+            log.debug("%s = %s", setting, value)
+
+    # ---- the process -------------------------------------------------------------------------
+
+    def apply_to_process(self, *, lock_memory: bool) -> None:
+        """Keep this process able to work while the machine waits for it to free memory.
+
+        To be called before any thread is started: threads inherit the first setting.
+        ``lock_memory`` is for a mount that carries swap.
+        """
+        libc = _libc()
+        result = libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
+        self._note("PR_SET_IO_FLUSHER", "1", "" if result == 0 else _failure("CAP_SYS_RESOURCE"))
+        if not lock_memory:
+            return
+        flags = _MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT
+        result = libc.mlockall(flags)
+        self._note(
+            "mlockall",
+            "MCL_CURRENT|MCL_FUTURE|MCL_ONFAULT",
+            "" if result == 0 else _failure("CAP_IPC_LOCK"),
+        )
+        self._write("oom_score_adj", Path("/proc/self/oom_score_adj"), "-1000")
+
+    # ---- the connection ----------------------------------------------------------------------
+
+    def negotiate(self, connection: Any, config: Any) -> None:
+        """Set libfuse's ``fuse_conn_info`` and ``fuse_config`` before the first request."""
+        connection.max_write = MAXIMUM_WRITE
+        self._note("max_write", str(MAXIMUM_WRITE))
+        connection.max_readahead = self._read_ahead_bytes
+        self._note("max_readahead", str(self._read_ahead_bytes))
+        connection.max_background = MAXIMUM_BACKGROUND
+        connection.congestion_threshold = MAXIMUM_BACKGROUND * 3 // 4
+        self._note("max_background", str(MAXIMUM_BACKGROUND))
+        if connection.capable & _CAPABILITY_WRITEBACK_CACHE:
+            connection.want |= _CAPABILITY_WRITEBACK_CACHE
+            self._note("writeback_cache", "1")
+        else:
+            self._note("writeback_cache", "1", "the kernel does not offer it")
+        # The data is copied into Python's memory anyway: a detour through a pipe only costs.
+        connection.want &= ~(
+            _CAPABILITY_SPLICE_READ | _CAPABILITY_SPLICE_WRITE | _CAPABILITY_SPLICE_MOVE
+        )
+        self._note("splice", "0")
+        config.entry_timeout = ENTRY_SECONDS
+        config.attr_timeout = ATTRIBUTE_SECONDS
+        config.negative_timeout = NEGATIVE_SECONDS
+        self._note("entry_timeout", f"{ENTRY_SECONDS:g}")
+        self._note("attr_timeout", f"{ATTRIBUTE_SECONDS:g}")
+        self._note("negative_timeout", f"{NEGATIVE_SECONDS:g}")
+        # Cached pages stay valid from one open to the next.
+        config.kernel_cache = 1
+        self._note("kernel_cache", "1")
+        config.use_ino = 1
+
+    # ---- the mounted file system -------------------------------------------------------------
+
+    def apply_to_mount(self, device: int) -> None:
+        """Lift the limits on dirty pages of the mount with this ``st_dev``."""
+        directory = Path(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}")
+        # A FUSE mount starts with 1 % of the dirty limit, strictly kept: a guest that writes
+        # through mmap is throttled to a crawl.
+        self._write("bdi strict_limit", directory / "strict_limit", "0")
+        self._write("bdi max_ratio", directory / "max_ratio", "100")
+        self._write(
+            "bdi read_ahead_kb", directory / "read_ahead_kb", str(self._read_ahead_bytes // 1024)
+        )
+
+    def _write(self, setting: str, path: Path, value: str) -> None:
+        try:
+            path.write_text(value)
+        except FileNotFoundError:
+            self._note(setting, value, f"{path} does not exist")
+        except PermissionError:
+            self._note(setting, value, "not permitted: needs root")
+        except OSError as error:
+            self._note(setting, value, f"{error.strerror}")
+        else:
+            self._note(setting, value)
+
+
+def _failure(capability: str) -> str:
+    number = ctypes.get_errno()
+    return f"{os.strerror(number)}: needs {capability}"

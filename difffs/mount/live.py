@@ -1,0 +1,115 @@
+"""Asking a live mount for its statistics, and finding what is mounted where.
+
+The statistics travel as an ioctl on the mount's root directory: no privilege, no socket and no
+path inside the store is needed, and it works from other mount namespaces. (An extended attribute
+would be simpler, but a file system that answers one of them is asked for another,
+``security.capability``, before every write.)
+"""
+
+import errno
+import fcntl
+import json
+import os
+import re
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+FILE_SYSTEM_TYPE = "fuse.difffs"
+
+STATISTICS_BYTES = 12288
+"""Room for the compressed statistics; an ioctl can carry at most 16383."""
+
+# _IOR('d', 1, char[STATISTICS_BYTES])
+STATISTICS_REQUEST = 2 << 30 | STATISTICS_BYTES << 16 | ord("d") << 8 | 1
+
+
+def pack_statistics(statistics: dict[str, Any]) -> bytes:
+    """Return the ioctl's reply: four bytes of length and the compressed JSON text."""
+    text = zlib.compress(json.dumps(statistics, separators=(",", ":")).encode())
+    if len(text) + 4 > STATISTICS_BYTES:
+        raise OSError(errno.EOVERFLOW, "the statistics are too long for an ioctl")
+    return len(text).to_bytes(4, "little") + text
+
+
+def unpack_statistics(reply: bytes | bytearray) -> dict[str, Any]:
+    """Return what :func:`pack_statistics` was given."""
+    length = int.from_bytes(reply[:4], "little")
+    statistics: dict[str, Any] = json.loads(zlib.decompress(reply[4 : 4 + length]))
+    return statistics
+
+
+def read_statistics(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
+    """Ask the mount at ``mountpoint`` for its statistics. ``OSError`` when it is none of ours."""
+    reply = bytearray(STATISTICS_BYTES)
+    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(directory, STATISTICS_REQUEST, reply)
+    finally:
+        os.close(directory)
+    return unpack_statistics(reply)
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One line of the kernel's mount table."""
+
+    mountpoint: str
+    source: str
+    kind: str
+    device: str
+
+
+def _unescape(text: str) -> str:
+    raw = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match.group(1), 8)]), os.fsencode(text))
+    return os.fsdecode(raw)
+
+
+def mounts() -> Iterator[Mount]:
+    """Iterate over the mounts that this process sees."""
+    table = Path("/proc/self/mountinfo").read_bytes()
+    for line in os.fsdecode(table).splitlines():
+        head, _, tail = line.partition(" - ")
+        _, _, device, _, mountpoint, *_ = head.split(" ")
+        kind, source, *_ = tail.split(" ")
+        yield Mount(_unescape(mountpoint), _unescape(source), kind, device)
+
+
+def mount_at(path: str | os.PathLike[str]) -> Mount | None:
+    """Return the uppermost mount on exactly this path, of whatever kind."""
+    parent, name = os.path.split(os.path.abspath(path))
+    # The mount point itself is looked at only when it must be: a mount whose daemon hangs
+    # would make the caller hang as well.
+    table = list(mounts())
+    for wanted in (os.path.join(os.path.realpath(parent), name), os.path.realpath(path)):
+        found = [mount for mount in table if mount.mountpoint == wanted]
+        if found:
+            return found[-1]
+    return None
+
+
+def mount_containing(path: str | os.PathLike[str]) -> Mount | None:
+    """Return the difffs mount that ``path`` lies in."""
+    exact = mount_at(path)
+    if exact is not None:
+        return exact if exact.kind == FILE_SYSTEM_TYPE else None
+    resolved = Path(path).resolve()
+    found = None
+    for mount in mounts():
+        if resolved.is_relative_to(mount.mountpoint) and (
+            found is None or len(mount.mountpoint) >= len(found.mountpoint)
+        ):
+            found = mount
+    return found if found is not None and found.kind == FILE_SYSTEM_TYPE else None
+
+
+def mountpoints_of(store: str | os.PathLike[str]) -> list[str]:
+    """Return where this store is mounted, as far as this process sees."""
+    source = os.path.realpath(store)
+    return [
+        mount.mountpoint
+        for mount in mounts()
+        if mount.kind == FILE_SYSTEM_TYPE and mount.source == source
+    ]

@@ -1,0 +1,492 @@
+"""What each file operation of the mount does, in terms of volumes and names.
+
+Nothing here knows FUSE: paths and file handles come in, bytes and dictionaries go out, errors
+are exceptions. Everything runs in the one thread that answers the kernel, so that the tables of
+handles need no lock; the namespace is shared with the commits and is used under
+``volumes.lock``.
+"""
+
+import errno
+import logging
+import os
+import re
+import stat
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from difffs._kernels import TABLE_ENTRIES
+from difffs.errors import DifffsError, StoreFull, StoreReadOnly, VolumeExists, VolumeNotFound
+from difffs.mount.kernel_tuning import KernelTuning
+from difffs.mount.live import STATISTICS_REQUEST, pack_statistics
+from difffs.page import MAXIMUM_VOLUME_SIZE
+from difffs.store.namespace import NAME_MAXIMUM, Inode, Namespace
+from difffs.store.page_tables import HOLE
+from difffs.volume import Volumes
+
+log = logging.getLogger("difffs.mount")
+
+FALLOC_FL_KEEP_SIZE = 0x01
+FALLOC_FL_PUNCH_HOLE = 0x02
+FALLOC_FL_ZERO_RANGE = 0x10
+
+_ERROR_NUMBERS: tuple[tuple[type[DifffsError], int], ...] = (
+    (StoreFull, errno.ENOSPC),
+    (StoreReadOnly, errno.EROFS),
+    (VolumeExists, errno.EEXIST),
+    (VolumeNotFound, errno.ENOENT),
+)
+
+# What libfuse renames an open file to when its last name is removed.
+_HIDDEN_NAME = re.compile(r"(.*)/\.fuse_hidden[0-9a-f]{16}\Z", re.DOTALL)
+
+
+def _error(number: int, path: str | None = None) -> OSError:
+    return OSError(number, os.strerror(number), path)
+
+
+class Caller(Protocol):
+    """Tells who sent the request that is being answered."""
+
+    def __call__(self) -> tuple[int, int]:
+        """Return (uid, gid)."""
+
+
+@dataclass(slots=True)
+class _Handle:
+    number: int
+    writable: bool
+
+
+class VolumeOperations:
+    """The mount's operations over ``volumes``. Times are nanoseconds, sizes bytes."""
+
+    use_ns = True
+    # libfuse then leaves out the path where there is a handle, which also saves its making.
+    flag_nopath = True
+    flag_nullpath_ok = True
+
+    def __init__(
+        self,
+        volumes: Volumes,
+        caller: Caller,
+        tuning: KernelTuning,
+        collect: Callable[[], dict[str, Any]],
+        on_ready: Callable[[], None],
+    ) -> None:
+        """Serve ``volumes``.
+
+        ``collect`` makes the statistics' object; ``on_ready`` is called, once, in the thread
+        that answers the kernel when the kernel has greeted: it must not wait for the mount.
+        """
+        self._volumes = volumes
+        self._names: Namespace = volumes.namespace
+        self._caller = caller
+        self._tuning = tuning
+        self._collect = collect
+        self._on_ready = on_ready
+        self._handles: dict[int, _Handle] = {}
+        self._last_handle = 0
+        # Unlinked while open: libfuse's hidden path -> inode number. Such a file has no name in
+        # the namespace any more; the path only serves requests for its attributes.
+        self._hidden: dict[str, int] = {}
+
+    # ---- errors ------------------------------------------------------------------------------
+
+    def error_number(self, error: BaseException, operation: str) -> int:
+        """Return the error number the kernel gets for ``error``; log what is not routine.
+
+        An exception that nobody foresaw is logged with its traceback, and from then on writes
+        are refused: the state may be inconsistent, and nothing wrong may reach the disk.
+        """
+        if isinstance(error, OSError) and error.errno:
+            return error.errno
+        if isinstance(error, DifffsError):
+            for kind, number in _ERROR_NUMBERS:
+                if isinstance(error, kind):
+                    return number
+            log.error("%s: %s", operation, error)
+            return errno.EIO
+        log.error(
+            "unexpected error in %s; writes are refused from now on", operation, exc_info=error
+        )
+        self._volumes.fail(
+            DifffsError(
+                f"an unexpected error in {operation} ({error!r}) stopped all writing: "
+                "unmount, run difffs check, and report the traceback in the log"
+            )
+        )
+        return errno.EIO
+
+    def _require_health(self) -> None:
+        if self._volumes.failed is not None:
+            raise self._volumes.failed
+
+    # ---- the session -------------------------------------------------------------------------
+
+    def init_with_config(self, connection: Any, config: Any) -> None:
+        """Agree with the kernel on sizes, caching and timeouts."""
+        self._tuning.negotiate(connection, config)
+        self._on_ready()
+
+    # ---- finding things ----------------------------------------------------------------------
+
+    def _find(self, path: str | None, handle: int | None = None) -> Inode:
+        if handle is not None and handle in self._handles:
+            return self._names.get(self._handles[handle].number)
+        if path is None:
+            raise _error(errno.EBADF)
+        number = self._hidden.get(path)
+        if number is not None:
+            return self._names.get(number)
+        return self._names.lookup(path)
+
+    def _volume(self, path: str | None, handle: int | None) -> int:
+        """Return the number of the volume that a data operation is about."""
+        if handle is not None:
+            known = self._handles.get(handle)
+            if known is not None:
+                return known.number
+        inode = self._find(path)
+        if not inode.is_volume:
+            raise _error(errno.EISDIR if inode.is_directory else errno.EINVAL, path)
+        return inode.number
+
+    # ---- attributes --------------------------------------------------------------------------
+
+    def getattr(self, path: str | None, fh: int | None = None) -> dict[str, int]:
+        """Return the attributes as in ``struct stat``."""
+        with self._volumes.lock:
+            inode = self._find(path, fh)
+            return {
+                "st_ino": inode.number,
+                "st_mode": inode.mode,
+                "st_nlink": inode.nlink,
+                "st_uid": inode.uid,
+                "st_gid": inode.gid,
+                "st_size": inode.size,
+                "st_blksize": 4096,
+                "st_blocks": self._blocks(inode),
+                "st_atime": inode.atime_ns,
+                "st_mtime": inode.mtime_ns,
+                "st_ctime": inode.ctime_ns,
+            }
+
+    def _blocks(self, inode: Inode) -> int:
+        """Return the 512-byte blocks that du and cp see: the pages that are not holes."""
+        if not inode.is_volume:
+            return 0
+        store, number = self._volumes.store, inode.number
+        holes = pages = 0
+        for chunk in store.chunks_of(number):
+            ids = store.lookup(number, chunk * TABLE_ENTRIES, TABLE_ENTRIES)
+            pages += len(ids)
+            holes += ids.count(HOLE)
+        return (pages - holes) * 8
+
+    def chmod(self, path: str | None, mode: int, fh: int | None = None) -> None:
+        """Set the permission bits."""
+        with self._volumes.lock:
+            inode = self._find(path, fh)
+            inode.mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(mode)
+            self._changed(inode)
+
+    def chown(self, path: str | None, uid: int, gid: int, fh: int | None = None) -> None:
+        """Set owner and group; -1 leaves one as it is."""
+        with self._volumes.lock:
+            inode = self._find(path, fh)
+            if uid != -1:
+                inode.uid = uid
+            if gid != -1:
+                inode.gid = gid
+            self._changed(inode)
+
+    def utimens(
+        self, path: str | None, times: tuple[int | None, int | None], fh: int | None = None
+    ) -> None:
+        """Set access and modification time; -1 is now, None leaves one as it is."""
+        now = time.time_ns()
+        with self._volumes.lock:
+            inode = self._find(path, fh)
+            accessed, modified = times
+            if accessed is not None:
+                inode.atime_ns = now if accessed == -1 else accessed
+            if modified is not None:
+                inode.mtime_ns = now if modified == -1 else modified
+            self._changed(inode)
+
+    def _changed(self, inode: Inode) -> None:
+        self._require_health()
+        inode.ctime_ns = time.time_ns()
+        self._names.touch(inode.number)
+
+    # There is no getxattr: once it has been told so, the kernel stops asking for
+    # security.capability before every single write. The statistics take the way of an ioctl.
+
+    def ioctl(self, path: str | None, command: int, fh: int | None) -> bytes:
+        """Answer the one request there is, for statistics, on the root directory."""
+        if command != STATISTICS_REQUEST:
+            raise _error(errno.ENOTTY, path)
+        with self._volumes.lock:
+            if self._find(path, fh).number != Namespace.ROOT:
+                raise _error(errno.ENOTTY, path)
+        return pack_statistics(self._collect())
+
+    def statfs(self, path: str) -> dict[str, int]:
+        """Return what df shows.
+
+        Used is what payloads and metadata occupy; free is what the store could still grow by,
+        counted in stored bytes: the free space of its file system and its own slack.
+        """
+        occupancy = self._volumes.store.occupancy()
+        backing = os.statvfs(self._volumes.store.path)
+        unit = 4096
+        available = backing.f_bavail * backing.f_frsize + occupancy.slack
+        used = occupancy.payload + occupancy.metadata
+        with self._volumes.lock:
+            inodes = len(self._names)
+        free_inodes = (1 << 32) - inodes
+        return {
+            "f_bsize": unit,
+            "f_frsize": unit,
+            "f_blocks": (used + available) // unit,
+            "f_bfree": available // unit,
+            "f_bavail": available // unit,
+            "f_files": 1 << 32,
+            "f_ffree": free_inodes,
+            "f_favail": free_inodes,
+            "f_namemax": NAME_MAXIMUM,
+        }
+
+    # ---- directories and links ---------------------------------------------------------------
+
+    def readdir(self, path: str, fh: int) -> list[tuple[str, dict[str, int], int]]:
+        """Return names with inode numbers and types."""
+        with self._volumes.lock:
+            directory = self._names.lookup(path) if path is not None else self._find(path, fh)
+            entries = [(".", directory), ("..", self._names.get(directory.parent))]
+            entries.extend((inode.name, inode) for inode in self._names.children(directory.number))
+            return [
+                (name, {"st_ino": inode.number, "st_mode": inode.mode}, 0)
+                for name, inode in entries
+            ]
+
+    def opendir(self, path: str) -> int:
+        """Return a handle: directories are read without their path."""
+        with self._volumes.lock:
+            inode = self._names.lookup(path)
+            if not inode.is_directory:
+                raise _error(errno.ENOTDIR, path)
+            return self._add_handle(inode.number, writable=False)
+
+    def releasedir(self, path: str | None, fh: int) -> None:
+        """Forget the handle."""
+        self._handles.pop(fh, None)
+
+    def mkdir(self, path: str, mode: int) -> None:
+        """Make a directory."""
+        self._require_health()
+        uid, gid = self._caller()
+        with self._volumes.lock:
+            self._refuse_reserved(path)
+            self._names.mkdir(path, mode, uid, gid)
+
+    def rmdir(self, path: str) -> None:
+        """Remove an empty directory."""
+        self._require_health()
+        with self._volumes.lock:
+            self._names.rmdir(path)
+
+    def symlink(self, target: str, source: str) -> None:
+        """Make a symbolic link at ``target`` that holds the text ``source``."""
+        self._require_health()
+        uid, gid = self._caller()
+        with self._volumes.lock:
+            self._refuse_reserved(target)
+            self._names.symlink(target, source, uid, gid)
+
+    def readlink(self, path: str) -> str:
+        """Return a link's text."""
+        with self._volumes.lock:
+            return self._names.readlink(path)
+
+    def link(self, target: str, source: str) -> None:
+        """Refuse: there are no hard links."""
+        raise _error(errno.EPERM, target)
+
+    # ---- names of volumes --------------------------------------------------------------------
+
+    def _refuse_reserved(self, path: str) -> None:
+        if _HIDDEN_NAME.match(path):
+            raise _error(errno.EPERM, path)
+
+    def mknod(self, path: str, mode: int, device: int) -> None:
+        """Make an empty volume; devices, sockets and pipes are refused."""
+        self._require_health()
+        if not stat.S_ISREG(mode):
+            raise _error(errno.EPERM, path)
+        self._make(path, mode)
+
+    def _make(self, path: str, mode: int) -> Inode:
+        uid, gid = self._caller()
+        with self._volumes.lock:
+            self._refuse_reserved(path)
+            return self._names.create(path, mode, uid, gid)
+
+    def create(self, path: str, mode: int, flags: int) -> int:
+        """Make an empty volume and open it; return its handle."""
+        self._require_health()
+        return self._add_handle(self._make(path, mode).number, _writes(flags))
+
+    def open(self, path: str, flags: int) -> int:
+        """Open a volume; return its handle."""
+        with self._volumes.lock:
+            inode = self._find(path)
+        if not inode.is_volume:
+            raise _error(errno.EISDIR if inode.is_directory else errno.ELOOP, path)
+        if flags & os.O_TRUNC:
+            self._require_health()
+            self._volumes.truncate(inode.number, 0)
+        return self._add_handle(inode.number, _writes(flags))
+
+    def _add_handle(self, number: int, writable: bool) -> int:
+        self._last_handle += 1
+        self._handles[self._last_handle] = _Handle(number, writable)
+        return self._last_handle
+
+    def release(self, path: str | None, fh: int) -> None:
+        """Forget the handle; with the last handle of an unlinked volume, its pages go too."""
+        handle = self._handles.pop(fh, None)
+        if handle is None or self._is_open(handle.number):
+            return
+        for hidden, number in self._hidden.items():
+            if number == handle.number:
+                del self._hidden[hidden]
+                self._volumes.remove(number)
+                return
+
+    def close(self) -> None:
+        """Remove the unlinked volumes whose last close never came: the mount is gone."""
+        self._handles.clear()
+        for number in self._hidden.values():
+            self._volumes.remove(number)
+        self._hidden.clear()
+
+    def unlink(self, path: str) -> None:
+        """Remove a volume or link; what is open has been hidden by :meth:`rename` before."""
+        self._require_health()
+        with self._volumes.lock:
+            inode = self._names.unlink(path)
+        if inode.is_volume:
+            self._volumes.remove(inode.number)
+
+    def rename(self, old: str, new: str, flags: int = 0) -> None:
+        """Move ``old`` to ``new``, replacing it unless ``flags`` forbid that.
+
+        libfuse hides a file that is unlinked or replaced while open by renaming it. Here it
+        loses its name at once instead, and its record lives on until the last close: a crash
+        in between leaves an orphan that the next mount removes, and nobody ever sees the name.
+        """
+        self._require_health()
+        with self._volumes.lock:
+            hidden = _HIDDEN_NAME.match(new)
+            if hidden:
+                inode = self._names.lookup(old)
+                same_directory = old.rpartition("/")[0] == hidden.group(1)
+                if not (inode.is_volume and same_directory and self._is_open(inode.number)):
+                    raise _error(errno.EPERM, new)
+                self._hidden[new] = self._names.unlink(old).number
+                return
+            replaced = self._names.rename(old, new, flags)
+        if replaced is not None and replaced.is_volume:
+            self._volumes.remove(replaced.number)
+
+    def _is_open(self, number: int) -> bool:
+        return any(handle.number == number for handle in self._handles.values())
+
+    # ---- data --------------------------------------------------------------------------------
+
+    def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
+        """Return up to ``size`` bytes from ``offset``. EIO for a damaged page, named in the log."""
+        number = self._volume(path, fh)
+        try:
+            return self._volumes.read(number, offset, size)
+        except DifffsError as error:
+            log.error("reading %s: %s", self._names.path(number), error)
+            raise _error(errno.EIO, path) from error
+
+    def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
+        """Write ``data`` at ``offset``; return its length."""
+        return self._volumes.write(self._volume(path, fh), offset, data)
+
+    def truncate(self, path: str | None, length: int, fh: int | None = None) -> None:
+        """Set the size."""
+        self._require_health()
+        if length > MAXIMUM_VOLUME_SIZE:
+            raise _error(errno.EFBIG, path)
+        with self._volumes.lock:
+            number = self._find(path, fh).number
+        self._volumes.truncate(number, length)
+
+    def fallocate(self, path: str | None, mode: int, offset: int, length: int, fh: int) -> None:
+        """Punch holes, zero ranges, or grow. Space is not reserved: pages have no fixed size."""
+        self._require_health()
+        if offset < 0 or length <= 0:
+            raise _error(errno.EINVAL, path)
+        if offset + length > MAXIMUM_VOLUME_SIZE:
+            raise _error(errno.EFBIG, path)
+        number = self._volume(path, fh)
+        keep_size = bool(mode & FALLOC_FL_KEEP_SIZE)
+        kind = mode & ~FALLOC_FL_KEEP_SIZE
+        if kind == FALLOC_FL_PUNCH_HOLE and keep_size:
+            self._volumes.punch(number, offset, length)
+        elif kind == FALLOC_FL_ZERO_RANGE:
+            self._volumes.punch(number, offset, length)
+            if not keep_size:
+                self._volumes.allocate(number, offset, length)
+        elif kind == 0:
+            if not keep_size:
+                self._volumes.allocate(number, offset, length)
+        else:
+            raise _error(errno.EOPNOTSUPP, path)
+
+    def lseek(self, path: str | None, offset: int, whence: int, fh: int | None) -> int:
+        """Find the next data or hole.
+
+        The kernel keeps written pages of a file that is open for writing to itself for a while,
+        and asks here without sending them first. So as long as a writer has the file open, all
+        of it counts as data, and what may lie beyond the size known here as well. The last
+        close of a writer sends everything.
+        """
+        number = self._volume(path, fh)
+        if self._has_writer(number):
+            with self._volumes.lock:
+                size = self._names.get(number).size
+            if whence == os.SEEK_DATA:
+                return offset
+            return size if offset < size else MAXIMUM_VOLUME_SIZE
+        if whence == os.SEEK_DATA:
+            return self._volumes.seek_data(number, offset)
+        return self._volumes.seek_hole(number, offset)
+
+    def _has_writer(self, number: int) -> bool:
+        return any(handle.writable and handle.number == number for handle in self._handles.values())
+
+    # ---- durability --------------------------------------------------------------------------
+
+    def flush(self, path: str | None, fh: int) -> None:
+        """Answer a close: it reports a failure of earlier writes, and does not wait for them."""
+        self._require_health()
+
+    def fsync(self, path: str | None, datasync: int, fh: int) -> None:
+        """Return when everything written before is committed to the store's files."""
+        self._volumes.flush()
+
+    def fsyncdir(self, path: str | None, datasync: int, fh: int) -> None:
+        """Return when all names, and everything written before, are committed."""
+        self._volumes.flush()
+
+
+def _writes(flags: int) -> bool:
+    return flags & os.O_ACCMODE != os.O_RDONLY
