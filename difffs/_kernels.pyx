@@ -1,0 +1,983 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+# cython: freethreading_compatible=False
+"""Native page kernels: everything that touches page bytes or per-page records.
+
+Python calls with batches and the calls release the GIL where they work for long; the stubs in
+_kernels.pyi give the types. Each pure function has a plain Python twin in the tests.
+"""
+from cpython.array cimport array, clone
+from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcpy, memset
+from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
+
+import array as array_module
+
+cdef extern from "page.h" nogil:
+    enum: PAGE_BYTES
+    enum: MAXIMUM_FEATURES
+    cdef enum sketch_kind:
+        pass
+    int page_is_same_filled(const uint8_t *page, uint64_t *word)
+    uint64_t page_digest(const uint8_t *page)
+    uint32_t payload_checksum(const uint8_t *payload, size_t length)
+    unsigned page_sketch(sketch_kind kind, const uint8_t *page, uint32_t *features)
+
+cdef extern from "codec.h" nogil:
+    cdef enum codec:
+        CODEC_VCDIFF
+    enum: CODEC_COUNT
+    enum: BASE_ID_BYTES
+    ctypedef struct codec_context
+    codec_context *codec_context_new()
+    void codec_context_free(codec_context *context)
+    size_t codec_encode(codec_context *context, codec codec, int level, const uint8_t *page,
+                        const uint8_t *base, uint8_t *out, size_t capacity)
+    int codec_decode(codec_context *context, codec codec, const uint8_t *payload, size_t length,
+                     const uint8_t *base, uint8_t *page)
+    int codec_is_patch(unsigned codec)
+
+cdef extern from "tables.h" nogil:
+    enum: DIGEST_BUCKET_ENTRIES
+    struct digest_entry:
+        uint32_t digest
+        uint32_t id
+    struct digest_table:
+        digest_entry *entries
+        uint32_t buckets
+    uint32_t digest_table_find(const digest_table *table, uint32_t digest)
+    int digest_table_insert(digest_table *table, uint32_t digest, uint32_t id)
+    int digest_table_remove(digest_table *table, uint32_t digest, uint32_t id)
+    struct sketch_table:
+        uint32_t *slots
+        uint32_t count
+    uint32_t sketch_table_find(const sketch_table *table, uint32_t feature)
+    void sketch_table_put(sketch_table *table, uint32_t feature, uint32_t id)
+    void sketch_table_double(const sketch_table *old, sketch_table *new)
+
+cdef extern from "extents.h" nogil:
+    enum: C_EXTENT_SIDE_BYTES "EXTENT_SIDE_BYTES"
+    enum: C_EXTENT_SLOTS "EXTENT_SLOTS"
+    enum: C_HEADER_BYTES "HEADER_BYTES"
+    enum: ID_ZERO
+    enum: MAXIMUM_DEPTH
+    struct header_prefix:
+        uint32_t checksum
+        uint32_t end
+        uint8_t side
+        uint8_t used
+        uint32_t extent
+    struct object_record:
+        uint32_t digest
+    union extent_header:
+        header_prefix prefix
+        object_record records[255]
+    cdef enum header_state:
+        HEADER_CLEAN
+        HEADER_COMMITTING
+        HEADER_DIRTY
+    struct extent:
+        extent_header *header
+        uint32_t live_bytes
+        uint32_t end
+        uint16_t live_slots
+        uint8_t side
+        uint8_t in_use
+        uint8_t state
+        uint8_t flipped
+    struct extent_totals:
+        uint64_t objects[7]
+        uint64_t bytes[7]
+        uint64_t page_references[7]
+        uint64_t pageless[7]
+    struct extents:
+        extent *array
+        uint32_t count
+        uint32_t loaded
+        int file
+        extent_totals totals
+    cdef enum read_status:
+        READ_OK
+        READ_HEADER_MISSING
+    struct read_result:
+        read_status status
+        uint32_t culprit
+        int error
+        unsigned codec
+    cdef enum choice_kind:
+        pass
+    struct release_result:
+        int freed
+        uint32_t digest
+        uint32_t base
+    unsigned record_codec(const object_record *record)
+    int extents_init(extents *self)
+    void extents_free(extents *self)
+    int extents_grow(extents *self, uint32_t count)
+    read_status extents_record(extents *self, uint32_t id, object_record *record, uint32_t *side)
+    read_result extents_read(extents *self, codec_context *context, uint32_t id, uint8_t *page)
+    read_result extents_base(extents *self, uint32_t id, uint32_t *base)
+    void extents_account(extents *self, const extent_header *header)
+    int extents_load(extents *self, uint32_t number, const extent_header *header, header_state state)
+    void extents_trim(extents *self, uint32_t limit)
+    void extents_drop(extents *self, uint32_t number)
+    void extents_added(extents *self, uint32_t id)
+    void extents_discard(extents *self, uint32_t id)
+    int extents_reference(extents *self, uint32_t id, int by_patch)
+    int extents_release(extents *self, uint32_t id, int by_patch, release_result *result)
+    choice_kind extents_choose(const extents *self, uint32_t dead_share_256,
+                               uint32_t minimum_slots, uint32_t *number)
+    uint32_t header_checksum(const extent_header *header)
+    size_t header_stored_bytes(const extent_header *header)
+
+cdef extern from "router.h" nogil:
+    enum: C_BATCH_PAGES "BATCH_PAGES"
+    enum: ROUTE_IDENTICAL
+    enum: ROUTE_ZERO
+    enum: ROUTE_PATCH
+    struct routing:
+        int share
+        sketch_kind sketch
+        unsigned candidates
+        codec patch_codec
+        int patch_level
+        uint32_t patch_limit
+        uint32_t patch_ratio
+        uint32_t patch_sure_ratio
+        unsigned maximum_depth
+        codec compress_codec
+        int compress_level
+    struct routed:
+        uint64_t digest
+        uint32_t features[4]
+        uint32_t identical_id
+        uint32_t base_ids[2]
+        uint32_t id
+        uint32_t base_id
+        uint32_t encode_nanoseconds
+        int16_t twin
+        uint16_t length
+        uint8_t feature_count
+        uint8_t route
+        uint8_t codec
+        uint8_t depth
+    struct batch:
+        const uint8_t *pages
+        uint32_t count
+        routed routed[512]
+        uint8_t *arena
+    void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
+    void batch_propose(batch *self, const routing *routing, const digest_table *digests,
+                       const sketch_table *sketches)
+    void batch_route(batch *self, const routing *routing, extents *extents, codec_context *context,
+                     uint32_t start, uint32_t end)
+    uint32_t batch_pack(batch *self, uint32_t next, extent_header *header, uint8_t *out,
+                        size_t capacity, size_t *written)
+    void header_rewrite(const extent_header *header, const uint8_t *side, extent_header *staged,
+                        uint8_t *out)
+
+cdef extern from "vcdiff.h" nogil:
+    enum: VCDIFF_STREAM_OVERHEAD
+    long vcdiff_to_stream(const uint8_t *patch, size_t length, uint8_t *out, size_t capacity)
+
+PAGE_SIZE = PAGE_BYTES
+BATCH_PAGES = C_BATCH_PAGES
+EXTENT_SIDE_BYTES = C_EXTENT_SIDE_BYTES
+EXTENT_SLOTS = C_EXTENT_SLOTS
+HEADER_BYTES = C_HEADER_BYTES
+DEPTH_LIMIT = MAXIMUM_DEPTH
+
+cdef array NUMBERS = array_module.array("I")
+
+
+cdef uint64_t now_nanoseconds() noexcept nogil:
+    cdef timespec now
+    clock_gettime(CLOCK_MONOTONIC, &now)
+    return <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec
+
+
+cdef const uint8_t *one_page(const uint8_t[::1] page) except NULL:
+    if page.shape[0] != PAGE_BYTES:
+        raise ValueError(f"a page has {PAGE_BYTES} bytes, not {page.shape[0]}")
+    return &page[0]
+
+
+def same_word(const uint8_t[::1] page not None):
+    """The 8-byte word that fills the page, or None."""
+    cdef uint64_t word
+    if page_is_same_filled(one_page(page), &word):
+        return (<char *>&word)[:8]
+    return None
+
+
+def digest(const uint8_t[::1] page not None):
+    return page_digest(one_page(page))
+
+
+def checksum(const uint8_t[::1] payload not None):
+    return payload_checksum(&payload[0] if payload.shape[0] else NULL, <size_t>payload.shape[0])
+
+
+def sketch(int kind, const uint8_t[::1] page not None):
+    cdef uint32_t features[4]
+    cdef unsigned count = page_sketch(<sketch_kind>kind, one_page(page), features)
+    return tuple([features[i] for i in range(count)])
+
+
+cdef class Context:
+    """Reused codec contexts; one thread at a time."""
+    cdef codec_context *native
+
+    def __cinit__(self):
+        self.native = codec_context_new()
+        if self.native == NULL:
+            raise MemoryError("codec contexts")
+
+    def __dealloc__(self):
+        codec_context_free(self.native)
+
+    def encode(self, int kind, const uint8_t[::1] page not None, const uint8_t[::1] base=None,
+               int level=1, size_t limit=PAGE_BYTES):
+        cdef const uint8_t *page_bytes = one_page(page)
+        cdef const uint8_t *base_bytes = NULL
+        cdef uint8_t out[4096]
+        cdef size_t length
+        if base is not None:
+            base_bytes = one_page(base)
+        if limit > PAGE_BYTES:
+            limit = PAGE_BYTES
+        with nogil:
+            length = codec_encode(self.native, <codec>kind, level, page_bytes, base_bytes, out,
+                                  limit)
+        return None if length == 0 else PyBytes_FromStringAndSize(<char *>out, <Py_ssize_t>length)
+
+    def decode(self, int kind, const uint8_t[::1] payload not None, const uint8_t[::1] base=None):
+        cdef const uint8_t *base_bytes = NULL
+        cdef const uint8_t *payload_bytes
+        cdef bytes page = PyBytes_FromStringAndSize(NULL, PAGE_BYTES)
+        cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(page)
+        cdef size_t length = <size_t>payload.shape[0]
+        cdef int failed
+        if length == 0:
+            raise ValueError("an empty payload")
+        payload_bytes = &payload[0]
+        if base is not None:
+            base_bytes = one_page(base)
+        with nogil:
+            failed = codec_decode(self.native, <codec>kind, payload_bytes, length, base_bytes, out)
+        if failed:
+            raise ValueError(f"malformed payload of {length} bytes (codec {kind})")
+        return page
+
+
+cdef Context vcdiff_context = Context()
+
+
+def vcdiff_encode(page, base, size_t limit=PAGE_BYTES):
+    """The VCDIFF patch of at most `limit` bytes that turns base into page, or None."""
+    return vcdiff_context.encode(CODEC_VCDIFF, page, base, 0, limit)
+
+
+def vcdiff_decode(patch, base):
+    """The page; ValueError when the patch is malformed."""
+    return vcdiff_context.decode(CODEC_VCDIFF, patch, base)
+
+
+def vcdiff_stream(const uint8_t[::1] patch not None):
+    """The whole RFC 3284 stream of a patch, for other tools."""
+    cdef size_t length = <size_t>patch.shape[0]
+    cdef size_t capacity = length + VCDIFF_STREAM_OVERHEAD
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
+    cdef long written = -1
+    if length:
+        written = vcdiff_to_stream(&patch[0], length, <uint8_t *>PyBytes_AS_STRING(out), capacity)
+    if written < 0:
+        raise ValueError("malformed VCDIFF patch")
+    return out[:written]
+
+
+cdef class DigestTable:
+    """Digest -> object id in a caller's buffer (64 bytes a bucket)."""
+    cdef digest_table native
+    cdef uint8_t[::1] buffer
+    cdef readonly object used
+
+    def __cinit__(self, uint8_t[::1] buffer not None, used=0):
+        if buffer.shape[0] == 0 or buffer.shape[0] % 64:
+            raise ValueError("a digest table is a whole number of 64-byte buckets")
+        self.buffer = buffer
+        self.native.entries = <digest_entry *>&buffer[0]
+        self.native.buckets = <uint32_t>(buffer.shape[0] // 64)
+        self.used = used
+
+    @property
+    def entries(self):
+        return self.native.buckets * DIGEST_BUCKET_ENTRIES
+
+    def release_buffer(self):
+        self.native.entries = NULL
+        self.native.buckets = 0
+        self.buffer = None
+
+    def find(self, uint32_t digest):
+        return digest_table_find(&self.native, digest)
+
+    def insert(self, uint32_t digest, uint32_t id):
+        cdef int taken = digest_table_insert(&self.native, digest, id)
+        if taken > 0:
+            self.used += 1
+        return taken >= 0
+
+    def remove(self, uint32_t digest, uint32_t id):
+        cdef int gone = digest_table_remove(&self.native, digest, id)
+        self.used -= gone
+        return bool(gone)
+
+    def pairs(self):
+        cdef size_t i
+        result = []
+        for i in range(<size_t>self.native.buckets * DIGEST_BUCKET_ENTRIES):
+            if self.native.entries[i].id:
+                result.append((self.native.entries[i].digest, self.native.entries[i].id))
+        return result
+
+    def copy_into(self, DigestTable other not None):
+        """Inserts every pair into `other`; False when that is too small."""
+        cdef size_t i
+        cdef int taken
+        cdef uint64_t added = 0
+        cdef bint fits = True
+        with nogil:
+            for i in range(<size_t>self.native.buckets * DIGEST_BUCKET_ENTRIES):
+                if self.native.entries[i].id:
+                    taken = digest_table_insert(&other.native, self.native.entries[i].digest,
+                                                self.native.entries[i].id)
+                    if taken < 0:
+                        fits = False
+                        break
+                    added += <uint64_t>taken
+        other.used += added
+        return fits
+
+    def insert_header(self, const uint8_t[::1] header not None):
+        """Inserts every object of an extent header; False when the table is too small."""
+        cdef extent_header copy
+        cdef unsigned slot
+        cdef int taken
+        copy_header(header, &copy)
+        for slot in range(1, C_EXTENT_SLOTS + 1):
+            if record_codec(&copy.records[slot]):
+                taken = digest_table_insert(&self.native, copy.records[slot].digest,
+                                            (copy.prefix.extent << 8) | slot)
+                if taken < 0:
+                    return False
+                self.used += taken
+        return True
+
+
+cdef class SketchTable:
+    """Feature -> newest object id in a caller's buffer (4 bytes a slot)."""
+    cdef sketch_table native
+    cdef uint8_t[::1] buffer
+
+    def __cinit__(self, uint8_t[::1] buffer not None):
+        if buffer.shape[0] % 4:
+            raise ValueError("a sketch table is a whole number of 4-byte slots")
+        self.buffer = buffer
+        self.native.slots = <uint32_t *>&buffer[0] if buffer.shape[0] else NULL
+        self.native.count = <uint32_t>(buffer.shape[0] // 4)
+
+    @property
+    def slots(self):
+        return self.native.count
+
+    def release_buffer(self):
+        self.native.slots = NULL
+        self.native.count = 0
+        self.buffer = None
+
+    def find(self, uint32_t feature):
+        if self.native.count == 0:
+            return 0
+        return sketch_table_find(&self.native, feature)
+
+    def put(self, uint32_t feature, uint32_t id):
+        if self.native.count:
+            sketch_table_put(&self.native, feature, id)
+
+    def double_into(self, SketchTable other not None):
+        """Fills a table of twice the slots."""
+        if other.native.count != 2 * self.native.count:
+            raise ValueError("the other table does not have twice the slots")
+        with nogil:
+            sketch_table_double(&self.native, &other.native)
+
+
+cdef int copy_header(const uint8_t[::1] stored, extent_header *header) except -1:
+    """A stored header is cut behind its highest used slot; the rest is zeros."""
+    cdef size_t length = <size_t>stored.shape[0]
+    if length < 16 or length > C_HEADER_BYTES or length % 16:
+        raise ValueError(f"an extent header of {length} bytes")
+    memset(header, 0, C_HEADER_BYTES)
+    memcpy(header, &stored[0], length)
+    if header_stored_bytes(header) != length or header_checksum(header) != header.prefix.checksum:
+        raise ValueError("an extent header whose checksum is wrong")
+    return 0
+
+
+cdef class Extents:
+    """Extent headers in memory, and the objects that they describe. See native/extents.h.
+
+    Lock rule: `read` may run on any thread with the store's lock held; everything that changes
+    records runs on the routing thread with the store's lock held.
+    """
+    cdef extents native
+    cdef bint ready
+    cdef readonly list decode_totals  # per codec [count, nanoseconds]
+
+    def __cinit__(self, int file):
+        if extents_init(&self.native):
+            raise MemoryError("extents")
+        self.ready = True
+        self.native.file = file
+        self.decode_totals = [[0, 0] for _ in range(CODEC_COUNT)]
+
+    def __dealloc__(self):
+        if self.ready:
+            extents_free(&self.native)
+
+    @property
+    def count(self):
+        return self.native.count
+
+    @property
+    def loaded(self):
+        return self.native.loaded
+
+    def account(self, const uint8_t[::1] stored not None, uint32_t number):
+        """Counts an extent while a store is opened; ValueError when the header is damaged."""
+        cdef extent_header header
+        copy_header(stored, &header)
+        if header.prefix.extent != number:
+            raise ValueError(f"the header of extent {header.prefix.extent}")
+        if extents_grow(&self.native, number + 1):
+            raise MemoryError("extents")
+        extents_account(&self.native, &header)
+
+    def load(self, uint32_t number, const uint8_t[::1] stored not None):
+        cdef extent_header header
+        copy_header(stored, &header)
+        if header.prefix.extent != number:
+            raise ValueError(f"the header of extent {header.prefix.extent}")
+        if extents_load(&self.native, number, &header, HEADER_CLEAN):
+            raise MemoryError("extent header")
+
+    def is_loaded(self, uint32_t number):
+        return number < self.native.count and self.native.array[number].header != NULL
+
+    def in_use(self, uint32_t number):
+        return number < self.native.count and bool(self.native.array[number].in_use)
+
+    def summary(self, uint32_t number):
+        """(side, end, live bytes, live slots) of an extent."""
+        if number >= self.native.count:
+            raise IndexError(number)
+        cdef extent *e = &self.native.array[number]
+        return e.side, e.end, e.live_bytes, e.live_slots
+
+    def trim(self, uint32_t limit):
+        extents_trim(&self.native, limit)
+
+    def drop(self, uint32_t number):
+        if number >= self.native.count:
+            raise IndexError(number)
+        extents_drop(&self.native, number)
+
+    def live_bytes(self):
+        cdef uint64_t total = 0
+        cdef unsigned i
+        for i in range(CODEC_COUNT):
+            total += self.native.totals.bytes[i]
+        return total
+
+    def totals(self):
+        """Per codec (objects, payload bytes, references by pages, objects without any)."""
+        cdef unsigned i
+        return [(self.native.totals.objects[i], self.native.totals.bytes[i],
+                 self.native.totals.page_references[i], self.native.totals.pageless[i])
+                for i in range(CODEC_COUNT)]
+
+    def begin_commit(self):
+        """The dirty headers as (number, bytes to store), now `committing`; empty ones as None."""
+        cdef uint32_t number
+        cdef extent *e
+        result = []
+        for number in range(self.native.count):
+            e = &self.native.array[number]
+            if e.header == NULL or e.state != HEADER_DIRTY:
+                continue
+            e.state = HEADER_COMMITTING
+            if e.live_slots == 0:
+                result.append((number, None))
+                continue
+            e.header.prefix.checksum = header_checksum(e.header)
+            result.append((number, PyBytes_FromStringAndSize(
+                <char *>e.header, <Py_ssize_t>header_stored_bytes(e.header))))
+        return result
+
+    def end_commit(self, bint succeeded):
+        """Settles what begin_commit handed out. Returns the extents whose old side is free now."""
+        cdef uint32_t number
+        cdef extent *e
+        flipped = []
+        for number in range(self.native.count):
+            e = &self.native.array[number]
+            if e.state == HEADER_COMMITTING:
+                e.state = HEADER_CLEAN if succeeded else HEADER_DIRTY
+            if succeeded and e.flipped and e.state != HEADER_DIRTY:
+                e.flipped = 0
+                flipped.append((number, e.side ^ 1))
+        return flipped
+
+    def dirty_count(self):
+        cdef uint32_t number
+        cdef uint32_t dirty = 0
+        for number in range(self.native.count):
+            dirty += self.native.array[number].state == HEADER_DIRTY
+        return dirty
+
+    def missing(self, const uint32_t[::1] ids not None):
+        """Extents whose headers must be loaded to read the objects, as far as is known yet."""
+        cdef Py_ssize_t i
+        cdef uint32_t id, base
+        cdef read_result result
+        needed = set()
+        for i in range(ids.shape[0]):
+            id = ids[i]
+            while id != 0 and id != ID_ZERO:
+                result = extents_base(&self.native, id, &base)
+                if result.status == READ_HEADER_MISSING:
+                    needed.add(result.culprit)
+                if result.status != READ_OK:
+                    break
+                id = base
+        return needed
+
+    def read(self, const uint32_t[::1] ids not None, uint8_t[::1] out not None,
+             Context context not None):
+        """Decodes objects into out, a page each; holes and zeros give zeros.
+
+        Returns None, or (status, index, culprit, errno) of the first that failed.
+        """
+        cdef Py_ssize_t count = ids.shape[0]
+        cdef Py_ssize_t i
+        cdef read_result result
+        cdef uint64_t began, ended
+        cdef uint64_t counts[7]
+        cdef uint64_t spent[7]
+        cdef bint failed = False
+        if out.shape[0] < count * PAGE_BYTES:
+            raise ValueError("the buffer is too small")
+        if count == 0:
+            return None
+        memset(counts, 0, sizeof(counts))
+        memset(spent, 0, sizeof(spent))
+        with nogil:
+            began = now_nanoseconds()
+            for i in range(count):
+                if ids[i] == 0 or ids[i] == ID_ZERO:
+                    memset(&out[i * PAGE_BYTES], 0, PAGE_BYTES)
+                    continue
+                result = extents_read(&self.native, context.native, ids[i], &out[i * PAGE_BYTES])
+                if result.status != READ_OK:
+                    failed = True
+                    break
+                ended = now_nanoseconds()
+                counts[result.codec] += 1
+                spent[result.codec] += ended - began
+                began = ended
+        for k in range(CODEC_COUNT):
+            if counts[k]:
+                self.decode_totals[k][0] += counts[k]
+                self.decode_totals[k][1] += spent[k]
+        if failed:
+            return <int>result.status, i, result.culprit, result.error
+        return None
+
+    def reference(self, const uint32_t[::1] ids not None, bint by_patch):
+        """One more reference to each; headers must be loaded. ValueError names a wrong id."""
+        cdef Py_ssize_t i
+        for i in range(ids.shape[0]):
+            if ids[i] != 0 and ids[i] != ID_ZERO:
+                if extents_reference(&self.native, ids[i], by_patch):
+                    raise ValueError(f"object {ids[i]:#x} cannot be referred to")
+
+    def release(self, const uint32_t[::1] ids not None, bint by_patch, DigestTable digests not None):
+        """One reference less of each; headers must be loaded.
+
+        Frees what nothing refers to. Returns the bases that freed patches referred to, to be
+        released in turn with by_patch. ValueError names an id that holds no such reference.
+        """
+        cdef Py_ssize_t i
+        cdef release_result result
+        bases = array_module.array("I")
+        wrong = None
+        for i in range(ids.shape[0]):
+            if ids[i] == 0 or ids[i] == ID_ZERO:
+                continue
+            if extents_release(&self.native, ids[i], by_patch, &result) and wrong is None:
+                wrong = ids[i]
+            if result.freed:
+                digests.remove(result.digest, ids[i])
+                if result.base:
+                    bases.append(result.base)
+        if wrong is not None:
+            raise ValueError(f"object {wrong:#x} has no such reference")
+        return bases
+
+    def discard(self, const uint32_t[::1] ids not None):
+        cdef Py_ssize_t i
+        for i in range(ids.shape[0]):
+            extents_discard(&self.native, ids[i])
+
+    def choose(self, uint32_t dead_share_256, uint32_t minimum_slots):
+        """(kind, number): 0 a new extent, 1 append to one, 2 rewrite one."""
+        cdef uint32_t number = 0
+        cdef choice_kind kind
+        with nogil:
+            kind = extents_choose(&self.native, dead_share_256, minimum_slots, &number)
+        return <int>kind, number
+
+    def unused(self):
+        """The lowest extent number that is free; they begin at 1."""
+        cdef uint32_t number
+        for number in range(1, self.native.count):
+            if not self.native.array[number].in_use:
+                return number
+        return max(1, self.native.count)
+
+
+cdef class Staged:
+    """A header being filled, with the payload bytes that go behind `position` of its side."""
+    cdef extent_header header
+    cdef uint8_t *out
+    cdef readonly size_t written
+    cdef readonly uint32_t position   # where `written` bytes belong in the side
+    cdef bint rewritten
+
+    def __cinit__(self):
+        self.out = <uint8_t *>malloc(C_EXTENT_SIDE_BYTES)
+        if self.out == NULL:
+            raise MemoryError("staging")
+
+    def __dealloc__(self):
+        free(self.out)
+
+    def new(self, uint32_t number):
+        memset(&self.header, 0, C_HEADER_BYTES)
+        self.header.prefix.extent = number
+        self.written = 0
+        self.position = 0
+        self.rewritten = False
+
+    def append(self, Extents extents not None, uint32_t number):
+        """Goes on behind what the extent holds; its header must be loaded."""
+        self.header = extents.native.array[number].header[0]
+        self.written = 0
+        self.position = self.header.prefix.end
+        self.rewritten = False
+
+    def rewrite(self, Extents extents not None, uint32_t number, const uint8_t[::1] side not None):
+        """Begins the extent's other side with its live payloads, closed up."""
+        cdef extent_header *old = extents.native.array[number].header
+        if <uint32_t>side.shape[0] < old.prefix.end:
+            raise ValueError(f"extent {number} ends at byte {side.shape[0]} of {old.prefix.end}")
+        header_rewrite(old, &side[0], &self.header, self.out)
+        self.written = self.header.prefix.end
+        self.position = 0
+        self.rewritten = True
+
+    @property
+    def number(self):
+        return self.header.prefix.extent
+
+    @property
+    def side(self):
+        return self.header.prefix.side
+
+    def bytes(self):
+        return <uint8_t[:self.written]>self.out if self.written else b""
+
+    def install(self, Extents extents not None):
+        """Makes the staged header the extent's."""
+        cdef uint32_t number = self.header.prefix.extent
+        if extents_load(&extents.native, number, &self.header, HEADER_DIRTY):
+            raise MemoryError("extent header")
+        if self.rewritten:
+            extents.native.array[number].flipped = 1
+
+
+cdef class Batch:
+    """Up to BATCH_PAGES pages on their way through the router."""
+    cdef batch *native
+    cdef routing routing
+    cdef const uint8_t[::1] pages
+
+    def __cinit__(self, recipe):
+        self.native = <batch *>calloc(1, sizeof(batch))
+        if self.native == NULL:
+            raise MemoryError("batch")
+        self.native.arena = <uint8_t *>malloc(C_BATCH_PAGES * PAGE_BYTES)
+        if self.native.arena == NULL:
+            raise MemoryError("batch")
+        self.routing.share = recipe.share
+        self.routing.sketch = <sketch_kind><int>recipe.sketch
+        self.routing.candidates = recipe.candidates
+        self.routing.patch_codec = <codec><int>recipe.patch_codec
+        self.routing.patch_level = recipe.patch_level
+        self.routing.patch_limit = recipe.patch_limit
+        self.routing.patch_ratio = recipe.patch_ratio
+        self.routing.patch_sure_ratio = recipe.patch_sure_ratio
+        self.routing.maximum_depth = recipe.maximum_depth
+        self.routing.compress_codec = <codec><int>recipe.compress_codec
+        self.routing.compress_level = recipe.compress_level
+
+    def __dealloc__(self):
+        if self.native != NULL:
+            free(self.native.arena)
+            free(self.native)
+
+    def begin(self, const uint8_t[::1] pages not None):
+        """Takes pages; they must not change until the batch is packed."""
+        cdef Py_ssize_t count = pages.shape[0] // PAGE_BYTES
+        if count == 0 or count > C_BATCH_PAGES or count * PAGE_BYTES != pages.shape[0]:
+            raise ValueError(f"a batch is 1 to {C_BATCH_PAGES} whole pages")
+        self.pages = pages
+        self.native.pages = &pages[0]
+        self.native.count = <uint32_t>count
+
+    def finish(self):
+        self.native.pages = NULL
+        self.native.count = 0
+        self.pages = None
+
+    @property
+    def count(self):
+        return self.native.count
+
+    def classify(self, uint32_t start, uint32_t end):
+        if start > end or end > self.native.count:
+            raise IndexError(end)
+        with nogil:
+            batch_classify(self.native, &self.routing, start, end)
+
+    def propose(self, DigestTable digests not None, SketchTable sketches not None):
+        """Looks the pages up in the hint tables. Returns the proposed object ids."""
+        cdef uint32_t i
+        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count * 3, False)
+        cdef Py_ssize_t count = 0
+        cdef routed *r
+        with nogil:
+            batch_propose(self.native, &self.routing, &digests.native, &sketches.native)
+        for i in range(self.native.count):
+            r = &self.native.routed[i]
+            if r.identical_id:
+                ids.data.as_uints[count] = r.identical_id
+                count += 1
+            if r.base_ids[0]:
+                ids.data.as_uints[count] = r.base_ids[0]
+                count += 1
+            if r.base_ids[1] and self.routing.candidates > 1:
+                ids.data.as_uints[count] = r.base_ids[1]
+                count += 1
+        return ids[:count]
+
+    def route(self, Extents extents not None, Context context not None, uint32_t start,
+              uint32_t end):
+        if start > end or end > self.native.count:
+            raise IndexError(end)
+        with nogil:
+            batch_route(self.native, &self.routing, &extents.native, context.native, start, end)
+
+    def pack(self, uint32_t next, Staged staged not None):
+        """Packs new objects from page `next` on; returns where to go on (count: all done)."""
+        cdef size_t written = 0
+        with nogil:
+            next = batch_pack(self.native, next, &staged.header, staged.out + staged.written,
+                              C_EXTENT_SIDE_BYTES - staged.written, &written)
+        staged.written += written
+        return next
+
+    def next_object(self, uint32_t next):
+        """The first page from `next` on that is a new object, or count."""
+        while next < self.native.count and (self.native.routed[next].route == ROUTE_ZERO or
+                                            self.native.routed[next].route == ROUTE_IDENTICAL):
+            next += 1
+        return next
+
+    def added(self, Extents extents not None, uint32_t start, uint32_t end):
+        """Accounts the objects that packing pages [start, end) has made."""
+        cdef uint32_t i
+        for i in range(start, end):
+            if self.native.routed[i].route not in (ROUTE_ZERO, ROUTE_IDENTICAL):
+                extents_added(&extents.native, self.native.routed[i].id)
+
+    def ids(self):
+        """The object id of each page; after packing."""
+        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count, False)
+        cdef uint32_t i
+        for i in range(self.native.count):
+            if self.native.routed[i].twin >= 0:
+                self.native.routed[i].id = self.native.routed[self.native.routed[i].twin].id
+            ids.data.as_uints[i] = self.native.routed[i].id
+        return ids
+
+    def new_ids(self, uint32_t end):
+        """Ids that packing gave to pages below `end`."""
+        return array_module.array("I", [
+            self.native.routed[i].id for i in range(end)
+            if self.native.routed[i].route not in (ROUTE_ZERO, ROUTE_IDENTICAL)])
+
+    def bases(self):
+        """The base of each new patch; after packing."""
+        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count, False)
+        cdef Py_ssize_t count = 0
+        cdef uint32_t i
+        for i in range(self.native.count):
+            if self.native.routed[i].route == ROUTE_PATCH:
+                ids.data.as_uints[count] = self.native.routed[i].base_id
+                count += 1
+        return ids[:count]
+
+    def publish(self, DigestTable digests not None, SketchTable sketches not None):
+        """Puts the new objects in the hint tables; (references added, False when full)."""
+        cdef uint32_t i
+        cdef unsigned f
+        cdef int taken
+        cdef routed *r
+        cdef bint fits = True
+        cdef uint64_t used = 0
+        cdef uint64_t references = 0
+        for i in range(self.native.count):
+            r = &self.native.routed[i]
+            if r.route == ROUTE_ZERO or r.route == ROUTE_IDENTICAL:
+                continue
+            if self.routing.share:
+                taken = digest_table_insert(&digests.native, <uint32_t>r.digest, r.id)
+                if taken < 0:
+                    fits = False
+                else:
+                    used += <uint64_t>taken
+            if r.feature_count and sketches.native.count:
+                references += 1
+                for f in range(r.feature_count):
+                    sketch_table_put(&sketches.native, r.features[f], r.id)
+        digests.used += used
+        return references, fits
+
+    def totals(self):
+        """Per route (pages, payload bytes, nanoseconds spent on encoding)."""
+        cdef uint64_t sums[6][3]
+        cdef uint32_t i, k
+        cdef routed *r
+        memset(sums, 0, sizeof(sums))
+        for i in range(self.native.count):
+            r = &self.native.routed[i]
+            sums[r.route][0] += 1
+            sums[r.route][2] += r.encode_nanoseconds
+            if r.route != ROUTE_ZERO and r.route != ROUTE_IDENTICAL:
+                sums[r.route][1] += r.length + (BASE_ID_BYTES if r.route == ROUTE_PATCH else 0)
+        return [(sums[k][0], sums[k][1], sums[k][2]) for k in range(6)]
+
+    def outcome(self, uint32_t index):
+        """(route, codec, depth, payload length without base id) of one page; for tests."""
+        if index >= self.native.count:
+            raise IndexError(index)
+        cdef routed *r = &self.native.routed[index]
+        return r.route, r.codec, r.depth, r.length
+
+
+# Page tables: an array of 1,016 object ids behind a 16-byte prefix {checksum, objects, zeros, 0}.
+cdef enum:
+    TABLE_PREFIX = 16
+    TABLE_ENTRIES_C = 1016
+
+TABLE_ENTRIES = TABLE_ENTRIES_C
+TABLE_BYTES = TABLE_PREFIX + 4 * TABLE_ENTRIES_C
+
+
+cdef uint32_t *table_words(uint8_t[::1] table) except NULL:
+    if table.shape[0] != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
+        raise ValueError(f"a page table chunk of {table.shape[0]} bytes")
+    return <uint32_t *>&table[0]
+
+
+cdef inline void table_count(uint32_t *words, uint32_t id, uint32_t change) noexcept nogil:
+    if id == ID_ZERO:
+        words[2] += change
+    elif id != 0:
+        words[1] += change
+
+
+def table_map(uint8_t[::1] table not None, const uint64_t[::1] pages not None,
+              const uint32_t[::1] ids not None, Py_ssize_t start, Py_ssize_t end, released not None):
+    """Maps pages[start:end], all of this chunk, to ids; appends the former ids to released."""
+    cdef uint32_t *words = table_words(table)
+    cdef uint32_t *entry
+    cdef Py_ssize_t i
+    if start < 0 or end > pages.shape[0] or end > ids.shape[0]:
+        raise IndexError(end)
+    for i in range(start, end):
+        entry = words + 4 + pages[i] % TABLE_ENTRIES_C
+        table_count(words, entry[0], <uint32_t>-1)
+        table_count(words, ids[i], 1)
+        if entry[0] != 0 and entry[0] != ID_ZERO:
+            released.append(entry[0])
+        entry[0] = ids[i]
+
+
+def table_fill(uint8_t[::1] table not None, uint32_t first, uint32_t count, uint32_t id, released not None):
+    """Maps entries [first, first + count) to a hole (0) or zero (255)."""
+    cdef uint32_t *words = table_words(table)
+    cdef uint32_t i
+    if first + count > TABLE_ENTRIES_C or id not in (0, ID_ZERO):
+        raise IndexError(first + count)
+    for i in range(first, first + count):
+        if words[4 + i] != 0 and words[4 + i] != ID_ZERO:
+            released.append(words[4 + i])
+        table_count(words, words[4 + i], <uint32_t>-1)
+        table_count(words, id, 1)
+        words[4 + i] = id
+
+
+def table_lookup(uint8_t[::1] table, uint32_t first, uint32_t count, uint32_t[::1] ids not None,
+                 Py_ssize_t at):
+    """Copies entries to ids[at:at + count]; a missing chunk (None) is all holes."""
+    if first + count > TABLE_ENTRIES_C or at < 0 or at + <Py_ssize_t>count > ids.shape[0]:
+        raise IndexError(first + count)
+    if count == 0:
+        return
+    if table is None:
+        memset(&ids[at], 0, 4 * count)
+    else:
+        memcpy(&ids[at], table_words(table) + 4 + first, 4 * count)
+
+
+def table_seal(uint8_t[::1] table not None):
+    """Writes the checksum; True when the chunk maps nothing and need not be kept."""
+    cdef uint32_t *words = table_words(table)
+    words[0] = payload_checksum(<uint8_t *>(words + 1), TABLE_PREFIX - 4 + 4 * TABLE_ENTRIES_C)
+    return words[1] == 0 and words[2] == 0
+
+
+def table_counts(const uint8_t[::1] table not None):
+    """(objects, zeros) of a stored chunk; ValueError when its checksum is wrong."""
+    cdef const uint32_t *words
+    if table.shape[0] != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
+        raise ValueError(f"a page table chunk of {table.shape[0]} bytes")
+    words = <const uint32_t *>&table[0]
+    if words[0] != payload_checksum(<const uint8_t *>(words + 1),
+                                    TABLE_PREFIX - 4 + 4 * TABLE_ENTRIES_C):
+        raise ValueError("a page table chunk whose checksum is wrong")
+    return words[1], words[2]

@@ -1,0 +1,50 @@
+"""Page codecs: pure functions from (page, base) to payload and back.
+
+The native kernels hold the code (native/codec.c); this names them. Numbers stand in every object
+record of a store: they are never reused for another codec.
+"""
+
+from enum import IntEnum
+
+
+class Codec(IntEnum):
+    """How a payload was made from its page."""
+
+    NONE = 0
+    SAME = 1
+    """The repeated 8-byte word."""
+    RAW = 2
+    ZSTD = 3
+    """A zstd frame without magic number and content size."""
+    LZ4 = 4
+    """An lz4 block: the LZO class, the same speed and size within a few per cent."""
+    ZSTD_PREFIX = 5
+    """Base id, then a zstd frame that has the base as its prefix."""
+    VCDIFF = 6
+    """Base id, then the variable part of an RFC 3284 stream (native/vcdiff.h)."""
+
+    @property
+    def is_patch(self) -> bool:
+        """Whether decoding needs a base page."""
+        return self in (Codec.ZSTD_PREFIX, Codec.VCDIFF)
+
+
+class Route(IntEnum):
+    """What became of a page; the order in which a page is tried."""
+
+    ZERO = 0
+    SAME = 1
+    IDENTICAL = 2
+    PATCH = 3
+    COMPRESS = 4
+    RAW = 5
+
+
+ROUTE_OF_CODEC = {
+    Codec.SAME: Route.SAME,
+    Codec.RAW: Route.RAW,
+    Codec.ZSTD: Route.COMPRESS,
+    Codec.LZ4: Route.COMPRESS,
+    Codec.ZSTD_PREFIX: Route.PATCH,
+    Codec.VCDIFF: Route.PATCH,
+}

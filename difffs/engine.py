@@ -1,0 +1,124 @@
+"""The router: batches of pages go through zero/same -> identical -> patch -> compress -> raw."""
+
+from array import array
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from types import TracebackType
+
+from difffs._kernels import BATCH_PAGES, Batch, Context
+from difffs.codec import Route
+from difffs.page import PAGE_SIZE
+from difffs.store import Store
+
+Target = tuple[int, "array[int]", "array[int]"]
+"""(volume, ascending page numbers as 'Q', their object ids as 'I')."""
+
+COMMIT_EVERY = 4096
+"""Changed index pages (16 MiB) at which a long run of writes commits in between."""
+
+_SMALLEST_SLICE = 64
+"""Pages below which a second worker costs more than it saves."""
+
+
+class Engine:
+    """Routes pages into a store and reads them back.
+
+    write, route, adopt and commit belong to one thread at a time, the routing thread; read may be
+    called from any.
+    """
+
+    def __init__(self, store: Store, workers: int = 1) -> None:
+        """`workers` threads share the native work of each batch, this one included."""
+        self.store = store
+        self.workers = max(1, workers)
+        self._batch = Batch(store.recipe)
+        self._contexts = [Context() for _ in range(self.workers)]
+        self._pool = ThreadPoolExecutor(self.workers - 1, "difffs-route") if workers > 1 else None
+
+    def close(self) -> None:
+        """Ends the workers."""
+        if self._pool is not None:
+            self._pool.shutdown()
+            self._pool = None
+
+    def __enter__(self) -> "Engine":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _in_slices(self, work: Callable[[Context, int, int], None], count: int) -> None:
+        slices = min(self.workers, max(1, count // _SMALLEST_SLICE))
+        bounds = [count * i // slices for i in range(slices + 1)]
+        pending = []
+        if self._pool is not None:
+            for i in range(1, slices):
+                pending.append(self._pool.submit(work, self._contexts[i], bounds[i], bounds[i + 1]))
+        work(self._contexts[0], 0, bounds[1])
+        for future in pending:
+            future.result()
+
+    def route(self, pages: memoryview | bytearray | bytes) -> "array[int]":
+        """Routes up to BATCH_PAGES pages and stores their payloads. Returns their object ids.
+
+        The objects have no references until adopt() is called, which must come next.
+        """
+        batch, store = self._batch, self.store
+        batch.begin(pages)
+        self._in_slices(lambda _context, start, end: batch.classify(start, end), batch.count)
+        store.prepare(batch.propose(store.digests, store.sketches))
+        extents = store.extents
+        self._in_slices(
+            lambda context, start, end: batch.route(extents, context, start, end), batch.count
+        )
+        store.pack(batch)
+        return batch.ids()
+
+    def adopt(self, ids: "array[int]", targets: Iterable[Target]) -> None:
+        """Maps routed pages into volumes."""
+        self.store.adopt(self._batch, ids, targets)
+        for route, (pages, out, spent) in zip(Route, self._batch.totals(), strict=True):
+            counter = self.store.counters[route.name.lower()]
+            counter[0] += pages
+            counter[1] += pages * PAGE_SIZE
+            counter[2] += out
+            counter[3] += spent
+        self._batch.finish()
+
+    def write(
+        self,
+        volume: int,
+        page_numbers: Iterable[int],
+        pages: memoryview | bytearray | bytes,
+    ) -> None:
+        """Stores whole pages of one volume; page numbers ascend.
+
+        Durable with the next commit(); a long run commits by itself now and then.
+        """
+        numbers = array("Q", page_numbers)
+        view = memoryview(pages)
+        if len(numbers) * PAGE_SIZE != len(view):
+            raise ValueError(f"{len(numbers)} page numbers for {len(view)} bytes")
+        for start in range(0, len(numbers), BATCH_PAGES):
+            end = min(start + BATCH_PAGES, len(numbers))
+            ids = self.route(view[start * PAGE_SIZE : end * PAGE_SIZE])
+            self.adopt(ids, [(volume, numbers[start:end], ids)])
+        self.store.settle()
+        if self.store.uncommitted > COMMIT_EVERY:
+            self.store.commit()
+
+    def read(self, volume: int, first_page: int, count: int, out: memoryview | bytearray) -> None:
+        """Fills out with pages [first_page, first_page + count)."""
+        self.store.read_pages(volume, first_page, count, out)
+
+    def commit(self) -> None:
+        """Makes everything written so far durable."""
+        self.store.commit()
+
+
+__all__ = ["BATCH_PAGES", "Engine", "Target"]

@@ -1,0 +1,110 @@
+"""Recipes: named choices of routes, sketch, codecs and limits.
+
+A store remembers the recipe that routes its new pages. Payloads name their codec, so pages that
+an earlier recipe stored stay readable whatever the recipe is now.
+"""
+
+from dataclasses import asdict, dataclass, replace
+
+from difffs.codec import Codec
+from difffs.errors import UsageError
+from difffs.sketch import Sketch
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How pages are routed."""
+
+    name: str
+    description: str
+    share: bool = True
+    """Pages with the same bytes are stored once."""
+    sketch: Sketch = Sketch.MIN_HASH
+    candidates: int = 1
+    """Bases tried for a page: 1 or 2."""
+    patch_codec: Codec = Codec.ZSTD_PREFIX
+    """NONE: pages are not patched."""
+    patch_level: int = 1
+    patch_limit: int = 4096 - 64
+    """A patch of this many bytes or more is refused."""
+    patch_ratio: int = 192
+    """A patch is taken below this many 256ths of the bytes that the page compresses to; 0 takes
+    every patch below patch_limit (as the paper does)."""
+    patch_sure_ratio: int = 128
+    """A patch below this many 256ths of its base's own payload is taken without compressing the
+    page for comparison: similar pages compress to similar sizes."""
+    maximum_depth: int = 1
+    """Patches between a page and its last base."""
+    compress_codec: Codec = Codec.ZSTD
+    """NONE: what is neither shared nor patched is kept raw."""
+    compress_level: int = 1
+
+    def to_dict(self) -> dict[str, object]:
+        """Plain values, as stored and shown."""
+        return {key: int(v) if isinstance(v, int) else v for key, v in asdict(self).items()}
+
+    @classmethod
+    def from_dict(cls, values: dict[str, object]) -> "Recipe":
+        """The inverse of to_dict; TypeError or ValueError when the values are no recipe."""
+        recipe = cls(**values)  # type: ignore[arg-type]
+        return replace(
+            recipe,
+            share=bool(recipe.share),
+            sketch=Sketch(recipe.sketch),
+            patch_codec=Codec(recipe.patch_codec),
+            compress_codec=Codec(recipe.compress_codec),
+        )
+
+
+_ALL = (
+    Recipe(
+        "default",
+        "identical, patch with zstd (base as prefix), compress with zstd 1",
+    ),
+    Recipe(
+        "fast",
+        "like default with zstd's fast level -1 for patches and the rest",
+        patch_level=-1,
+        compress_level=-1,
+    ),
+    Recipe(
+        "difference-engine",
+        "the paper's: identical, VCDIFF patches below 2 KiB found by two keys, lz4 for the rest",
+        sketch=Sketch.FIXED_BLOCKS,
+        patch_codec=Codec.VCDIFF,
+        patch_limit=2048,
+        patch_ratio=0,
+        candidates=2,
+        compress_codec=Codec.LZ4,
+    ),
+    Recipe(
+        "identical-only",
+        "identical pages are shared, the rest is kept raw",
+        sketch=Sketch.NONE,
+        patch_codec=Codec.NONE,
+        compress_codec=Codec.NONE,
+    ),
+    Recipe(
+        "patch-only",
+        "identical pages are shared, similar ones patched, the rest is kept raw",
+        compress_codec=Codec.NONE,
+    ),
+    Recipe(
+        "compress-only",
+        "every page is compressed with zstd 1; nothing is shared or patched",
+        share=False,
+        sketch=Sketch.NONE,
+        patch_codec=Codec.NONE,
+    ),
+)
+
+RECIPES = {recipe.name: recipe for recipe in _ALL}
+DEFAULT_RECIPE = "default"
+
+
+def recipe_named(name: str) -> Recipe:
+    """The recipe of that name; UsageError lists the names when there is none."""
+    try:
+        return RECIPES[name]
+    except KeyError:
+        raise UsageError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}") from None

@@ -1,0 +1,50 @@
+"""Names and version of a store's files (docs/store-format.md)."""
+
+from pathlib import Path
+
+from difffs.errors import CorruptStore, FormatTooNew, NotAStore
+
+FORMAT_VERSION = 1
+FORMAT_FILE = "format"
+LOCK_FILE = "lock"
+INDEX_DIRECTORY = "index"
+PAYLOAD_FILE = "payloads"
+DIGEST_FILE = "digests"
+SKETCH_FILE = "sketches"
+
+_FIRST_LINE = "difffs store"
+
+
+def write_format(store: Path) -> None:
+    """Marks a directory as a store; the last step of making one."""
+    (store / FORMAT_FILE).write_text(f"{_FIRST_LINE}\nversion {FORMAT_VERSION}\n")
+
+
+def is_store(path: Path) -> bool:
+    """Whether the directory holds a store (of whatever version)."""
+    return (path / FORMAT_FILE).is_file()
+
+
+def check_format(store: Path) -> None:
+    """Raises NotAStore, FormatTooNew or CorruptStore unless this difffs can read the store."""
+    try:
+        text = (store / FORMAT_FILE).read_text(errors="replace")
+    except (FileNotFoundError, NotADirectoryError):
+        raise NotAStore(
+            f"{store} is not a difffs store (it has no file {FORMAT_FILE!r});"
+            " name one, or make one with `difffs mount` or `difffs import`"
+        ) from None
+    lines = text.splitlines()
+    if len(lines) < 2 or lines[0] != _FIRST_LINE or not lines[1].startswith("version "):
+        raise CorruptStore(
+            f"{store / FORMAT_FILE} does not begin with {_FIRST_LINE!r} and a version;"
+            " restore it from a copy"
+        )
+    version = lines[1].removeprefix("version ")
+    if not version.isdecimal():
+        raise CorruptStore(f"{store / FORMAT_FILE} has no version number but {version!r}")
+    if int(version) > FORMAT_VERSION:
+        raise FormatTooNew(
+            f"{store} has format {version}, this difffs reads up to {FORMAT_VERSION};"
+            " use a newer difffs"
+        )

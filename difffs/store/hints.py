@@ -1,0 +1,164 @@
+"""Hint tables: digests -> objects and features -> objects, in files mapped into memory.
+
+Both only propose pages that are read and compared before use, so they live outside the index's
+transactions: written in place, at no cost a commit (docs/adr/0001-store-layout.md). After a
+crash the digest table is filled again from the extent headers; stale sketches do no harm.
+"""
+
+import mmap
+import os
+from pathlib import Path
+from struct import Struct
+from types import TracebackType
+
+from difffs._kernels import DigestTable, SketchTable
+from difffs.errors import StoreFull
+
+_HEADER = Struct("<8sIIQ")  # magic, 1 when closed properly, reserved, entries in use
+_HEADER_BYTES = 4096
+_MAGIC = {"digests": b"difffsDG", "sketches": b"difffsSK"}
+
+FIRST_DIGEST_BUCKETS = 64
+FIRST_SKETCH_SLOTS = 1024
+MAXIMUM_SKETCH_SLOTS = 1 << 24
+"""64 MiB: features of the newest four million references; older ones are forgotten."""
+
+_FULL = 0.88
+"""Share of a digest table's entries in use at which it grows."""
+_GROWTH = 1.2
+_CROWDED = 1.0
+"""Features a slot at which a sketch table doubles; the newest in a slot wins."""
+
+
+class _MappedFile:
+    """A table file of a header block and a body, mapped shared."""
+
+    def __init__(self, path: Path, body_bytes: int) -> None:
+        """Opens the file, or makes it with a body of zeros; a file of another kind is replaced."""
+        self.path = path
+        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        size = os.fstat(self._file).st_size
+        valid = size > _HEADER_BYTES and (size - _HEADER_BYTES) % 64 == 0
+        if valid:
+            magic = os.pread(self._file, 8, 0)
+            valid = magic == _MAGIC[path.name.removesuffix(".new")]
+        if not valid:
+            os.ftruncate(self._file, 0)
+            # Blocks are claimed now: a full disk would otherwise be a SIGBUS later.
+            try:
+                os.posix_fallocate(self._file, 0, _HEADER_BYTES + body_bytes)
+            except OSError as error:
+                os.close(self._file)
+                path.unlink(missing_ok=True)
+                raise StoreFull(f"no space left for {path} ({error.strerror})") from None
+            size = _HEADER_BYTES + body_bytes
+        self.fresh = not valid
+        self._map = mmap.mmap(self._file, size)
+        self._view = memoryview(self._map)
+        self.body = self._view[_HEADER_BYTES:]
+
+    def header(self) -> tuple[bool, int]:
+        """(closed properly, entries in use)."""
+        _magic, closed, _reserved, used = _HEADER.unpack_from(self._map)
+        return bool(closed), used
+
+    def write_header(self, *, closed: bool, used: int) -> None:
+        """Also marks the file as one of ours."""
+        magic = _MAGIC[self.path.name.removesuffix(".new")]
+        _HEADER.pack_into(self._map, 0, magic, int(closed), 0, used)
+
+    def replace(self, path: Path) -> None:
+        """Takes another file's name."""
+        self.path.replace(path)
+        self.path = path
+
+    def close(self) -> None:
+        """Unmaps; the table over the body must have let go of it."""
+        self.body.release()
+        self._view.release()
+        self._map.close()
+        os.close(self._file)
+
+
+class Hints:
+    """The two tables of an open store. Changed on the routing thread only."""
+
+    def __init__(self, store: Path, digest_name: str, sketch_name: str) -> None:
+        """Opens both files, making them where they are missing."""
+        self._digest_path = store / digest_name
+        self._sketch_path = store / sketch_name
+        for leftover in (f"{digest_name}.new", f"{sketch_name}.new"):
+            (store / leftover).unlink(missing_ok=True)
+        self._digest_file = _MappedFile(self._digest_path, 64 * FIRST_DIGEST_BUCKETS)
+        closed, used = self._digest_file.header()
+        self.complete = closed and not self._digest_file.fresh
+        """Whether the digest table holds every object: if not, the store must fill it again."""
+        self.digests = DigestTable(self._digest_file.body, used)
+        self._sketch_file = _MappedFile(self._sketch_path, 4 * FIRST_SKETCH_SLOTS)
+        self.sketches = SketchTable(self._sketch_file.body)
+        self._digest_file.write_header(closed=False, used=used)
+        self._sketch_file.write_header(closed=False, used=0)
+
+    def close(self, *, complete: bool = True) -> None:
+        """Writes the headers and unmaps; `complete` vouches for the digest table."""
+        self._digest_file.write_header(closed=complete, used=self.digests.used)
+        self._sketch_file.write_header(closed=True, used=0)
+        self.digests.release_buffer()
+        self.sketches.release_buffer()
+        self._digest_file.close()
+        self._sketch_file.close()
+
+    def make_room(self, references: int, features: int) -> None:
+        """Grows the tables for what they hold now (references: objects that can be bases)."""
+        if self.digests.used > _FULL * self.digests.entries:
+            self.resize_digests(self.digests.used)
+        slots = self.sketches.slots
+        if references * features > _CROWDED * slots and slots < MAXIMUM_SKETCH_SLOTS:
+            self._double_sketches()
+
+    def resize_digests(self, entries: int) -> None:
+        """Makes room for that many entries and some more."""
+        while True:
+            entries = int(entries * _GROWTH / _FULL) + 8
+            buckets = max(FIRST_DIGEST_BUCKETS, -(-entries // 8))
+            new = _MappedFile(self._digest_path.with_suffix(".new"), 64 * buckets)
+            new.write_header(closed=False, used=0)
+            table = DigestTable(new.body)
+            if self.digests.copy_into(table):
+                break
+            table.release_buffer()  # an unlucky pile of equal digests; a larger table has room
+            new.close()
+            new.path.unlink()
+        self.digests.release_buffer()
+        self._digest_file.close()
+        new.replace(self._digest_path)
+        self._digest_file, self.digests = new, table
+
+    def clear_digests(self) -> None:
+        """Empties the digest table."""
+        self._digest_file.body[:] = bytes(len(self._digest_file.body))
+        self.digests = DigestTable(self._digest_file.body)
+
+    def _double_sketches(self) -> None:
+        # Doubling only: with another ratio a slot of the new table would cover features of two
+        # slots of the old one, and much of what is known would be lost on the way.
+        slots = 2 * self.sketches.slots
+        new = _MappedFile(self._sketch_path.with_suffix(".new"), 4 * slots)
+        new.write_header(closed=False, used=0)
+        table = SketchTable(new.body)
+        self.sketches.double_into(table)
+        self.sketches.release_buffer()
+        self._sketch_file.close()
+        new.replace(self._sketch_path)
+        self._sketch_file, self.sketches = new, table
+
+    def __enter__(self) -> "Hints":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close(complete=kind is None)

@@ -1,0 +1,212 @@
+"""The LMDB index: extent headers, page table chunks, inodes and the store's own settings.
+
+| database | key                                   | value                                     |
+|----------|---------------------------------------|-------------------------------------------|
+| extents  | extent number, 4 bytes big endian     | header, cut behind its highest used slot  |
+| tables   | volume and chunk, 4 + 4 bytes, big e. | page table chunk, 4,080 bytes             |
+| inodes   | inode number, 4 bytes big endian      | inode record                              |
+| settings | name                                  | bytes                                     |
+"""
+
+import errno
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from struct import Struct
+
+import lmdb
+
+from difffs.errors import CorruptStore, StoreFull, StoreReadOnly
+
+MAP_BYTES = 64 << 30
+"""Upper bound of the index, reserved as address space only: 1.6 thousand million pages."""
+
+_NUMBER = Struct(">I")
+_CHUNK = Struct(">II")
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one commit writes; None deletes."""
+
+    extents: list[tuple[int, bytes | None]] = field(default_factory=list)
+    tables: list[tuple[int, int, bytearray | None]] = field(default_factory=list)
+    inodes: list[tuple[int, bytes | None]] = field(default_factory=list)
+    settings: list[tuple[str, bytes]] = field(default_factory=list)
+
+
+class Index:
+    """One LMDB environment. Not thread-safe: the store's lock guards it, except `commit`."""
+
+    def __init__(self, path: Path, *, read_only: bool, create: bool = False) -> None:
+        """Opens the environment; CorruptStore or StoreReadOnly when that fails."""
+        self.path = path
+        self._reader: lmdb.Transaction | None = None
+        if not create and not (path / "data.mdb").is_file():
+            raise CorruptStore(f"{path / 'data.mdb'} is missing; restore the store from a copy")
+        try:
+            self._environment = lmdb.open(
+                str(path),
+                map_size=MAP_BYTES,
+                max_dbs=4,
+                readonly=read_only,
+                readahead=False,
+                # The store's own lock admits one process; LMDB's reader table still protects
+                # the pages of this process's read transaction.
+                lock=not read_only,
+                create=create,
+            )
+            names = (b"extents", b"tables", b"inodes", b"settings")
+            if read_only:
+                opened = [self._environment.open_db(name, create=False) for name in names]
+            else:
+                opened = [self._environment.open_db(name) for name in names]
+            self._extents, self._tables, self._inodes, self._settings = opened
+        except lmdb.ReadonlyError as error:
+            raise StoreReadOnly(f"{path} cannot be written ({error}); remount it") from None
+        except lmdb.NotFoundError as error:
+            raise CorruptStore(f"{path} lacks a table ({error}); restore the store") from None
+        except lmdb.DiskError as error:
+            raise StoreFull(f"no space left for {path} ({error}); free some space") from None
+        except lmdb.Error as error:
+            if getattr(error, "code", None) in (errno.EACCES, errno.EROFS) or isinstance(
+                error, lmdb.LockError
+            ):
+                raise StoreReadOnly(
+                    f"{path} cannot be written ({error}); make the store writable"
+                ) from None
+            raise CorruptStore(
+                f"{path} is not a readable LMDB index ({error}); restore the store from a copy"
+            ) from None
+        self.refresh()
+
+    def close(self) -> None:
+        """Closes the environment; buffers handed out are invalid from here on."""
+        if self._reader is not None:
+            self._reader.abort()
+            self._reader = None
+        self._environment.close()
+
+    def refresh(self) -> None:
+        """Moves reading to the last commit; buffers handed out before are invalid."""
+        if self._reader is not None:
+            self._reader.abort()
+        self._reader = self._environment.begin(buffers=True)
+
+    def _read(self) -> lmdb.Transaction:
+        assert self._reader is not None
+        return self._reader
+
+    def header(self, extent: int) -> memoryview | None:
+        """A stored header; valid until the next refresh."""
+        value = self._read().get(_NUMBER.pack(extent), db=self._extents)
+        return None if value is None else memoryview(value)
+
+    def table(self, volume: int, chunk: int) -> memoryview | None:
+        """A stored page table chunk; valid until the next refresh."""
+        value = self._read().get(_CHUNK.pack(volume, chunk), db=self._tables)
+        return None if value is None else memoryview(value)
+
+    def setting(self, name: str) -> bytes | None:
+        """One of the store's own settings."""
+        value = self._read().get(name.encode(), db=self._settings)
+        return None if value is None else bytes(value)
+
+    def headers(self) -> Iterator[tuple[int, memoryview]]:
+        """All stored headers in order."""
+        with self._read().cursor(db=self._extents) as cursor:
+            for key, value in cursor:
+                yield _NUMBER.unpack(key)[0], memoryview(value)
+
+    def tables(self) -> Iterator[tuple[int, int, memoryview]]:
+        """All stored page table chunks as (volume, chunk, bytes), in order."""
+        with self._read().cursor(db=self._tables) as cursor:
+            for key, value in cursor:
+                volume, chunk = _CHUNK.unpack(key)
+                yield volume, chunk, memoryview(value)
+
+    def chunks_of(self, volume: int, first_chunk: int = 0) -> list[int]:
+        """Chunk numbers that the volume has stored, from first_chunk on, in order."""
+        found = []
+        with self._read().cursor(db=self._tables) as cursor:
+            if cursor.set_range(_CHUNK.pack(volume, first_chunk)):
+                for key in cursor.iternext(keys=True, values=False):
+                    owner, chunk = _CHUNK.unpack(key)
+                    if owner != volume:
+                        break
+                    found.append(chunk)
+        return found
+
+    def inodes(self) -> list[tuple[int, bytes]]:
+        """All inode records."""
+        with self._read().cursor(db=self._inodes) as cursor:
+            return [(_NUMBER.unpack(key)[0], bytes(value)) for key, value in cursor]
+
+    def begin_commit(self, changes: Changes) -> lmdb.Transaction:
+        """Puts the changes in a transaction; StoreFull (and no transaction) without room."""
+        transaction = self._environment.begin(write=True)
+        try:
+            self._put(transaction, self._extents, _numbered(changes.extents))
+            tables = ((_CHUNK.pack(v, c), data) for v, c, data in sorted(changes.tables, key=_at))
+            self._put(transaction, self._tables, tables)
+            self._put(transaction, self._inodes, _numbered(changes.inodes))
+            for name, value in changes.settings:
+                transaction.put(name.encode(), value, db=self._settings)
+        except BaseException as error:
+            transaction.abort()
+            if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
+                raise StoreFull(f"no space left for {self.path} ({error})") from None
+            raise
+        return transaction
+
+    @staticmethod
+    def _put(
+        transaction: lmdb.Transaction,
+        database: "lmdb._Database",
+        records: Iterable[tuple[bytes, bytes | bytearray | None]],
+    ) -> None:
+        for key, value in records:
+            if value is None:
+                transaction.delete(key, db=database)
+            else:
+                transaction.put(key, value, db=database)
+
+    def end_commit(self, transaction: lmdb.Transaction) -> None:
+        """Makes the transaction durable; StoreFull when the disk is full (nothing changes)."""
+        try:
+            transaction.commit()
+        except lmdb.Error as error:
+            raise StoreFull(
+                f"{self.path} could not be written ({error}); free some space there"
+            ) from None
+
+    def compact(self) -> None:
+        """Rewrites the index without its free pages; only with nobody else using it."""
+        copy = self.path / "compact"
+        copy.mkdir(exist_ok=True)
+        self._environment.copy(str(copy), compact=True)
+        (copy / "data.mdb").replace(self.path / "data.mdb")
+        copy.rmdir()
+
+    def free_bytes(self) -> int:
+        """Bytes of the index file that hold nothing (pages for the next commits)."""
+        information = self._environment.info()
+        used = 4096 * 2  # the two meta pages
+        with self._environment.begin() as transaction:
+            for database in (None, self._extents, self._tables, self._inodes, self._settings):
+                status = transaction.stat(database) if database else self._environment.stat()
+                used += 4096 * (
+                    status["branch_pages"] + status["leaf_pages"] + status["overflow_pages"]
+                )
+        return max(0, (information["last_pgno"] + 1) * 4096 - used)
+
+
+def _at(record: tuple[int, int, bytearray | None]) -> tuple[int, int]:
+    return record[0], record[1]
+
+
+def _numbered(
+    records: list[tuple[int, bytes | None]],
+) -> Iterator[tuple[bytes, bytes | None]]:
+    for number, value in sorted(records, key=lambda record: record[0]):
+        yield _NUMBER.pack(number), value

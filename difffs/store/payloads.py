@@ -1,0 +1,117 @@
+"""The payload file: extents side by side in one sparse file.
+
+Extent e has two sides of 1 MiB of file address space, at (2 e) and (2 e + 1) MiB; one of them is
+current. Address space costs nothing; what is punched out costs no blocks either.
+"""
+
+import ctypes
+import errno
+import os
+from pathlib import Path
+
+from difffs._kernels import EXTENT_SIDE_BYTES
+from difffs.errors import CorruptStore, EnvironmentProblem, StoreFull, StoreReadOnly
+
+_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
+
+
+def _punch(file: int, offset: int, length: int) -> None:
+    """Gives the blocks back; OSError when the file system cannot."""
+    if _libc.fallocate(file, _PUNCH_HOLE_KEEP_SIZE, offset, length):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number))
+
+
+class PayloadFile:
+    """Writes and punches sides. Reading objects is the native kernels' (native/extents.c)."""
+
+    def __init__(self, path: Path, *, read_only: bool, create: bool = False) -> None:
+        """Opens the file; CorruptStore when it is missing."""
+        self.path = path
+        flags = os.O_RDONLY if read_only else os.O_RDWR | (os.O_CREAT if create else 0)
+        try:
+            self.file = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        except FileNotFoundError:
+            raise CorruptStore(
+                f"{path} is missing: the store has lost its payloads; restore it from a copy"
+            ) from None
+        except PermissionError:
+            raise StoreReadOnly(f"{path} cannot be written; make the store writable") from None
+        except OSError as error:
+            if error.errno == errno.EROFS:
+                raise StoreReadOnly(
+                    f"{path} is on a read-only file system; remount it writable"
+                ) from None
+            raise
+        self._unsynced = False
+        if create:
+            try:
+                os.ftruncate(self.file, EXTENT_SIDE_BYTES)
+                _punch(self.file, 0, EXTENT_SIDE_BYTES)
+            except OSError as error:
+                os.close(self.file)
+                raise EnvironmentProblem(
+                    f"{path}: the file system cannot punch holes ({error.strerror});"
+                    " keep stores on ext4, xfs, btrfs or tmpfs"
+                ) from None
+
+    def close(self) -> None:
+        """Closes the file."""
+        os.close(self.file)
+
+    def write(self, extent: int, side: int, position: int, data: memoryview | bytes) -> None:
+        """Writes into a side; StoreFull when the file system has no room (nothing is lost)."""
+        at = (2 * extent + side) * EXTENT_SIDE_BYTES + position
+        view = memoryview(data)
+        self._unsynced = True
+        try:
+            while view:
+                written = os.pwrite(self.file, view, at)
+                at += written
+                view = view[written:]
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(
+                    f"no space left for {self.path}; free some space there, nothing is lost"
+                ) from None
+            raise
+
+    def read(self, extent: int, side: int, length: int) -> bytes:
+        """The first bytes of a side; fewer where the file ends."""
+        at = (2 * extent + side) * EXTENT_SIDE_BYTES
+        parts = []
+        while length:
+            part = os.pread(self.file, length, at)
+            if not part:
+                break
+            parts.append(part)
+            at += len(part)
+            length -= len(part)
+        return b"".join(parts)
+
+    def discard(self, extent: int, side: int) -> None:
+        """Gives a side's blocks back."""
+        _punch(self.file, (2 * extent + side) * EXTENT_SIDE_BYTES, EXTENT_SIDE_BYTES)
+
+    def discard_behind(self, extent: int, side: int, end: int) -> None:
+        """Gives the whole blocks behind byte `end` of a side back."""
+        block = -(-end // 4096) * 4096
+        if block < EXTENT_SIDE_BYTES:
+            at = (2 * extent + side) * EXTENT_SIDE_BYTES
+            _punch(self.file, at + block, EXTENT_SIDE_BYTES - block)
+
+    def synchronise(self) -> None:
+        """Returns when all that was written is on the medium."""
+        if self._unsynced:
+            try:
+                os.fdatasync(self.file)
+            except OSError as error:
+                if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                    raise StoreFull(
+                        f"no space left for {self.path}; free some space there, nothing is lost"
+                    ) from None
+                raise
+            self._unsynced = False

@@ -1,0 +1,623 @@
+"""The store: objects, page tables and names, committed together.
+
+Threads (docs/concurrency.md): one *routing thread* adds, references and releases objects and
+commits. Any thread may look up, read, and change page tables and names with `lock` held; the
+references that page tables give up are collected and taken back by the routing thread.
+"""
+
+import json
+import os
+import threading
+import time
+from array import array
+from collections.abc import Iterable
+from contextlib import ExitStack
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from difffs._kernels import Batch, Context, DigestTable, Extents, SketchTable, Staged
+from difffs.codec import ROUTE_OF_CODEC, Codec, Route
+from difffs.errors import (
+    CorruptStore,
+    NotAStore,
+    PayloadDamaged,
+    RecipeMismatch,
+    StoreFull,
+    StoreReadOnly,
+    UsageError,
+)
+from difffs.page import PAGE_SIZE
+from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe, recipe_named
+from difffs.store import format as names
+from difffs.store.hints import Hints
+from difffs.store.index import Changes, Index
+from difffs.store.lock import StoreLock
+from difffs.store.namespace import Namespace
+from difffs.store.occupancy import Occupancy, occupied_bytes
+from difffs.store.page_tables import HOLE, ZERO, PageTables
+from difffs.store.payloads import PayloadFile
+
+if TYPE_CHECKING:
+    from difffs.store.check import Finding, Progress
+
+LOADED_HEADERS = 2048
+"""Extent headers kept in memory though unchanged (8 MiB, half a million objects)."""
+
+DEAD_SHARE = 8
+"""In 256ths of the live payload bytes: with more dead bytes than that, new payloads go where
+dead ones are dropped. 3 % leaves room for block and header slack below the promised 10 %."""
+
+IDLE_DEAD_SHARE = 16
+"""In 256ths: with more than that (6 %), extents are rewritten though nothing new comes."""
+
+MINIMUM_FREE_SLOTS = 16
+"""Extents with fewer free slots (of 254) are not worth a turn of packing."""
+
+_REWRITES_A_COMMIT = 64
+"""Bounds the time that reclaiming adds to a commit (about 0.1 ms each)."""
+
+_REASONS = {
+    -1: "there is no such object",
+    -2: "its checksum is wrong",
+    -3: "it cannot be decoded",
+    -4: "the payload file ends before it",
+    -5: "reading failed",
+    -6: "it is at the end of too long a chain of patches",
+}
+_HEADER_MISSING = 1
+_APPEND, _REWRITE = 1, 2
+
+
+class Store:
+    """An open store; use as a context manager or call close()."""
+
+    path: Path
+    recipe: Recipe
+    read_only: bool
+    namespace: Namespace
+    lock: threading.RLock
+
+    @classmethod
+    def create(cls, path: str | os.PathLike[str], recipe: str | None = None) -> "Store":
+        """Makes a store in a new or empty directory and opens it."""
+        directory = Path(path)
+        chosen = recipe_named(recipe or DEFAULT_RECIPE)
+        try:
+            directory.mkdir(parents=True, exist_ok=True)
+            existing = [e for e in os.listdir(directory) if e != "lost+found"]
+        except FileExistsError:
+            raise NotAStore(f"{directory} is not a directory; name another") from None
+        except PermissionError as error:
+            raise StoreReadOnly(f"{error.filename} cannot be written; name another") from None
+        except OSError as error:
+            raise StoreReadOnly(
+                f"{directory} cannot be made ({error.strerror}); name another directory"
+            ) from None
+        if existing:
+            raise NotAStore(
+                f"{directory} is neither a difffs store nor empty; name another directory"
+            )
+        try:
+            with ExitStack() as cleanup:
+                index_directory = directory / names.INDEX_DIRECTORY
+                index_directory.mkdir()
+                payloads = PayloadFile(directory / names.PAYLOAD_FILE, read_only=False, create=True)
+                cleanup.callback(payloads.close)
+                index = Index(index_directory, read_only=False, create=True)
+                cleanup.callback(index.close)
+                settings = [
+                    ("recipe", json.dumps(chosen.to_dict()).encode()),
+                    ("created", str(time.time()).encode()),
+                ]
+                index.end_commit(index.begin_commit(Changes(settings=settings)))
+            names.write_format(directory)
+        except PermissionError as error:
+            raise StoreReadOnly(f"{error.filename} cannot be written; name another") from None
+        except OSError as error:
+            if error.errno == 28:
+                raise StoreFull(f"no space left for {directory}; free some there") from None
+            raise
+        return cls(directory, None, read_only=False, change_recipe=False)
+
+    @classmethod
+    def open(
+        cls,
+        path: str | os.PathLike[str],
+        recipe: str | None = None,
+        *,
+        read_only: bool = False,
+        change_recipe: bool = False,
+    ) -> "Store":
+        """Opens a store.
+
+        With `recipe`, it must be the store's own (RecipeMismatch), unless change_recipe makes it
+        the recipe of new pages; those that are there stay as they are, and readable.
+        """
+        return cls(Path(path), recipe, read_only=read_only, change_recipe=change_recipe)
+
+    @classmethod
+    def open_or_create(cls, path: str | os.PathLike[str], recipe: str | None = None) -> "Store":
+        """Opens the store, or makes it where there is an empty directory or nothing."""
+        directory = Path(path)
+        if not names.is_store(directory) and (
+            not directory.exists() or (directory.is_dir() and not os.listdir(directory))
+        ):
+            return cls.create(directory, recipe)
+        return cls.open(directory, recipe)
+
+    def __init__(
+        self, path: Path, recipe: str | None, *, read_only: bool, change_recipe: bool
+    ) -> None:
+        self.path = path
+        self.read_only = read_only
+        self.lock = threading.RLock()
+        names.check_format(path)
+        with ExitStack() as cleanup:
+            self._lock_file = StoreLock(path, shared=read_only)
+            cleanup.callback(self._lock_file.release)
+            self._payloads = PayloadFile(path / names.PAYLOAD_FILE, read_only=read_only)
+            cleanup.callback(self._payloads.close)
+            self._index = Index(path / names.INDEX_DIRECTORY, read_only=read_only)
+            cleanup.callback(self._index.close)
+            self._settings_to_write: list[tuple[str, bytes]] = []
+            self.recipe = self._choose_recipe(recipe, change=change_recipe)
+            self._extents = Extents(self._payloads.file)
+            self._account_extents()
+            self._page_tables = PageTables(self._index)
+            self._hints: Hints | None = None
+            if not read_only:
+                self._hints = Hints(path, names.DIGEST_FILE, names.SKETCH_FILE)
+                cleanup.callback(self._hints.close, complete=False)
+            self.namespace = Namespace(self._index.inodes())
+            self._staged = Staged()
+            self._reader = Context()
+            self.counters = self._stored_counters()
+            if self._hints is not None and not self._hints.complete:
+                self._fill_digests()
+            cleanup.pop_all()
+        self._open = True
+
+    def _choose_recipe(self, name: str | None, *, change: bool) -> Recipe:
+        stored = self._index.setting("recipe")
+        try:
+            recipe = Recipe.from_dict(json.loads(stored or b""))
+        except (ValueError, TypeError) as error:
+            raise CorruptStore(
+                f"{self.path} holds no readable recipe ({error}); restore it from a copy"
+            ) from None
+        if name is None or name == recipe.name:
+            return recipe
+        wanted = recipe_named(name)
+        if not change:
+            raise RecipeMismatch(
+                f"{self.path} has the recipe {recipe.name!r}, not {name!r}; leave --recipe out,"
+                " or add --change-recipe to use it for new pages"
+            )
+        self._settings_to_write.append(("recipe", json.dumps(wanted.to_dict()).encode()))
+        return wanted
+
+    def _account_extents(self) -> None:
+        for number, stored in self._index.headers():
+            try:
+                self._extents.account(stored, number)
+            except ValueError as error:
+                raise CorruptStore(
+                    f"{self._index.path}: the header of extent {number} is damaged ({error});"
+                    " run `difffs check` and restore the store from a copy"
+                ) from None
+
+    def _stored_counters(self) -> dict[str, list[int]]:
+        try:
+            stored = json.loads(self._index.setting("counters") or b"{}")
+        except ValueError:
+            stored = {}
+        return {route.name.lower(): stored.get(route.name.lower(), [0] * 5) for route in Route}
+
+    def _fill_digests(self) -> None:
+        """After a crash: the digest table from the extent headers."""
+        assert self._hints is not None
+        self._hints.clear_digests()
+        if not self.recipe.share:
+            return
+        for _number, stored in self._index.headers():
+            while not self._hints.digests.insert_header(stored):
+                self._hints.resize_digests(self._hints.digests.used)
+
+    @property
+    def since(self) -> float:
+        """When the store was made (seconds since the epoch)."""
+        return float(self._index.setting("created") or b"0")
+
+    @property
+    def digests(self) -> DigestTable:
+        """The digest table; it moves when it grows, so do not keep it."""
+        assert self._hints is not None
+        return self._hints.digests
+
+    @property
+    def sketches(self) -> SketchTable:
+        """The sketch table; it moves when it grows, so do not keep it."""
+        assert self._hints is not None
+        return self._hints.sketches
+
+    @property
+    def extents(self) -> Extents:
+        """The extent headers."""
+        return self._extents
+
+    def set_lock_note(self, text: str) -> None:
+        """Tells others who has the store open and where it is mounted."""
+        self._lock_file.write_note(text)
+
+    # -- reading ---------------------------------------------------------------------------------
+
+    def load_headers(self, numbers: Iterable[int]) -> None:
+        """Brings extent headers into memory; numbers of no extent are passed over."""
+        for number in numbers:
+            if self._extents.is_loaded(number) or not self._extents.in_use(number):
+                continue
+            stored = self._index.header(number)
+            if stored is None:
+                raise CorruptStore(
+                    f"{self._index.path} lacks the header of extent {number};"
+                    " run `difffs check` and restore the store from a copy"
+                )
+            try:
+                self._extents.load(number, stored)
+            except ValueError as error:
+                raise CorruptStore(
+                    f"{self._index.path}: extent {number} is damaged ({error});"
+                    " run `difffs check` and restore the store from a copy"
+                ) from None
+
+    def prepare(self, ids: "array[int]") -> None:
+        """Loads every header that reading the objects takes, their bases' included."""
+        known: set[int] = set()
+        while missing := self._extents.missing(ids) - known:
+            with self.lock:
+                self.load_headers(missing)
+            known |= missing
+
+    def lookup(self, volume: int, first: int, count: int) -> "array[int]":
+        """Object ids of pages [first, first + count): 0 a hole, 255 zeros."""
+        with self.lock:
+            return self._page_tables.lookup(volume, first, count)
+
+    def read_pages(self, volume: int, first: int, count: int, out: memoryview | bytearray) -> None:
+        """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt."""
+        with self.lock:
+            ids = self._page_tables.lookup(volume, first, count)
+            self._read_objects(volume, first, ids, out)
+
+    def _read_objects(
+        self, volume: int, first: int, ids: "array[int]", out: memoryview | bytearray
+    ) -> None:
+        done = 0
+        view = memoryview(out)
+        rest: memoryview | array[int] = ids
+        loads = 0
+        while failure := self._extents.read(rest, view[done * PAGE_SIZE :], self._reader):
+            status, index, culprit, error = failure
+            if status == _HEADER_MISSING and loads < 64 + len(ids) * 16:
+                self.load_headers([culprit])
+                loads += 1
+                done += index
+                rest = memoryview(ids)[done:]
+                continue
+            reason = os.strerror(error) if error else _REASONS.get(status, "of an unknown error")
+            raise PayloadDamaged(
+                f"{self.path}: page {first + done + index} of {self._volume_name(volume)} cannot be"
+                f" read: object {culprit & 255} of extent {culprit >> 8}: {reason};"
+                " run `difffs check` and restore from a copy"
+            )
+
+    def _volume_name(self, volume: int) -> str:
+        try:
+            return f"volume {self.namespace.path(volume)}"
+        except (KeyError, OSError):
+            return f"volume number {volume}"
+
+    def mapped_pages(self, volume: int) -> int:
+        """Pages of the volume that are not holes."""
+        with self.lock:
+            return self._page_tables.mapped(volume)
+
+    # -- changing page tables (any thread, with the lock) ----------------------------------------
+
+    def fill(self, volume: int, first: int, count: int, value: int) -> None:
+        """Makes pages holes (0) or zeros (255)."""
+        if value not in (HOLE, ZERO):
+            raise UsageError(f"pages cannot be filled with object {value}")
+        with self.lock:
+            if count > 0:
+                self._page_tables.fill(volume, first, count, value)
+
+    def chunks_of(self, volume: int, first: int = 0) -> list[int]:
+        """Page table chunks of the volume from page `first` on that map anything."""
+        with self.lock:
+            return self._page_tables.chunks_of(volume, first)
+
+    # -- changing objects (routing thread only) --------------------------------------------------
+
+    def pack(self, batch: Batch) -> None:
+        """Writes the batch's new payloads and makes them objects that nothing refers to yet.
+
+        StoreFull leaves the store as it was.
+        """
+        begin = batch.next_object(0)
+        with self.lock:
+            try:
+                while begin < batch.count:
+                    self._stage()
+                    end = batch.pack(begin, self._staged)
+                    self._install()
+                    batch.added(self._extents, begin, end)
+                    begin = batch.next_object(end)
+            except StoreFull:
+                self._extents.discard(batch.new_ids(begin))
+                raise
+
+    def _stage(self) -> None:
+        kind, number = self._extents.choose(DEAD_SHARE, MINIMUM_FREE_SLOTS)
+        if kind == _APPEND:
+            self.load_headers([number])
+            self._staged.append(self._extents, number)
+        elif kind == _REWRITE:
+            self._stage_rewrite(number)
+        else:
+            self._staged.new(self._extents.unused())
+
+    def _stage_rewrite(self, number: int) -> None:
+        self.load_headers([number])
+        side, end, _live, _slots = self._extents.summary(number)
+        self._staged.rewrite(self._extents, number, self._payloads.read(number, side, end))
+
+    def _install(self) -> None:
+        staged = self._staged
+        self._payloads.write(staged.number, staged.side, staged.position, staged.bytes())
+        staged.install(self._extents)
+
+    def reclaim(self) -> None:
+        """Drops dead payloads where many are; their space is free after the next commit."""
+        with self.lock:
+            for _ in range(_REWRITES_A_COMMIT):
+                kind, number = self._extents.choose(IDLE_DEAD_SHARE, 0)
+                if kind != _REWRITE:
+                    break
+                self._stage_rewrite(number)
+                self._install()
+
+    def adopt(
+        self,
+        batch: Batch,
+        ids: "array[int]",
+        targets: Iterable[tuple[int, "array[int]", "array[int]"]],
+    ) -> None:
+        """Maps packed pages: targets are (volume, pages ascending, ids), of the batch's ids.
+
+        Every id gets one reference; ids that no target names are released again.
+        """
+        with self.lock:
+            bases = batch.bases()
+            self.load_headers({i >> 8 for i in ids if i > ZERO})
+            self.load_headers({i >> 8 for i in bases})
+            self._extents.reference(ids, False)
+            self._extents.reference(bases, True)
+            for volume, pages, page_ids in targets:
+                self._page_tables.map(volume, pages, page_ids)
+            self._publish(batch)
+
+    def release(self, ids: "array[int]") -> None:
+        """Gives up references by pages; they are taken back with the next settle()."""
+        with self.lock:
+            self._page_tables.released.extend(i for i in ids if i > ZERO)
+
+    def _publish(self, batch: Batch) -> None:
+        assert self._hints is not None
+        _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
+        while not fits:
+            self._hints.resize_digests(self._hints.digests.used)
+            _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
+        totals = self._extents.totals()
+        bases = sum(totals[codec][0] for codec in (Codec.ZSTD, Codec.LZ4, Codec.RAW))
+        features = self.recipe.sketch.features if self.recipe.patch_codec else 0
+        self._hints.make_room(bases, features)
+
+    def settle(self) -> None:
+        """Takes back the references that page tables gave up, and frees what nothing needs."""
+        while True:
+            with self.lock:
+                ids = self._page_tables.released[:65536]
+                if not ids:
+                    break
+                del self._page_tables.released[:65536]
+                by_patch = False
+                while ids:
+                    self.load_headers({i >> 8 for i in ids})
+                    try:
+                        ids = self._extents.release(ids, by_patch, self.digests)
+                    except ValueError as error:
+                        raise CorruptStore(
+                            f"{self.path}: {error}; run `difffs check` and restore from a copy"
+                        ) from None
+                    by_patch = True
+        self._extents.trim(LOADED_HEADERS)
+
+    @property
+    def reclaimable(self) -> bool:
+        """Whether a commit would give dead payloads' space back."""
+        with self.lock:
+            return bool(self._extents.choose(IDLE_DEAD_SHARE, 0)[0] == _REWRITE)
+
+    @property
+    def uncommitted(self) -> int:
+        """Changed index pages that wait for a commit."""
+        with self.lock:
+            return (
+                self._page_tables.dirty_count
+                + self._extents.dirty_count()
+                + bool(self._page_tables.released)
+                + bool(self._settings_to_write)
+                + self.namespace.is_dirty
+            )
+
+    def commit(self) -> None:
+        """Makes everything so far durable, as one state. Routing thread only.
+
+        StoreFull: the last commit stands, what is newer stays in memory, and commit may be
+        called again.
+        """
+        if self.read_only:
+            return
+        self.settle()
+        self.reclaim()
+        if not self.uncommitted:
+            return
+        self._payloads.synchronise()
+        with self.lock:
+            # Page tables may have changed since settle: a reference too many is taken back after
+            # the next commit, one too few never happens.
+            self.settle()
+            inodes = self.namespace.take_dirty()
+            settings, self._settings_to_write = self._settings_to_write, []
+            changes = Changes(
+                extents=self._extents.begin_commit(),
+                tables=self._page_tables.begin_commit(),
+                inodes=inodes,
+                settings=[*settings, ("counters", json.dumps(self.counters).encode())],
+            )
+            try:
+                transaction = self._index.begin_commit(changes)
+            except BaseException:
+                self._take_back(changes, settings)
+                raise
+        try:
+            self._index.end_commit(transaction)
+        except BaseException:
+            with self.lock:
+                self._take_back(changes, settings)
+            raise
+        with self.lock:
+            self._index.refresh()
+            self._page_tables.end_commit(succeeded=True)
+            for number, side in self._extents.end_commit(True):
+                self._payloads.discard(number, side)
+            for number, header in changes.extents:
+                if header is None:
+                    self._payloads.discard(number, 0)
+                    self._payloads.discard(number, 1)
+                    self._extents.drop(number)
+            self._extents.trim(LOADED_HEADERS)
+
+    def _take_back(self, changes: Changes, settings: list[tuple[str, bytes]]) -> None:
+        self._extents.end_commit(False)
+        self._page_tables.end_commit(succeeded=False)
+        for number, _record in changes.inodes:
+            self.namespace.touch(number)
+        self._settings_to_write[:0] = settings
+
+    # -- telling ---------------------------------------------------------------------------------
+
+    def page_counts(self) -> dict[str, int]:
+        """Pages by route. Holes are no pages; `total` is the sum of the rest."""
+        with self.lock:
+            totals = self._extents.totals()
+            counts = {route.name.lower(): 0 for route in Route}
+            referenced = 0
+            for codec, (objects, _bytes, references, pageless) in enumerate(totals):
+                route = ROUTE_OF_CODEC.get(Codec(codec))
+                if route is None:
+                    continue
+                if route is Route.SAME:
+                    counts["same"] += references
+                else:
+                    counts[route.name.lower()] += objects - pageless
+                    counts["identical"] += references - (objects - pageless)
+                referenced += references
+            counts["zero"] = self._page_tables.zeros
+            return {"total": referenced + counts["zero"], **counts}
+
+    def object_count(self) -> int:
+        """Stored payloads."""
+        with self.lock:
+            return sum(objects for objects, _bytes, _references, _bare in self._extents.totals())
+
+    def occupancy(self) -> Occupancy:
+        """Bytes really occupied."""
+        with self.lock:
+            payload = self._extents.live_bytes()
+            in_payload_file = occupied_bytes(self.path / names.PAYLOAD_FILE)
+            return Occupancy(
+                payload=payload,
+                slack=in_payload_file - payload,
+                metadata=occupied_bytes(self.path) - in_payload_file,
+            )
+
+    def check(
+        self, progress: "Progress | None" = None, *, payloads: bool = True
+    ) -> "list[Finding]":
+        """Verifies every invariant (difffs/store/check.py); commits first when it can."""
+        from difffs.store.check import check_store
+
+        self.commit()
+        with self.lock:
+            hints = self._hints
+            return check_store(
+                self.path, self._index, hints, self.namespace, progress, payloads=payloads
+            )
+
+    # -- closing ---------------------------------------------------------------------------------
+
+    def close(self) -> None:
+        """Commits and closes. After an error in the commit the store is closed all the same."""
+        if not self._open:
+            return
+        self._open = False
+        try:
+            self.commit()
+            if not self.read_only:
+                if self.reclaimable:  # what the last commit freed
+                    self.commit()
+                self._compact_index()
+        finally:
+            self._release()
+
+    def abandon(self) -> None:
+        """Closes without a commit: what was not committed is gone, as after a crash."""
+        if self._open:
+            self._open = False
+            self._release()
+
+    def _compact_index(self) -> None:
+        """Gives the index's free pages back when they are a large part of it."""
+        occupied = occupied_bytes(self._index.path / "data.mdb")
+        if self._index.free_bytes() > max(occupied // 8, 64 << 10):
+            try:
+                self._index.compact()
+            except OSError:
+                return  # no room for a second copy: the free pages stay for the next commits
+
+    def _release(self) -> None:
+        if self._hints is not None:
+            self._hints.close()
+        self._index.close()
+        self._payloads.close()
+        self._lock_file.release()
+
+    def __enter__(self) -> "Store":
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abandon()
+
+
+__all__ = ["DEAD_SHARE", "LOADED_HEADERS", "RECIPES", "Store"]

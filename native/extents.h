@@ -1,0 +1,198 @@
+/* Extents: packed payloads in one sparse file, described by headers of 16-byte object records.
+ *
+ * Extent e owns two sides of 1 MiB of file address space, at (2 e) and (2 e + 1) MiB. Its header
+ * says which side holds its payloads. Payloads are only ever appended to the current side; dead
+ * ones are dropped by rewriting the extent to its other side. So no byte that the last commit
+ * refers to is overwritten before the next commit. */
+#ifndef DIFFFS_EXTENTS_H
+#define DIFFFS_EXTENTS_H
+
+#include <pthread.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "codec.h"
+
+#define EXTENT_SIDE_BYTES (1u << 20)
+#define EXTENT_SLOTS 254u                             /* slots 1 to 254 of an extent hold objects */
+#define HEADER_BYTES (16u * (EXTENT_SLOTS + 1u))      /* 4,080: exactly one LMDB overflow page */
+#define MAXIMUM_PAGE_REFERENCES 16383u
+#define MAXIMUM_PATCH_REFERENCES 1023u
+#define MAXIMUM_DEPTH 15u
+
+/* Object ids: extent (from 1) in the upper 24 bits, slot (1 to 254) in the lower 8. Every object's
+ * id is above 255, so these two can never be objects. */
+#define ID_HOLE 0u   /* never written, or punched */
+#define ID_ZERO 255u /* written as zeros */
+
+static inline uint32_t id_extent(uint32_t id) { return id >> 8; }
+static inline uint32_t id_slot(uint32_t id) { return id & 255u; }
+
+/* Little endian on disk; built only for little-endian machines (checked in setup.py). */
+struct header_prefix {
+    uint32_t checksum; /* of the bytes behind it, as stored */
+    uint32_t end;      /* first free byte of the side */
+    uint8_t side;
+    uint8_t used;      /* highest slot ever used on this header */
+    uint16_t reserved;
+    uint32_t extent;   /* a header found under another number is refused */
+};
+
+struct object_record {
+    uint32_t place;      /* offset in the side (20 bits), length - 1 (12 bits) */
+    uint8_t kind;        /* codec (4 bits), depth (4 bits) */
+    uint8_t references[3]; /* by pages (14 bits), by patches (10 bits) */
+    uint32_t digest;     /* low half of the page's digest */
+    uint32_t checksum;   /* of the payload */
+};
+
+union extent_header {
+    struct header_prefix prefix;
+    struct object_record records[EXTENT_SLOTS + 1u];
+};
+
+static inline uint32_t record_offset(const struct object_record *r) { return r->place & 0xfffffu; }
+static inline uint32_t record_length(const struct object_record *r) { return (r->place >> 20) + 1u; }
+static inline unsigned record_codec(const struct object_record *r) { return r->kind & 15u; }
+static inline unsigned record_depth(const struct object_record *r) { return r->kind >> 4; }
+static inline uint32_t record_references(const struct object_record *r) {
+    return (uint32_t)r->references[0] | ((uint32_t)r->references[1] << 8) |
+           ((uint32_t)r->references[2] << 16);
+}
+static inline uint32_t record_page_references(const struct object_record *r) {
+    return record_references(r) & MAXIMUM_PAGE_REFERENCES;
+}
+static inline uint32_t record_patch_references(const struct object_record *r) {
+    return record_references(r) >> 14;
+}
+static inline void record_set_references(struct object_record *r, uint32_t pages,
+                                         uint32_t patches) {
+    uint32_t both = pages | (patches << 14);
+    r->references[0] = (uint8_t)both;
+    r->references[1] = (uint8_t)(both >> 8);
+    r->references[2] = (uint8_t)(both >> 16);
+}
+
+enum header_state {
+    HEADER_CLEAN = 0,      /* as in the index; may be dropped */
+    HEADER_COMMITTING = 1, /* handed to a commit that is under way */
+    HEADER_DIRTY = 2,      /* changed since the last commit */
+};
+
+/* What is known of an extent at all times, and its header while that is in memory. */
+struct extent {
+    union extent_header *header; /* NULL: not loaded */
+    uint32_t live_bytes;
+    uint32_t end;       /* of the current side, as in the header */
+    uint16_t live_slots;
+    uint8_t side;
+    uint8_t in_use;
+    uint8_t state;      /* enum header_state */
+    uint8_t flipped;    /* rewritten since the last commit: the other side is still needed */
+    uint8_t touched;    /* looked at since the last trim */
+};
+
+struct extent_totals {
+    uint64_t objects[CODEC_COUNT];
+    uint64_t bytes[CODEC_COUNT];
+    uint64_t page_references[CODEC_COUNT];
+    uint64_t pageless[CODEC_COUNT]; /* objects that no page refers to: bases that patches keep */
+};
+
+/* Lock rule: `lock` guards the array and the header pointers. Every lookup takes it for reading;
+ * loading, trimming and growing take it for writing. The records behind the pointers change only
+ * on the routing thread, under the store's lock (docs/concurrency.md). */
+struct extents {
+    pthread_rwlock_t lock;
+    struct extent *array;
+    uint32_t count;    /* extents known: numbers 0 to count - 1 */
+    uint32_t capacity;
+    uint32_t loaded;   /* headers in memory */
+    uint32_t hand;     /* of the clock that trims them */
+    int file;
+    struct extent_totals totals;
+};
+
+enum read_status {
+    READ_OK = 0,
+    READ_HEADER_MISSING = 1, /* load the header of the extent in `culprit` and try again */
+    READ_NO_OBJECT = -1,     /* a reference to an object that is not there */
+    READ_CHECKSUM = -2,
+    READ_DECODE = -3,
+    READ_SHORT = -4,         /* the file ends before the payload does */
+    READ_ERROR = -5,         /* errno from pread in `error` */
+    READ_DEPTH = -6,         /* a chain of patches longer than any recipe allows */
+};
+
+struct read_result {
+    enum read_status status;
+    uint32_t culprit; /* object id, or extent number when a header is missing */
+    int error;
+    unsigned codec;   /* of the object asked for */
+};
+
+int extents_init(struct extents *extents);
+void extents_free(struct extents *extents);
+
+/* Makes room for extent numbers below count. Returns 0, or -1 without memory. */
+int extents_grow(struct extents *extents, uint32_t count);
+
+/* Copies the record of id. */
+enum read_status extents_record(struct extents *extents, uint32_t id, struct object_record *record,
+                                uint32_t *side);
+
+/* Reads, verifies and decodes one object into page. */
+struct read_result extents_read(struct extents *extents, codec_context *context, uint32_t id,
+                                uint8_t *page);
+
+/* The object that the patch `id` refers to, in *base (0 for an object that is no patch). */
+struct read_result extents_base(struct extents *extents, uint32_t id, uint32_t *base);
+
+/* Counts an extent's live records into the totals; for opening a store. */
+void extents_account(struct extents *extents, const union extent_header *header);
+
+/* Puts a copy of a header in memory. Returns 0, or -1 without memory. */
+int extents_load(struct extents *extents, uint32_t number, const union extent_header *header,
+                 enum header_state state);
+
+/* Drops clean headers until at most `limit` are in memory, those not looked at lately first. */
+void extents_trim(struct extents *extents, uint32_t limit);
+
+/* Drops an empty extent. */
+void extents_drop(struct extents *extents, uint32_t number);
+
+/* Registers records that packing has added to a loaded header (slot had no object before). */
+void extents_added(struct extents *extents, uint32_t id);
+
+/* One more reference by a page or a patch. The header is loaded. Returns 0, or -1: no such object
+ * or the counter is full (a bug in the router). */
+int extents_reference(struct extents *extents, uint32_t id, int by_patch);
+
+struct release_result {
+    int freed;       /* the object is gone */
+    uint32_t digest; /* of the freed object */
+    uint32_t base;   /* that the freed patch referred to, or 0 */
+};
+
+/* One reference less; frees the object with the last. The header is loaded. Returns 0, or -1: no
+ * such object, no such reference, or the base of a freed patch cannot be read. */
+int extents_release(struct extents *extents, uint32_t id, int by_patch,
+                    struct release_result *result);
+
+/* Frees an object that nothing refers to yet (undoing extents_added). */
+void extents_discard(struct extents *extents, uint32_t id);
+
+/* The extent to put new payloads in: enum choice_kind tells how. Rewrites while dead bytes are
+ * more than dead_share_256 256ths of the live ones; an extent with fewer than minimum_slots free
+ * slots is passed over. */
+enum choice_kind { CHOICE_NEW = 0, CHOICE_APPEND = 1, CHOICE_REWRITE = 2 };
+enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256,
+                                uint32_t minimum_slots, uint32_t *number);
+
+/* Prefix checksum of a header as stored, i.e. cut behind its highest used slot. */
+uint32_t header_checksum(const union extent_header *header);
+static inline size_t header_stored_bytes(const union extent_header *header) {
+    return 16u * ((size_t)header->prefix.used + 1u);
+}
+
+#endif

@@ -1,0 +1,403 @@
+#include "router.h"
+
+#include <string.h>
+#include <time.h>
+
+/* Headroom under the record's limits, so that one batch can never overflow a counter. */
+#define SHAREABLE_PAGE_REFERENCES (MAXIMUM_PAGE_REFERENCES - 2u * BATCH_PAGES)
+#define USABLE_PATCH_REFERENCES (MAXIMUM_PATCH_REFERENCES - BATCH_PAGES)
+
+static uint64_t nanoseconds(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * UINT64_C(1000000000) + (uint64_t)now.tv_nsec;
+}
+
+void batch_classify(struct batch *batch, const struct routing *routing, uint32_t start,
+                    uint32_t end) {
+    for (uint32_t i = start; i < end; i++) {
+        struct routed *r = &batch->routed[i];
+        const uint8_t *page = batch->pages + (size_t)i * PAGE_BYTES;
+        uint64_t word;
+        memset(r, 0, sizeof *r);
+        r->twin = -1;
+        r->local_base = -1;
+        r->route = ROUTE_UNDECIDED;
+        if (page_is_same_filled(page, &word)) {
+            if (word == 0) {
+                r->route = ROUTE_ZERO;
+                r->id = ID_ZERO;
+                continue;
+            }
+            r->route = ROUTE_SAME;
+            r->codec = CODEC_SAME;
+            r->length = 8;
+            r->payload_offset = i * PAGE_BYTES;
+            memcpy(batch->arena + r->payload_offset, &word, 8);
+        }
+        r->digest = page_digest(page);
+        if (r->route == ROUTE_UNDECIDED && routing->patch_codec != CODEC_NONE) {
+            r->feature_count = (uint8_t)page_sketch(routing->sketch, page, r->features);
+        }
+    }
+}
+
+/* Pages of the batch with the same bytes; the first stands for all. */
+static void find_twins(struct batch *batch) {
+    enum { SLOTS = 2 * BATCH_PAGES };
+    uint16_t table[SLOTS]; /* page index + 1 */
+    memset(table, 0, sizeof table);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct routed *r = &batch->routed[i];
+        if (r->route == ROUTE_ZERO) {
+            continue;
+        }
+        uint32_t slot = (uint32_t)r->digest & (SLOTS - 1u);
+        for (; table[slot] != 0; slot = (slot + 1u) & (SLOTS - 1u)) {
+            uint32_t other = table[slot] - 1u;
+            if (batch->routed[other].digest == r->digest &&
+                memcmp(batch->pages + (size_t)other * PAGE_BYTES,
+                       batch->pages + (size_t)i * PAGE_BYTES, PAGE_BYTES) == 0) {
+                r->twin = (int16_t)other;
+                r->route = ROUTE_IDENTICAL;
+                break;
+            }
+        }
+        if (r->twin < 0) {
+            table[slot] = (uint16_t)(i + 1u);
+        }
+    }
+}
+
+/* The two most frequent of the ids that the page's features lead to. */
+static void vote(struct routed *r, const struct sketch_table *sketches) {
+    uint32_t ids[MAXIMUM_FEATURES];
+    unsigned counts[MAXIMUM_FEATURES];
+    unsigned distinct = 0;
+    for (unsigned f = 0; f < r->feature_count; f++) {
+        uint32_t id = sketch_table_find(sketches, r->features[f]);
+        unsigned k = 0;
+        if (id == 0) {
+            continue;
+        }
+        while (k < distinct && ids[k] != id) {
+            k++;
+        }
+        if (k == distinct) {
+            ids[distinct] = id;
+            counts[distinct++] = 0;
+        }
+        counts[k]++;
+    }
+    for (unsigned k = 0; k < distinct; k++) {
+        if (counts[k] > r->votes[0]) {
+            r->base_ids[1] = r->base_ids[0];
+            r->votes[1] = r->votes[0];
+            r->base_ids[0] = ids[k];
+            r->votes[0] = (uint8_t)counts[k];
+        } else if (counts[k] > r->votes[1]) {
+            r->base_ids[1] = ids[k];
+            r->votes[1] = (uint8_t)counts[k];
+        }
+    }
+}
+
+void batch_propose(struct batch *batch, const struct routing *routing,
+                   const struct digest_table *digests, const struct sketch_table *sketches) {
+    if (routing->share) {
+        find_twins(batch);
+    }
+    for (uint32_t i = 0; i < batch->count; i++) {
+        struct routed *r = &batch->routed[i];
+        if (r->route == ROUTE_ZERO || r->route == ROUTE_IDENTICAL) {
+            continue;
+        }
+        if (routing->share) {
+            r->identical_id = digest_table_find(digests, (uint32_t)r->digest);
+        }
+        if (r->feature_count != 0 && sketches->count != 0) {
+            vote(r, sketches);
+        }
+    }
+}
+
+static int is_identical(struct batch *batch, uint32_t index, struct extents *extents,
+                        codec_context *context) {
+    struct routed *r = &batch->routed[index];
+    struct object_record record;
+    uint32_t side;
+    uint8_t stored[PAGE_BYTES];
+    if (r->identical_id == 0 ||
+        extents_record(extents, r->identical_id, &record, &side) != READ_OK ||
+        record.digest != (uint32_t)r->digest ||
+        record_page_references(&record) >= SHAREABLE_PAGE_REFERENCES) {
+        return 0;
+    }
+    /* A payload that cannot be read is not shared: the page is stored anew, and whoever reads the
+     * damaged one is told. */
+    return extents_read(extents, context, r->identical_id, stored).status == READ_OK &&
+           memcmp(stored, batch->pages + (size_t)index * PAGE_BYTES, PAGE_BYTES) == 0;
+}
+
+/* Newest page of the slice with a feature; direct-mapped like the store's own table. */
+#define LOCAL_SLOTS 4096u
+struct local_sketches {
+    uint16_t slots[LOCAL_SLOTS]; /* page index + 1 */
+};
+
+static void remember_locally(struct local_sketches *local, const struct routed *r,
+                             uint32_t index) {
+    for (unsigned f = 0; f < r->feature_count; f++) {
+        local->slots[r->features[f] & (LOCAL_SLOTS - 1u)] = (uint16_t)(index + 1u);
+    }
+}
+
+static int has_feature(const struct routed *r, uint32_t feature) {
+    for (unsigned f = 0; f < r->feature_count; f++) {
+        if (r->features[f] == feature) {
+            return 1;
+        }
+    }
+    return 0;
+}
+
+static int vote_locally(const struct batch *batch, const struct local_sketches *local,
+                        uint32_t index, unsigned *votes) {
+    const struct routed *r = &batch->routed[index];
+    int best = -1;
+    *votes = 0;
+    for (unsigned f = 0; f < r->feature_count; f++) {
+        uint32_t slot = local->slots[r->features[f] & (LOCAL_SLOTS - 1u)];
+        if (slot == 0 || (int)(slot - 1u) == best) {
+            continue;
+        }
+        const struct routed *other = &batch->routed[slot - 1u];
+        unsigned count = 0;
+        for (unsigned g = 0; g < r->feature_count; g++) {
+            count += (unsigned)has_feature(other, r->features[g]);
+        }
+        if (count > *votes) {
+            *votes = count;
+            best = (int)(slot - 1u);
+        }
+    }
+    return best;
+}
+
+struct patch_choice {
+    uint32_t length; /* 0: none */
+    uint32_t base_id;
+    int local_base;
+    uint32_t depth;
+    uint32_t base_length; /* of the base's own payload */
+};
+
+/* Tries one base; a better patch than `choice` replaces it, its bytes swapped into *best. */
+static void try_patch(const struct batch *batch, const struct routing *routing,
+                      codec_context *context, uint32_t index, const uint8_t *base,
+                      struct patch_choice candidate, struct patch_choice *choice, uint8_t **best,
+                      uint8_t **spare) {
+    size_t capacity = choice->length != 0 ? choice->length - 1u : routing->patch_limit - 1u;
+    capacity = capacity > PAGE_BYTES - BASE_ID_BYTES ? PAGE_BYTES - BASE_ID_BYTES : capacity;
+    size_t length = codec_encode(context, routing->patch_codec, routing->patch_level,
+                                 batch->pages + (size_t)index * PAGE_BYTES, base, *spare,
+                                 capacity);
+    if (length == 0) {
+        return;
+    }
+    uint8_t *swap = *best;
+    *best = *spare;
+    *spare = swap;
+    candidate.length = (uint32_t)length;
+    *choice = candidate;
+}
+
+static void try_stored_base(struct batch *batch, const struct routing *routing,
+                            struct extents *extents, codec_context *context, uint32_t index,
+                            uint32_t base_id, struct patch_choice *choice, uint8_t **best,
+                            uint8_t **spare) {
+    struct object_record record;
+    uint32_t side;
+    uint8_t base[PAGE_BYTES];
+    if (extents_record(extents, base_id, &record, &side) != READ_OK ||
+        record_codec(&record) == CODEC_SAME ||
+        record_depth(&record) >= routing->maximum_depth ||
+        record_patch_references(&record) >= USABLE_PATCH_REFERENCES ||
+        extents_read(extents, context, base_id, base).status != READ_OK) {
+        return;
+    }
+    struct patch_choice candidate = {0, base_id, -1, record_depth(&record) + 1u,
+                                     record_length(&record)};
+    try_patch(batch, routing, context, index, base, candidate, choice, best, spare);
+}
+
+static void route_unique(struct batch *batch, const struct routing *routing,
+                         struct extents *extents, codec_context *context,
+                         struct local_sketches *local, uint32_t index) {
+    struct routed *r = &batch->routed[index];
+    const uint8_t *page = batch->pages + (size_t)index * PAGE_BYTES;
+    uint8_t *out = batch->arena + (size_t)index * PAGE_BYTES;
+    uint8_t patches[2][PAGE_BYTES];
+    uint8_t *best = patches[0];
+    uint8_t *spare = patches[1];
+    struct patch_choice patch = {0, 0, -1, 0, 0};
+
+    if (r->feature_count != 0) {
+        unsigned tried = 0;
+        unsigned local_votes = 0;
+        int local_base = vote_locally(batch, local, index, &local_votes);
+        if (local_base >= 0 && local_votes >= r->votes[0] &&
+            batch->routed[local_base].local_references < USABLE_PATCH_REFERENCES) {
+            const struct routed *base = &batch->routed[local_base];
+            struct patch_choice candidate = {0, 0, local_base, base->depth + 1u, base->length};
+            try_patch(batch, routing, context, index,
+                      batch->pages + (size_t)local_base * PAGE_BYTES, candidate, &patch, &best,
+                      &spare);
+            tried++;
+        }
+        for (unsigned k = 0; k < 2 && tried < routing->candidates; k++) {
+            if (r->base_ids[k] != 0) {
+                try_stored_base(batch, routing, extents, context, index, r->base_ids[k], &patch,
+                                &best, &spare);
+                tried++;
+            }
+        }
+    }
+
+    /* Pages alike compress alike: a patch far below the base's own payload needs no comparison. */
+    int take_patch = patch.length != 0 &&
+                     (routing->patch_ratio == 0 ||
+                      (patch.length + BASE_ID_BYTES) * 256u <
+                          patch.base_length * routing->patch_sure_ratio);
+    uint32_t compressed = 0;
+    if (!take_patch) {
+        if (routing->compress_codec != CODEC_NONE) {
+            compressed = (uint32_t)codec_encode(context, routing->compress_codec,
+                                                routing->compress_level, page, NULL, out,
+                                                PAYLOAD_LIMIT);
+        }
+        uint32_t kept = compressed != 0 ? compressed : PAGE_BYTES;
+        take_patch = patch.length != 0 &&
+                     (patch.length + BASE_ID_BYTES) * 256u < kept * routing->patch_ratio;
+    }
+
+    r->payload_offset = index * PAGE_BYTES;
+    if (take_patch) {
+        memcpy(out, best, patch.length);
+        r->route = ROUTE_PATCH;
+        r->codec = (uint8_t)routing->patch_codec;
+        r->length = (uint16_t)patch.length;
+        r->depth = (uint8_t)patch.depth;
+        r->base_id = patch.base_id;
+        r->local_base = (int16_t)patch.local_base;
+        if (patch.local_base >= 0) {
+            batch->routed[patch.local_base].local_references++;
+        }
+    } else if (compressed != 0) {
+        r->route = ROUTE_COMPRESS;
+        r->codec = (uint8_t)routing->compress_codec;
+        r->length = (uint16_t)compressed;
+    } else {
+        r->route = ROUTE_RAW;
+        r->codec = CODEC_RAW;
+        r->length = PAGE_BYTES;
+    }
+    if (r->depth < routing->maximum_depth) {
+        remember_locally(local, r, index);
+    } else {
+        r->feature_count = 0; /* never a base: keep it out of the tables */
+    }
+}
+
+void batch_route(struct batch *batch, const struct routing *routing, struct extents *extents,
+                 codec_context *context, uint32_t start, uint32_t end) {
+    struct local_sketches local;
+    memset(&local, 0, sizeof local);
+    for (uint32_t i = start; i < end; i++) {
+        struct routed *r = &batch->routed[i];
+        if (r->route == ROUTE_ZERO || r->twin >= 0) {
+            continue;
+        }
+        uint64_t began = nanoseconds();
+        if (routing->share && is_identical(batch, i, extents, context)) {
+            r->route = ROUTE_IDENTICAL;
+            r->id = r->identical_id;
+            r->feature_count = 0;
+        } else if (r->route == ROUTE_UNDECIDED) {
+            route_unique(batch, routing, extents, context, &local, i);
+        }
+        r->encode_nanoseconds = (uint32_t)(nanoseconds() - began);
+    }
+}
+
+static int is_new_object(const struct routed *r) {
+    return r->route == ROUTE_SAME || r->route == ROUTE_PATCH || r->route == ROUTE_COMPRESS ||
+           r->route == ROUTE_RAW;
+}
+
+uint32_t batch_pack(struct batch *batch, uint32_t next, union extent_header *header, uint8_t *out,
+                    size_t capacity, size_t *written) {
+    uint32_t slot = 1;
+    size_t room = EXTENT_SIDE_BYTES - header->prefix.end;
+    size_t filled = 0;
+    room = room < capacity ? room : capacity;
+    for (; next < batch->count; next++) {
+        struct routed *r = &batch->routed[next];
+        if (!is_new_object(r)) {
+            continue;
+        }
+        while (slot <= EXTENT_SLOTS && record_codec(&header->records[slot]) != CODEC_NONE) {
+            slot++;
+        }
+        size_t length = r->length + (codec_is_patch(r->codec) ? BASE_ID_BYTES : 0u);
+        if (slot > EXTENT_SLOTS || filled + length > room) {
+            break;
+        }
+        uint8_t *payload = out + filled;
+        if (codec_is_patch(r->codec)) {
+            uint32_t base = r->local_base >= 0 ? batch->routed[r->local_base].id : r->base_id;
+            memcpy(payload, &base, BASE_ID_BYTES);
+            memcpy(payload + BASE_ID_BYTES, batch->arena + r->payload_offset, r->length);
+            r->base_id = base;
+        } else if (r->codec == CODEC_RAW) {
+            memcpy(payload, batch->pages + (size_t)next * PAGE_BYTES, PAGE_BYTES);
+        } else {
+            memcpy(payload, batch->arena + r->payload_offset, r->length);
+        }
+        struct object_record *record = &header->records[slot];
+        record->place = (uint32_t)(header->prefix.end + filled) | ((uint32_t)(length - 1u) << 20);
+        record->kind = (uint8_t)(r->codec | (r->depth << 4));
+        record_set_references(record, 0, 0);
+        record->digest = (uint32_t)r->digest;
+        record->checksum = payload_checksum(payload, length);
+        r->id = (header->prefix.extent << 8) | slot;
+        if (slot > header->prefix.used) {
+            header->prefix.used = (uint8_t)slot;
+        }
+        filled += length;
+    }
+    header->prefix.end += (uint32_t)filled;
+    *written = filled;
+    return next;
+}
+
+void header_rewrite(const union extent_header *header, const uint8_t *side,
+                    union extent_header *staged, uint8_t *out) {
+    uint32_t end = 0;
+    memset(staged, 0, sizeof *staged);
+    staged->prefix.extent = header->prefix.extent;
+    staged->prefix.side = (uint8_t)(header->prefix.side ^ 1u);
+    for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
+        const struct object_record *record = &header->records[slot];
+        if (record_codec(record) == CODEC_NONE) {
+            continue;
+        }
+        uint32_t length = record_length(record);
+        staged->records[slot] = *record;
+        staged->records[slot].place = end | ((length - 1u) << 20);
+        memcpy(out + end, side + record_offset(record), length);
+        end += length;
+        staged->prefix.used = (uint8_t)slot;
+    }
+    staged->prefix.end = end;
+}

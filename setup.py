@@ -1,0 +1,41 @@
+"""Builds the native page kernels; everything else is in pyproject.toml.
+
+DIFFFS_SANITIZE=address,undefined builds them with sanitizers.
+"""
+
+import os
+import sys
+
+from Cython.Build import cythonize
+from setuptools import Extension, setup
+
+if sys.byteorder != "little":
+    sys.exit("difffs keeps its index in little-endian structures and builds on such machines only")
+
+compile_arguments = [
+    "-std=gnu11",
+    "-O3",
+    "-Wall",
+    "-Wextra",
+    # Cython's generated code compares signs freely and leaves parameters unused.
+    "-Wno-sign-compare",
+    "-Wno-unused-parameter",
+]
+link_arguments: list[str] = []
+sanitizers = os.environ.get("DIFFFS_SANITIZE")
+if sanitizers:
+    compile_arguments += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g", "-O1"]
+    link_arguments += [f"-fsanitize={sanitizers}"]
+
+sources = ["page", "codec", "tables", "extents", "router", "vcdiff"]
+kernels = Extension(
+    "difffs._kernels",
+    sources=["difffs/_kernels.pyx", *(f"native/{name}.c" for name in sources)],
+    depends=[f"native/{name}.h" for name in sources],
+    include_dirs=["native"],
+    libraries=["zstd", "lz4", "pthread"],
+    extra_compile_args=compile_arguments,
+    extra_link_args=link_arguments,
+)
+
+setup(ext_modules=cythonize([kernels], compiler_directives={"language_level": "3"}))
