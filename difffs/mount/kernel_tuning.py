@@ -96,7 +96,9 @@ class KernelTuning:
             "MCL_CURRENT|MCL_FUTURE|MCL_ONFAULT",
             "" if result == 0 else _failure("CAP_IPC_LOCK"),
         )
-        self._write("oom_score_adj", Path("/proc/self/oom_score_adj"), "-1000")
+        self._write(
+            "oom_score_adj", Path("/proc/self/oom_score_adj"), "-1000", needs="CAP_SYS_RESOURCE"
+        )
 
     # ---- the connection ----------------------------------------------------------------------
 
@@ -143,13 +145,13 @@ class KernelTuning:
             "bdi read_ahead_kb", directory / "read_ahead_kb", str(self._read_ahead_bytes // 1024)
         )
 
-    def _write(self, setting: str, path: Path, value: str) -> None:
+    def _write(self, setting: str, path: Path, value: str, needs: str = "root") -> None:
         try:
             path.write_text(value)
         except FileNotFoundError:
             self._note(setting, value, f"{path} does not exist")
         except PermissionError:
-            self._note(setting, value, "not permitted: needs root")
+            self._note(setting, value, f"not permitted: needs {needs}")
         except OSError as error:
             self._note(setting, value, f"{error.strerror}")
         else:

@@ -20,7 +20,7 @@ from typing import Any
 from trial import cgroup, fio, guest, swap
 from trial.report import Part, Progress, mebibytes, part_lines, table
 
-DIFFFS = Path(sys.executable).with_name("difffs")
+DIFFFS = (sys.executable, "-m", "difffs")
 HOG = Path(__file__).with_name("hog.py")
 HOG_MIB = 256
 HOG_RESIDENT_MIB = 96
@@ -34,11 +34,12 @@ class DemoError(Exception):
 
 def difffs(*words: str | Path, seconds: float = 120) -> str:
     """Run a difffs command and return its stdout. Raises DemoError with its stderr."""
-    command = [str(DIFFFS), *(str(word) for word in words)]
+    command = [*DIFFFS, *(str(word) for word in words)]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=seconds)
     if done.returncode != 0:
         said = (done.stderr or done.stdout).strip()
-        raise DemoError(f"difffs {' '.join(command[1:])}: exit {done.returncode}: {said[-800:]}")
+        shown = " ".join(["difffs", *command[3:]])
+        raise DemoError(f"{shown}: exit {done.returncode}: {said[-800:]}")
     return done.stdout
 
 

@@ -17,7 +17,7 @@ import pytest
 from trial import guest
 from trial.guest import Guest
 
-DIFFFS = Path(sys.executable).with_name("difffs")
+DIFFFS = (sys.executable, "-m", "difffs")
 MEBIBYTES = 128
 
 pytestmark = [pytest.mark.integration, pytest.mark.slow]
@@ -25,7 +25,7 @@ pytestmark = [pytest.mark.integration, pytest.mark.slow]
 
 def difffs(*words: str | Path, status: int = 0) -> str:
     """Run a difffs command, expect its exit status and return its stdout."""
-    command = [DIFFFS, *words]
+    command = [*DIFFFS, *words]
     done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=180)
     assert done.returncode == status, f"{words}: exit {done.returncode}\n{done.stdout}{done.stderr}"
     return done.stdout
@@ -87,7 +87,7 @@ def mounted() -> Iterator[Mounted]:
             yield one
         finally:
             if one.mountpoint.is_mount():
-                subprocess.run([DIFFFS, "umount", one.mountpoint], check=False, timeout=180)
+                subprocess.run([*DIFFFS, "umount", one.mountpoint], check=False, timeout=180)
             if one.mountpoint.is_mount():
                 subprocess.run(["umount", "--lazy", one.mountpoint], check=False)
 
