@@ -67,6 +67,15 @@ int digest_table_insert(struct digest_table *table, uint32_t digest, uint32_t id
         entry = free_entry[1];
     }
     if (entry == NULL) {
+        /* Equal digests share their buckets however large the table is, so growing does not help
+         * them: the newest object, whose references are not used up, replaces one. */
+        for (unsigned i = 0; i < 2u * DIGEST_BUCKET_ENTRIES; i++) {
+            entry = choices[i / DIGEST_BUCKET_ENTRIES] + i % DIGEST_BUCKET_ENTRIES;
+            if (entry->digest == digest) {
+                entry->id = id;
+                return 0;
+            }
+        }
         return -1;
     }
     entry->digest = digest;
