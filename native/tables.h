@@ -25,8 +25,8 @@ struct digest_table {
 /* The id of an object with this digest, or 0. */
 uint32_t digest_table_find(const struct digest_table *table, uint32_t digest);
 
-/* 1: a free entry was taken; 0: the pair was there, or it replaced another object of the digest in
- * full buckets; -1: both buckets are full of other digests (grow the table). */
+/* 1: a free entry was taken; 0: the object replaced another of this digest; -1: no room (grow the
+ * table). */
 int digest_table_insert(struct digest_table *table, uint32_t digest, uint32_t id);
 
 /* 1 when the pair was there and is gone now, else 0. */

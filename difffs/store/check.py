@@ -268,7 +268,6 @@ class _Check:
         if self._hints is None:
             return
         pairs = self._hints.digests.pairs()
-        known = {number for _digest, number in pairs}
         for digest, number in pairs:
             item = self._objects.get(number)
             if item is None:
@@ -277,12 +276,6 @@ class _Check:
                 self._find("digest", _name(number), "the digest table has another digest")
         if len(pairs) != self._hints.digests.used:
             self._find("digest", "digest table", f"counts {self._hints.digests.used} entries")
-        if known:
-            # Of many objects with one digest the table holds sixteen at most.
-            present = {digest for digest, _number in pairs}
-            for number in self._objects.keys() - known:
-                if self._objects[number].digest not in present:
-                    self._find("digest", _name(number), "is missing from the digest table")
 
 
 def _name(number: int) -> str:

@@ -25,7 +25,7 @@ MAXIMUM_SKETCH_SLOTS = 1 << 24
 
 _FULL = 0.88
 """Share of a digest table's entries in use at which it grows."""
-_GROWTH = 1.2
+_GROWTH = 1.12
 _CROWDED = 1.0
 """Features a slot at which a sketch table doubles; the newest in a slot wins."""
 
