@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from difffs.errors import CorruptStore, FormatTooNew, NotAStore
+from difffs.errors import CorruptStore, EnvironmentProblem, FormatTooNew, NotAStore
 
 FORMAT_VERSION = 1
 FORMAT_FILE = "format"
@@ -29,10 +29,16 @@ def check_format(store: Path) -> None:
     """Raises NotAStore, FormatTooNew or CorruptStore unless this difffs can read the store."""
     try:
         text = (store / FORMAT_FILE).read_text(errors="replace")
-    except (FileNotFoundError, NotADirectoryError):
+    except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
         raise NotAStore(
             f"{store} is not a difffs store (it has no file {FORMAT_FILE!r});"
             " name one, or make one with `difffs mount` or `difffs import`"
+        ) from None
+    except PermissionError as error:
+        raise EnvironmentProblem(f"{error.filename} may not be read; run as its owner") from None
+    except OSError as error:
+        raise CorruptStore(
+            f"{store / FORMAT_FILE} cannot be read ({error.strerror}); restore it from a copy"
         ) from None
     lines = text.splitlines()
     if len(lines) < 2 or lines[0] != _FIRST_LINE or not lines[1].startswith("version "):

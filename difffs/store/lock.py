@@ -1,12 +1,17 @@
 """One writer or many readers: a lock on the store's lock file."""
 
+import errno
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from difffs.errors import StoreBusy, StoreReadOnly
+from difffs.errors import StoreBusy, StoreFull, StoreReadOnly
 from difffs.store.format import LOCK_FILE
+
+_NO_NOTE = b"\n"
+"""Never nothing: the file keeps its block, so that a note can be left when the disk is full."""
 
 
 class StoreLock:
@@ -26,6 +31,8 @@ class StoreLock:
         except FileNotFoundError:
             return  # a store that nobody has opened for writing yet; nothing to wait for
         except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(f"no space left for {self._path}; free some there") from None
             raise StoreReadOnly(
                 f"{self._path} cannot be opened: {error.strerror}; make the store writable"
             ) from None
@@ -40,22 +47,32 @@ class StoreLock:
                 " unmount it or wait for that process to end"
             ) from None
         if not shared:
-            self.write_note(f"process {os.getpid()}")
+            try:
+                self.write_note(f"process {os.getpid()}")
+            except BaseException:
+                os.close(self._file)
+                raise
 
     def write_note(self, text: str) -> None:
         """Replaces the note (lines of text)."""
         if self._shared:
             raise ValueError("only a writer leaves a note")
-        data = text.encode()
-        os.pwrite(self._file, data, 0)
-        os.ftruncate(self._file, len(data))
+        data = text.encode() or _NO_NOTE
+        try:
+            os.pwrite(self._file, data, 0)
+            os.ftruncate(self._file, len(data))
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(f"no space left for {self._path}; free some there") from None
+            raise
 
     def release(self) -> None:
         """Lets others in."""
         if self._file < 0:
             return
         if not self._shared:
-            os.ftruncate(self._file, 0)
+            with suppress(OSError, StoreFull):  # a note too many is better than a lock too long
+                self.write_note("")
         os.close(self._file)
         self._file = -1
 
