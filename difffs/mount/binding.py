@@ -83,10 +83,10 @@ class Operations(Protocol):
         """Return the positive error number for an exception, logging what deserves it."""
 
 
-def caller() -> tuple[int, int]:
-    """Return (uid, gid) of the process whose request is being answered."""
-    uid, gid, _ = _mfusepy.fuse_get_context()
-    return uid, gid
+def request_context() -> tuple[int, int, int]:
+    """Return (uid, gid, process id) behind the request that is being answered."""
+    uid, gid, process = _mfusepy.fuse_get_context()
+    return uid, gid, process
 
 
 def _text(path: bytes | None) -> str | None:
@@ -113,10 +113,13 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         # Nothing may escape into libfuse's C frames. Signals are blocked in this thread, so that
         # a BaseException is a bug like any other.
         try:
-            return func(*args) or 0
-        except BaseException as error:
-            number: int = self.operations.error_number(error, func.__name__)
-            return -number
+            try:
+                return func(*args) or 0
+            except BaseException as error:
+                number: int = self.operations.error_number(error, func.__name__)
+                return -number
+        except BaseException:
+            return -errno.EIO
 
     def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
         self.operations.rename(_text(old), _text(new), flags)

@@ -25,6 +25,7 @@ from difffs import stats
 from difffs.engine import Engine
 from difffs.errors import DifffsError, EnvironmentProblem, MountProblem
 from difffs.mount import daemon_log
+from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
@@ -97,6 +98,7 @@ class Daemon:
         self._mounted = False
         self._stopping = False
         self._volumes: Volumes | None = None
+        self._caller: Caller | None = None
 
     def run(self) -> None:
         """Mount, serve, and return when unmounted and everything is committed.
@@ -106,6 +108,7 @@ class Daemon:
         from difffs.mount import binding
         from difffs.mount.operations import VolumeOperations
 
+        self._caller = Caller(binding.request_context)
         # Blocked here and thereby in all threads to come: one thread takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._tuning.apply_to_process(lock_memory=self._options.lock_memory)
@@ -124,7 +127,7 @@ class Daemon:
                 return report
 
             operations = VolumeOperations(
-                volumes, binding.caller, self._tuning, collect, self._finish_start_soon
+                volumes, self._caller, self._tuning, collect, self._finish_start_soon
             )
             threading.Thread(target=self._take_signals, name="signals", daemon=True).start()
             # What exists now stays: no need to look at it at every collection.
@@ -159,6 +162,8 @@ class Daemon:
         """Wait for the mount's first answer, tune what exists only now, and tell."""
         try:
             device = os.stat(self._mountpoint).st_dev
+            if self._caller is not None:
+                self._caller.set_device(device)
             self._tuning.apply_to_mount(device)
         except OSError as error:
             log.error("%s does not answer: %s", self._mountpoint, error)
@@ -291,7 +296,7 @@ def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender:
             os.close(null)
             answer({"mounted": True})
 
-        log_to_files = partial(daemon_log.log_to_files, store)
+        log_to_files = partial(daemon_log.log_to_files, store, read_only=options.read_only)
         Daemon(store, mountpoint, options, log_to_files, on_mounted).run()
         code = 0
     except DifffsError as error:

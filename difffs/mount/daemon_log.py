@@ -29,12 +29,15 @@ def log_to_terminal() -> None:
     _logger().addHandler(handler)
 
 
-def log_to_files(store: Path) -> None:
-    """Send the log to ``store``/log, kept short, and warnings to syslog too."""
+def log_to_files(store: Path, *, read_only: bool) -> None:
+    """Send the log to ``store``/log, kept short, and warnings to syslog too.
+
+    With ``read_only``, nothing in the store is touched.
+    """
     # A full disk must not fill the log with complaints about the log.
     logging.raiseExceptions = False
     logger = _logger()
-    if os.access(store, os.W_OK):
+    if not read_only:
         file = logging.handlers.RotatingFileHandler(
             store / "log", maxBytes=_MAXIMUM_BYTES, backupCount=1, delay=True
         )

@@ -14,10 +14,11 @@ import stat
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from difffs._kernels import TABLE_ENTRIES
 from difffs.errors import DifffsError, StoreFull, StoreReadOnly, VolumeExists, VolumeNotFound
+from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import STATISTICS_REQUEST, pack_statistics
 from difffs.page import MAXIMUM_VOLUME_SIZE
@@ -44,13 +45,6 @@ _HIDDEN_NAME = re.compile(r"(.*)/\.fuse_hidden[0-9a-f]{16}\Z", re.DOTALL)
 
 def _error(number: int, path: str | None = None) -> OSError:
     return OSError(number, os.strerror(number), path)
-
-
-class Caller(Protocol):
-    """Tells who sent the request that is being answered."""
-
-    def __call__(self) -> tuple[int, int]:
-        """Return (uid, gid)."""
 
 
 @dataclass(slots=True)
@@ -287,7 +281,7 @@ class VolumeOperations:
     def mkdir(self, path: str, mode: int) -> None:
         """Make a directory."""
         self._require_health()
-        uid, gid = self._caller()
+        uid, gid = self._caller.identity()
         with self._volumes.lock:
             self._refuse_reserved(path)
             self._names.mkdir(path, mode, uid, gid)
@@ -301,7 +295,7 @@ class VolumeOperations:
     def symlink(self, target: str, source: str) -> None:
         """Make a symbolic link at ``target`` that holds the text ``source``."""
         self._require_health()
-        uid, gid = self._caller()
+        uid, gid = self._caller.identity()
         with self._volumes.lock:
             self._refuse_reserved(target)
             self._names.symlink(target, source, uid, gid)
@@ -329,7 +323,7 @@ class VolumeOperations:
         self._make(path, mode)
 
     def _make(self, path: str, mode: int) -> Inode:
-        uid, gid = self._caller()
+        uid, gid = self._caller.identity()
         with self._volumes.lock:
             self._refuse_reserved(path)
             return self._names.create(path, mode, uid, gid)
@@ -455,20 +449,22 @@ class VolumeOperations:
         """Find the next data or hole.
 
         The kernel keeps written pages of a file that is open for writing to itself for a while,
-        and asks here without sending them first. So as long as a writer has the file open, all
-        of it counts as data, and what may lie beyond the size known here as well. The last
-        close of a writer sends everything.
+        and asks here without sending them first: what looks like a hole may hold data. So as
+        long as a writer has the file open, all of it counts as data. The last close of a writer
+        sends everything.
         """
         number = self._volume(path, fh)
-        if self._has_writer(number):
-            with self._volumes.lock:
-                size = self._names.get(number).size
+        if not self._has_writer(number):
             if whence == os.SEEK_DATA:
-                return offset
-            return size if offset < size else MAXIMUM_VOLUME_SIZE
-        if whence == os.SEEK_DATA:
-            return self._volumes.seek_data(number, offset)
-        return self._volumes.seek_hole(number, offset)
+                return self._volumes.seek_data(number, offset)
+            return self._volumes.seek_hole(number, offset)
+        size = self._caller.cached_size(number)
+        if size is None:
+            # Not even the size is known for sure. Programs then read everything.
+            raise _error(errno.EINVAL, path)
+        if offset >= size:
+            raise _error(errno.ENXIO, path)
+        return offset if whence == os.SEEK_DATA else size
 
     def _has_writer(self, number: int) -> bool:
         return any(handle.writable and handle.number == number for handle in self._handles.values())
