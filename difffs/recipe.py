@@ -27,10 +27,10 @@ class Recipe:
     patch_level: int = 1
     patch_limit: int = 4096 - 64
     """A patch of this many bytes or more is refused."""
-    patch_ratio: int = 192
+    patch_ratio: int = 210
     """A patch is taken below this many 256ths of the bytes that the page compresses to; 0 takes
     every patch below patch_limit (as the paper does)."""
-    patch_sure_ratio: int = 128
+    patch_sure_ratio: int = 160
     """A patch below this many 256ths of its base's own payload is taken without compressing the
     page for comparison: similar pages compress to similar sizes."""
     maximum_depth: int = 1
