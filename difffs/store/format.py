@@ -1,5 +1,6 @@
 """Names and version of a store's files (docs/store-format.md)."""
 
+import os
 from pathlib import Path
 
 from difffs.errors import CorruptStore, EnvironmentProblem, FormatTooNew, NotAStore
@@ -17,7 +18,10 @@ _FIRST_LINE = "difffs store"
 
 def write_format(store: Path) -> None:
     """Marks a directory as a store; the last step of making one."""
-    (store / FORMAT_FILE).write_text(f"{_FIRST_LINE}\nversion {FORMAT_VERSION}\n")
+    with (store / FORMAT_FILE).open("w") as file:
+        file.write(f"{_FIRST_LINE}\nversion {FORMAT_VERSION}\n")
+        file.flush()
+        os.fsync(file.fileno())
 
 
 def is_store(path: Path) -> bool:

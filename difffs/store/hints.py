@@ -5,6 +5,7 @@ transactions: written in place, at no cost a commit (docs/adr/0001-store-layout.
 crash the digest table is filled again from the extent headers; stale sketches do no harm.
 """
 
+import errno
 import mmap
 import os
 from pathlib import Path
@@ -12,9 +13,9 @@ from struct import Struct
 from types import TracebackType
 
 from difffs._kernels import DigestTable, SketchTable
-from difffs.errors import StoreFull
+from difffs.errors import StoreFull, StoreReadOnly
 
-_HEADER = Struct("<8sIIQ")  # magic, 1 when closed properly, reserved, entries in use
+_HEADER = Struct("<8sIIQ")  # magic, 1 when closed properly, body in 64 bytes, entries in use
 _HEADER_BYTES = 4096
 _MAGIC = {"digests": b"difffsDG", "sketches": b"difffsSK"}
 
@@ -36,12 +37,20 @@ class _MappedFile:
     def __init__(self, path: Path, body_bytes: int) -> None:
         """Opens the file, or makes it with a body of zeros; a file of another kind is replaced."""
         self.path = path
-        self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise StoreFull(f"no space left for {path}; free some there") from None
+            raise StoreReadOnly(
+                f"{path} cannot be opened ({error.strerror}); make the store writable"
+            ) from None
         size = os.fstat(self._file).st_size
         valid = size > _HEADER_BYTES and (size - _HEADER_BYTES) % 64 == 0
         if valid:
-            magic = os.pread(self._file, 8, 0)
+            magic, _closed, units, _used = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
             valid = magic == _MAGIC[path.name.removesuffix(".new")]
+            valid = valid and units * 64 == size - _HEADER_BYTES  # else it has been cut
         if not valid:
             os.ftruncate(self._file, 0)
             # Blocks are claimed now: a full disk would otherwise be a SIGBUS later.
@@ -59,13 +68,19 @@ class _MappedFile:
 
     def header(self) -> tuple[bool, int]:
         """(closed properly, entries in use)."""
-        _magic, closed, _reserved, used = _HEADER.unpack_from(self._map)
+        _magic, closed, _units, used = _HEADER.unpack_from(self._map)
         return bool(closed), used
 
     def write_header(self, *, closed: bool, used: int) -> None:
-        """Also marks the file as one of ours."""
+        """Also marks the file as one of ours.
+
+        On the medium it never says `closed` of a body that is older or newer than it.
+        """
+        if closed:
+            self._map.flush()
         magic = _MAGIC[self.path.name.removesuffix(".new")]
-        _HEADER.pack_into(self._map, 0, magic, int(closed), 0, used)
+        _HEADER.pack_into(self._map, 0, magic, int(closed), len(self.body) // 64, used)
+        self._map.flush(0, _HEADER_BYTES)
 
     def replace(self, path: Path) -> None:
         """Takes another file's name."""
@@ -92,7 +107,8 @@ class Hints:
         self._digest_file = _MappedFile(self._digest_path, 64 * FIRST_DIGEST_BUCKETS)
         closed, used = self._digest_file.header()
         self.complete = closed and not self._digest_file.fresh
-        """Whether the digest table holds every object: if not, the store must fill it again."""
+        """Whether the digest table knows every digest: if not, the store fills it again when it
+        is opened next."""
         self.digests = DigestTable(self._digest_file.body, used)
         self._sketch_file = _MappedFile(self._sketch_path, 4 * FIRST_SKETCH_SLOTS)
         self.sketches = SketchTable(self._sketch_file.body)
@@ -100,9 +116,10 @@ class Hints:
         self._sketch_file.write_header(closed=False, used=0)
 
     def close(self, *, complete: bool = True) -> None:
-        """Writes the headers and unmaps; `complete` vouches for the digest table."""
+        """Writes the headers and unmaps; `complete`: the digests are those of the last commit."""
+        complete = complete and self.complete
         self._digest_file.write_header(closed=complete, used=self.digests.used)
-        self._sketch_file.write_header(closed=True, used=0)
+        self._sketch_file.write_header(closed=False, used=0)
         self.digests.release_buffer()
         self.sketches.release_buffer()
         self._digest_file.close()

@@ -9,17 +9,21 @@
 """
 
 import errno
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from shutil import rmtree
 from struct import Struct
 
 import lmdb
 
-from difffs.errors import CorruptStore, StoreFull, StoreReadOnly
+from difffs.errors import CorruptStore, StoreBusy, StoreFull, StoreReadOnly
 
 MAP_BYTES = 64 << 30
 """Upper bound of the index, reserved as address space only: 1.6 thousand million pages."""
+
+_COMPACT_DIRECTORY = "compact"
 
 _NUMBER = Struct(">I")
 _CHUNK = Struct(">II")
@@ -41,6 +45,8 @@ class Index:
     def __init__(self, path: Path, *, read_only: bool, create: bool = False) -> None:
         """Opens the environment; CorruptStore or StoreReadOnly when that fails."""
         self.path = path
+        if not read_only:
+            rmtree(path / _COMPACT_DIRECTORY, ignore_errors=True)  # of a crash
         self._reader: lmdb.Transaction | None = None
         if not create and not (path / "data.mdb").is_file():
             raise CorruptStore(f"{path / 'data.mdb'} is missing; restore the store from a copy")
@@ -69,6 +75,8 @@ class Index:
         except lmdb.DiskError as error:
             raise StoreFull(f"no space left for {path} ({error}); free some space") from None
         except lmdb.Error as error:
+            if "already open" in str(error):
+                raise StoreBusy(f"{path.parent} is open in this process already") from None
             if getattr(error, "code", None) in (errno.EACCES, errno.EROFS) or isinstance(
                 error, lmdb.LockError
             ):
@@ -181,12 +189,22 @@ class Index:
             ) from None
 
     def compact(self) -> None:
-        """Rewrites the index without its free pages; only with nobody else using it."""
-        copy = self.path / "compact"
-        copy.mkdir(exist_ok=True)
-        self._environment.copy(str(copy), compact=True)
-        (copy / "data.mdb").replace(self.path / "data.mdb")
-        copy.rmdir()
+        """Rewrites the index without its free pages; the last thing before it is closed.
+
+        StoreFull when there is no room for a second copy: the index is as it was.
+        """
+        copy = self.path / _COMPACT_DIRECTORY
+        rmtree(copy, ignore_errors=True)
+        try:
+            copy.mkdir(mode=0o700)
+            self._environment.copy(str(copy), compact=True)
+            _synchronise(copy / "data.mdb", os.O_RDWR)
+            (copy / "data.mdb").replace(self.path / "data.mdb")
+            synchronise_directory(self.path)
+        except (OSError, lmdb.Error) as error:
+            raise StoreFull(f"no space left to compact {self.path} ({error})") from None
+        finally:
+            rmtree(copy, ignore_errors=True)
 
     def free_bytes(self) -> int:
         """Bytes of the index file that hold nothing (pages for the next commits)."""
@@ -199,6 +217,19 @@ class Index:
                     status["branch_pages"] + status["leaf_pages"] + status["overflow_pages"]
                 )
         return max(0, (information["last_pgno"] + 1) * 4096 - used)
+
+
+def synchronise_directory(path: Path) -> None:
+    """Returns when the directory's entries are on the medium."""
+    _synchronise(path, os.O_RDONLY | os.O_DIRECTORY)
+
+
+def _synchronise(path: Path, flags: int) -> None:
+    file = os.open(path, flags | os.O_CLOEXEC)
+    try:
+        os.fsync(file)
+    finally:
+        os.close(file)
 
 
 def _at(record: tuple[int, int, bytearray | None]) -> tuple[int, int]:

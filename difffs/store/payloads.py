@@ -103,6 +103,23 @@ class PayloadFile:
             at = (2 * extent + side) * EXTENT_SIDE_BYTES
             _punch(self.file, at + block, EXTENT_SIDE_BYTES - block)
 
+    def sweep(self, used: dict[int, tuple[int, int]]) -> None:
+        """After a crash: gives back all but what the index names, as extent -> (side, end)."""
+        extents = -(-os.fstat(self.file).st_size // (2 * EXTENT_SIDE_BYTES))
+        unused_from = 0
+        for extent in sorted(used):
+            self._discard_extents(unused_from, extent)
+            unused_from = extent + 1
+            side, end = used[extent]
+            self.discard(extent, 1 - side)
+            self.discard_behind(extent, side, end)
+        self._discard_extents(unused_from, extents)
+
+    def _discard_extents(self, first: int, end: int) -> None:
+        if first < end:
+            size = 2 * EXTENT_SIDE_BYTES
+            _punch(self.file, first * size, (end - first) * size)
+
     def synchronise(self) -> None:
         """Returns when all that was written is on the medium."""
         if self._unsynced:

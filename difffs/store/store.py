@@ -5,14 +5,16 @@ commits. Any thread may look up, read, and change page tables and names with `lo
 references that page tables give up are collected and taken back by the routing thread.
 """
 
+import errno
 import json
 import os
 import threading
 import time
 from array import array
 from collections.abc import Iterable
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
+from shutil import rmtree
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -20,6 +22,7 @@ from difffs._kernels import Batch, Context, DigestTable, Extents, SketchTable, S
 from difffs.codec import ROUTE_OF_CODEC, Codec, Route
 from difffs.errors import (
     CorruptStore,
+    DifffsError,
     NotAStore,
     PayloadDamaged,
     RecipeMismatch,
@@ -31,7 +34,7 @@ from difffs.page import PAGE_SIZE
 from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe, recipe_named
 from difffs.store import format as names
 from difffs.store.hints import Hints
-from difffs.store.index import Changes, Index
+from difffs.store.index import Changes, Index, synchronise_directory
 from difffs.store.lock import StoreLock
 from difffs.store.namespace import Namespace
 from difffs.store.occupancy import Occupancy, occupied_bytes
@@ -84,41 +87,44 @@ class Store:
         directory = Path(path)
         chosen = recipe_named(recipe or DEFAULT_RECIPE)
         try:
-            directory.mkdir(parents=True, exist_ok=True)
+            # Guests' memory and swap are for nobody else's eyes.
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
             existing = [e for e in os.listdir(directory) if e != "lost+found"]
-        except FileExistsError:
+        except (FileExistsError, NotADirectoryError):
             raise NotAStore(f"{directory} is not a directory; name another") from None
-        except PermissionError as error:
-            raise StoreReadOnly(f"{error.filename} cannot be written; name another") from None
         except OSError as error:
-            raise StoreReadOnly(
-                f"{directory} cannot be made ({error.strerror}); name another directory"
-            ) from None
+            raise _creation_error(directory, error) from None
         if existing:
             raise NotAStore(
                 f"{directory} is neither a difffs store nor empty; name another directory"
             )
         try:
-            with ExitStack() as cleanup:
-                index_directory = directory / names.INDEX_DIRECTORY
-                index_directory.mkdir()
-                payloads = PayloadFile(directory / names.PAYLOAD_FILE, read_only=False, create=True)
-                cleanup.callback(payloads.close)
-                index = Index(index_directory, read_only=False, create=True)
-                cleanup.callback(index.close)
-                settings = [
-                    ("recipe", json.dumps(chosen.to_dict()).encode()),
-                    ("created", str(time.time()).encode()),
-                ]
-                index.end_commit(index.begin_commit(Changes(settings=settings)))
-            names.write_format(directory)
-        except PermissionError as error:
-            raise StoreReadOnly(f"{error.filename} cannot be written; name another") from None
+            with ExitStack() as undo:
+                undo.callback(_remove_unfinished, directory)
+                cls._create_files(directory, chosen)
+                undo.pop_all()
         except OSError as error:
-            if error.errno == 28:
-                raise StoreFull(f"no space left for {directory}; free some there") from None
-            raise
+            raise _creation_error(directory, error) from None
         return cls(directory, None, read_only=False, change_recipe=False)
+
+    @staticmethod
+    def _create_files(directory: Path, recipe: Recipe) -> None:
+        index_directory = directory / names.INDEX_DIRECTORY
+        index_directory.mkdir(mode=0o700)
+        with ExitStack() as cleanup:
+            payloads = PayloadFile(directory / names.PAYLOAD_FILE, read_only=False, create=True)
+            cleanup.callback(payloads.close)
+            index = Index(index_directory, read_only=False, create=True)
+            cleanup.callback(index.close)
+            settings = [
+                ("recipe", json.dumps(recipe.to_dict()).encode()),
+                ("created", str(time.time()).encode()),
+            ]
+            index.end_commit(index.begin_commit(Changes(settings=settings)))
+        synchronise_directory(index_directory)
+        names.write_format(directory)
+        synchronise_directory(directory)
+        synchronise_directory(directory.absolute().parent)
 
     @classmethod
     def open(
@@ -169,6 +175,10 @@ class Store:
             if not read_only:
                 self._hints = Hints(path, names.DIGEST_FILE, names.SKETCH_FILE)
                 cleanup.callback(self._hints.close, complete=False)
+                if not self._hints.complete:
+                    self._payloads.sweep(self._sides_in_use())
+                if self._settings_to_write:  # another recipe, which may share where none did
+                    self._hints.complete = False
             self.namespace = Namespace(self._index.inodes())
             self._staged = Staged()
             self._reader = Context()
@@ -218,11 +228,19 @@ class Store:
         """After a crash: the digest table from the extent headers."""
         assert self._hints is not None
         self._hints.clear_digests()
-        if not self.recipe.share:
-            return
-        for _number, stored in self._index.headers():
-            while not self._hints.digests.insert_header(stored):
-                self._hints.resize_digests(self._hints.digests.used)
+        if self.recipe.share:
+            try:
+                for _number, stored in self._index.headers():
+                    while not self._hints.digests.insert_header(stored):
+                        self._hints.resize_digests(self._hints.digests.used)
+            except StoreFull:
+                return  # a smaller table finds less
+        self._hints.complete = True
+
+    def _sides_in_use(self) -> dict[int, tuple[int, int]]:
+        """For every extent its current side and that side's end."""
+        used = filter(self._extents.in_use, range(self._extents.count))
+        return {number: self._extents.summary(number)[:2] for number in used}
 
     @property
     def since(self) -> float:
@@ -416,13 +434,17 @@ class Store:
     def _publish(self, batch: Batch) -> None:
         assert self._hints is not None
         _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
-        while not fits:
-            self._hints.resize_digests(self._hints.digests.used)
-            _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
         totals = self._extents.totals()
         bases = sum(totals[codec][0] for codec in (Codec.ZSTD, Codec.LZ4, Codec.RAW))
         features = self.recipe.sketch.features if self.recipe.patch_codec else 0
-        self._hints.make_room(bases, features)
+        try:
+            while not fits:
+                self._hints.resize_digests(self._hints.digests.used)
+                _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
+            self._hints.make_room(bases, features)
+        except StoreFull:
+            # The pages are stored; that fewer are found by later ones is no reason to fail.
+            self._hints.complete = self._hints.complete and fits
 
     def settle(self) -> None:
         """Takes back the references that page tables gave up, and frees what nothing needs."""
@@ -574,33 +596,33 @@ class Store:
         if not self._open:
             return
         self._open = False
+        committed = False
         try:
             self.commit()
             if not self.read_only:
                 if self.reclaimable:  # what the last commit freed
                     self.commit()
                 self._compact_index()
+            committed = True
         finally:
-            self._release()
+            self._release(committed=committed)
 
     def abandon(self) -> None:
         """Closes without a commit: what was not committed is gone, as after a crash."""
         if self._open:
             self._open = False
-            self._release()
+            self._release(committed=False)
 
     def _compact_index(self) -> None:
         """Gives the index's free pages back when they are a large part of it."""
         occupied = occupied_bytes(self._index.path / "data.mdb")
         if self._index.free_bytes() > max(occupied // 8, 64 << 10):
-            try:
+            with suppress(StoreFull):  # then the free pages stay for the next commits
                 self._index.compact()
-            except OSError:
-                return  # no room for a second copy: the free pages stay for the next commits
 
-    def _release(self) -> None:
+    def _release(self, *, committed: bool) -> None:
         if self._hints is not None:
-            self._hints.close()
+            self._hints.close(complete=committed)
         self._index.close()
         self._payloads.close()
         self._lock_file.release()
@@ -618,6 +640,21 @@ class Store:
             self.close()
         else:
             self.abandon()
+
+
+def _creation_error(directory: Path, error: OSError) -> DifffsError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StoreFull(f"no space left for {directory}; free some there")
+    return StoreReadOnly(
+        f"{error.filename or directory} cannot be made ({error.strerror}); name another directory"
+    )
+
+
+def _remove_unfinished(directory: Path) -> None:
+    """Empties the directory of a store that could not be made."""
+    for name in (names.FORMAT_FILE, names.PAYLOAD_FILE):
+        (directory / name).unlink(missing_ok=True)
+    rmtree(directory / names.INDEX_DIRECTORY, ignore_errors=True)
 
 
 __all__ = ["DEAD_SHARE", "LOADED_HEADERS", "RECIPES", "Store"]
