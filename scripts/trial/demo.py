@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable
 from contextlib import ExitStack
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from trial import cgroup, fio, guest, swap
+from trial.connection import Connection
 from trial.report import Part, Progress, mebibytes, part_lines, table
 
 DIFFFS = (sys.executable, "-m", "difffs")
@@ -26,6 +28,7 @@ HOG_MIB = 256
 HOG_RESIDENT_MIB = 96
 SWAP_MIB = 512
 ROOM_NEEDED = 1 << 30
+PART_SECONDS = 180
 
 
 class DemoError(Exception):
@@ -59,22 +62,41 @@ def fuse_obstacle() -> str | None:
     return None
 
 
-def place_for_store() -> tuple[Path, str]:
-    """Choose where the store and the guests' files go: tmpfs when there is room."""
-    memory = Path("/dev/shm")
+def make_folder(stack: ExitStack) -> tuple[Path, str]:
+    """Make the folder for everything: on tmpfs when there is room. Removal goes on the stack.
+
+    As root on a tmpfs of its own, mounted with ``noswap``: a daemon that serves swap must not have
+    its own store swapped out to itself, and ordinary tmpfs is swappable.
+    """
     available = 0
     for line in Path("/proc/meminfo").read_text().splitlines():
         if line.startswith("MemAvailable:"):
             available = int(line.split()[1]) * 1024
-    if (
-        os.access(memory, os.W_OK)
-        and min(shutil.disk_usage(memory).free, available) > 2 * ROOM_NEEDED
-    ):
-        return memory, "tmpfs"
-    folder = guest.cache_folder()
-    if shutil.disk_usage(folder).free < ROOM_NEEDED:
-        raise DemoError(f"less than 1 GiB free on /dev/shm and on {folder}: make room")
-    return folder, "disk, for want of free memory"
+    roomy = available > 2 * ROOM_NEEDED
+    shared = Path("/dev/shm")
+    if os.geteuid() == 0 and roomy:
+        folder = Path(tempfile.mkdtemp(prefix="difffs-demo-"))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        options = f"noswap,mode=700,size={ROOM_NEEDED}"
+        tmpfs = ["mount", "-t", "tmpfs", "-o", options, "difffs-demo", str(folder)]
+        if subprocess.run(tmpfs, check=False, capture_output=True).returncode == 0:
+            stack.callback(
+                subprocess.run, ["umount", "--lazy", str(folder)], check=False, capture_output=True
+            )
+            return folder, "tmpfs"
+        kind = "disk: this kernel has no tmpfs with noswap, which came with Linux 6.4"
+    elif roomy and os.access(shared, os.W_OK) and shutil.disk_usage(shared).free > ROOM_NEEDED:
+        folder = Path(tempfile.mkdtemp(prefix="difffs-demo-", dir=shared))
+        stack.callback(shutil.rmtree, folder, ignore_errors=True)
+        return folder, "tmpfs"
+    else:
+        kind = "disk, for want of free memory"
+    base = guest.cache_folder()
+    if shutil.disk_usage(base).free < ROOM_NEEDED:
+        raise DemoError(f"less than 1 GiB free in {base}: make room")
+    folder = Path(tempfile.mkdtemp(prefix="demo-", dir=base))
+    stack.callback(shutil.rmtree, folder, ignore_errors=True)
+    return folder, kind
 
 
 class Demo:
@@ -93,13 +115,26 @@ class Demo:
         """Run one part; a failure is noted, and the following parts are still run."""
         self.progress.say(name)
         start = time.monotonic()
+        watchdog = threading.Timer(PART_SECONDS, self.give_up, [name])
+        watchdog.daemon = True
+        watchdog.start()
         try:
             outcome = action()
         except (DemoError, guest.GuestError, OSError, subprocess.SubprocessError) as error:
             outcome = f"FAILED: {str(error).splitlines()[0]}"
             self.problems.append(f"{name}: {error}")
+        finally:
+            watchdog.cancel()
         self.parts.append(Part(name, time.monotonic() - start, outcome))
         self.progress.say(f"  {outcome}")
+
+    connection: Connection | None = None
+
+    def give_up(self, name: str) -> None:
+        """End a part that hangs, by making the mount fail for all who wait for it."""
+        self.progress.say(f"{name}: no end after {PART_SECONDS} s, aborting the mount")
+        if self.connection is not None:
+            self.connection.abort()
 
     def leave_out(self, name: str, reason: str) -> None:
         """Note a part that this host cannot do, with the remedy in ``reason``."""
@@ -110,9 +145,7 @@ class Demo:
 
     def run(self) -> None:
         """Everything, with or without a mount."""
-        base, kind = place_for_store()
-        self.folder = Path(tempfile.mkdtemp(prefix="difffs-demo-", dir=base))
-        self.stack.callback(shutil.rmtree, self.folder, ignore_errors=True)
+        self.folder, kind = make_folder(self.stack)
         self.store = self.folder / "store"
         self.mountpoint = self.folder / "mount"
         self.progress.say(f"everything lies in {self.folder} ({kind}) and is removed at the end")
@@ -166,6 +199,7 @@ class Demo:
         """Mount a new store; unmounting goes on the stack."""
         difffs("mount", self.store, self.mountpoint)
         mounted.callback(self.unmount)
+        self.connection = Connection(self.mountpoint)
         return f"{self.store.name} on {self.mountpoint}"
 
     def unmount(self) -> None:

@@ -55,7 +55,9 @@ class Hog:
     def __init__(self, mebibytes: int, seed: int) -> None:
         self._pages = Pages(seed)
         self._count = mebibytes * 2**20 // PAGE
-        self._memory = mmap.mmap(-1, self._count * PAGE)
+        # private: what Python maps by default is shared memory, which is swapped as a file is
+        private = mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS
+        self._memory = mmap.mmap(-1, self._count * PAGE, flags=private)
         self._versions = bytearray(self._count)
         for number in range(self._count):
             self._memory[number * PAGE : (number + 1) * PAGE] = self._pages.page(number, 0)
