@@ -1,0 +1,535 @@
+"""Extent headers in memory: what is loaded, read, referred to, and what cannot be."""
+
+import errno
+import os
+from array import array
+from collections.abc import Iterator
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from difffs._kernels import DEPTH_LIMIT, Context, DigestTable, Extents
+from difffs.codec import Codec
+from tests.kernels import kernel_oracle as oracle
+from tests.kernels.extent_model import (
+    MAXIMUM_PAGE_REFERENCES,
+    MAXIMUM_PATCH_REFERENCES,
+    ExtentFile,
+    Header,
+    Record,
+    unpacked,
+)
+from tests.pages import PAGE, compressible_page, guest_pages, random_page, similar_page
+
+HOLE, ZERO = 0, 255
+
+HEADER_MISSING = 1
+NO_OBJECT, CHECKSUM, DECODE, SHORT, READ_ERROR, DEPTH = -1, -2, -3, -4, -5, -6
+
+CONTEXT = Context()
+
+
+@pytest.fixture
+def payloads() -> Iterator[ExtentFile]:
+    made = ExtentFile()
+    yield made
+    made.close()
+
+
+def opened(payloads: ExtentFile, *, load: bool = True) -> Extents:
+    """The extents as a store opens them."""
+    extents = Extents(payloads.file)
+    for number, header in payloads.headers.items():
+        extents.account(header.pack(), number)
+        if load:
+            extents.load(number, header.pack())
+    return extents
+
+
+def numbers(*ids: int) -> "array[int]":
+    return array("I", ids)
+
+
+def digests() -> DigestTable:
+    return DigestTable(bytearray(64 * 64))
+
+
+def page_of(extents: Extents, identity: int) -> bytes:
+    out = bytearray(PAGE)
+    assert extents.read(numbers(identity), out, CONTEXT) is None
+    return bytes(out)
+
+
+def failure(extents: Extents, *ids: int) -> tuple[int, int, int, int]:
+    """(status, index, culprit, errno) of a read that must fail."""
+    result = extents.read(numbers(*ids), bytearray(PAGE * len(ids)), CONTEXT)
+    assert result is not None
+    return result
+
+
+# ---------------------------------------------------------------------------------------- reading
+
+
+def test_every_codec_is_read(payloads: ExtentFile) -> None:
+    base = compressible_page(Random(1))
+    similar = similar_page(base, Random(2))
+    raw = random_page(Random(3))
+    stored = {
+        payloads.add(1, Codec.SAME, b"12345678"): b"12345678" * 512,
+        payloads.add_raw(1, raw): raw,
+        payloads.add(2, Codec.ZSTD, oracle.zstd_encode(base)): base,
+        payloads.add(2, Codec.LZ4, oracle.lz4_encode(similar)): similar,
+    }
+    base_id = 2 << 8 | 1
+    stored[payloads.add_patch(3, similar, base_id, base)] = similar
+    vcdiff = CONTEXT.encode(Codec.VCDIFF, similar, base)
+    assert vcdiff is not None
+    stored[payloads.add(9, Codec.VCDIFF, vcdiff, base=base_id, depth=1)] = similar
+    extents = opened(payloads)
+    for identity, page in stored.items():
+        assert page_of(extents, identity) == page
+    ids = [HOLE, *stored, ZERO, *stored]
+    out = bytearray(b"\xaa" * PAGE * len(ids))
+    assert extents.read(numbers(*ids), out, CONTEXT) is None
+    assert out == b"".join([bytes(PAGE), *stored.values(), bytes(PAGE), *stored.values()])
+
+
+def test_reading_is_counted_by_codec(payloads: ExtentFile) -> None:
+    raw = payloads.add_raw(1, bytes(range(256)) * 16)
+    extents = opened(payloads)
+    out = bytearray(3 * PAGE)
+    assert extents.read(numbers(raw, ZERO, raw), out, CONTEXT) is None
+    counts = [count for count, _nanoseconds in extents.decode_totals]
+    assert counts[Codec.RAW] == 2
+    assert sum(counts) == 2
+
+
+def test_nothing_is_read_into_nothing(payloads: ExtentFile) -> None:
+    extents = opened(payloads)
+    assert extents.read(numbers(), bytearray(), CONTEXT) is None
+    with pytest.raises(ValueError, match="too small"):
+        extents.read(numbers(ZERO, ZERO), bytearray(PAGE * 2 - 1), CONTEXT)
+
+
+def chain(payloads: ExtentFile, length: int) -> list[int]:
+    """A raw page and patches upon each other, each in another extent."""
+    page = compressible_page(Random(5))
+    made = [payloads.add_raw(1, page)]
+    for depth in range(1, length + 1):
+        following = similar_page(page, Random(depth), 2)
+        made.append(payloads.add_patch(1 + depth, following, made[-1], page, min(depth, 15)))
+        page = following
+    return made
+
+
+def test_a_chain_of_patches_is_followed_to_the_limit_and_no_further(payloads: ExtentFile) -> None:
+    ids = chain(payloads, DEPTH_LIMIT + 1)
+    extents = opened(payloads)
+    for identity in ids[: DEPTH_LIMIT + 1]:
+        page_of(extents, identity)
+    assert failure(extents, ids[-1])[:2] == (DEPTH, 0)
+
+
+def test_a_patch_of_itself_ends(payloads: ExtentFile) -> None:
+    page = compressible_page(Random(1))
+    identity = payloads.add(1, Codec.ZSTD_PREFIX, oracle.zstd_encode(page, page), base=0x101)
+    extents = opened(payloads)
+    assert failure(extents, identity)[0] == DEPTH
+    with pytest.raises(ValueError, match="no such reference"):
+        extents.release(numbers(identity), True, digests())
+
+
+def test_a_missing_header_names_the_extent(payloads: ExtentFile) -> None:
+    ids = chain(payloads, 3)
+    extents = opened(payloads, load=False)
+    assert extents.missing(numbers(HOLE, ZERO, *ids)) == {1, 2, 3, 4}
+    assert failure(extents, ZERO, ids[3]) == (HEADER_MISSING, 1, 4, 0)
+    for wanted in (4, 3, 2, 1):
+        assert extents.missing(numbers(ids[3])) == {wanted}
+        assert failure(extents, ids[3])[::2] == (HEADER_MISSING, wanted)
+        extents.load(wanted, payloads.headers[wanted].pack())
+    assert extents.missing(numbers(*ids)) == set()
+    page_of(extents, ids[3])
+
+
+@pytest.mark.parametrize(
+    "identity", [1, 254, 256, 0x1FF, 0x103, 0x200, 0x301, 0xFFFF_FF01, 2**32 - 1]
+)
+def test_an_object_that_is_not_there(payloads: ExtentFile, identity: int) -> None:
+    payloads.add_raw(1, random_page(Random(1)))
+    extents = opened(payloads)
+    assert failure(extents, identity) == (NO_OBJECT, 0, identity, 0)
+    assert extents.missing(numbers(identity)) == set()
+    with pytest.raises(ValueError, match=f"{identity:#x}"):
+        extents.reference(numbers(identity), False)
+    with pytest.raises(ValueError, match=f"{identity:#x}"):
+        extents.release(numbers(identity), False, digests())
+    extents.discard(numbers(identity))
+
+
+def test_a_missing_base_is_the_culprit(payloads: ExtentFile) -> None:
+    page = compressible_page(Random(1))
+    patch = payloads.add(1, Codec.ZSTD_PREFIX, oracle.zstd_encode(page, page), base=0x7702)
+    assert failure(opened(payloads), ZERO, patch) == (NO_OBJECT, 1, 0x7702, 0)
+
+
+def test_a_flipped_byte_anywhere_in_a_payload_is_found(payloads: ExtentFile) -> None:
+    ids = chain(payloads, 1)
+    extents = opened(payloads)
+    for identity in ids:
+        record = payloads.record(identity)
+        for offset in range(record.offset, record.offset + record.length, 7):
+            at = payloads.position(identity >> 8) + offset
+            byte = os.pread(payloads.file, 1, at)
+            os.pwrite(payloads.file, bytes([byte[0] ^ 8]), at)
+            assert failure(extents, ids[1])[::2] == (CHECKSUM, identity)
+            os.pwrite(payloads.file, byte, at)
+    page_of(extents, ids[1])
+
+
+@pytest.mark.parametrize(
+    ("codec", "payload", "base"),
+    [
+        (Codec.ZSTD, b"no frame of zstd", None),
+        (Codec.LZ4, b"\xff" * 30, None),
+        (Codec.RAW, b"too short", None),
+        (Codec.SAME, b"too long for a word", None),
+        (Codec.ZSTD_PREFIX, b"", 0x201),
+        (Codec.ZSTD_PREFIX, b"no frame", 0x201),
+        (Codec.VCDIFF, b"", 0x201),
+        (Codec.VCDIFF, b"\xff\xff\xff", 0x201),
+        (7, b"a codec of the future", None),
+        (15, b"a codec of the future", None),
+    ],
+)
+def test_a_payload_that_is_none(
+    payloads: ExtentFile, codec: int, payload: bytes, base: int | None
+) -> None:
+    identity = payloads.add(1, codec, payload, base=base)
+    good = payloads.add_raw(2, random_page(Random(1)))
+    extents = opened(payloads)
+    assert failure(extents, good, identity) == (DECODE, 1, identity, 0)
+    page_of(extents, good)
+
+
+def test_a_file_that_ends_too_early(payloads: ExtentFile) -> None:
+    first, second = (payloads.add_raw(1, random_page(Random(i))) for i in range(2))
+    extents = opened(payloads)
+    size = os.fstat(payloads.file).st_size
+    for cut in (1, 100, PAGE):
+        os.ftruncate(payloads.file, size - cut)
+        assert failure(extents, first, second) == (SHORT, 1, second, 0)
+    os.ftruncate(payloads.file, 0)
+    assert failure(extents, first)[0] == SHORT
+
+
+def test_an_error_of_the_file_is_told(payloads: ExtentFile) -> None:
+    identity = payloads.add_raw(1, random_page(Random(1)))
+    closed = os.open("/", os.O_RDONLY)
+    extents = Extents(closed)  # a directory cannot be read
+    try:
+        extents.load(1, payloads.headers[1].pack())
+        assert failure(extents, identity) == (READ_ERROR, 0, identity, errno.EISDIR)
+    finally:
+        os.close(closed)
+
+
+# ------------------------------------------------------------------------------- stored headers
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.integers(1, 1000), st.integers(0, 1), st.data())
+def test_a_header_is_kept_bit_for_bit(number: int, side: int, data: st.DataObject) -> None:
+    header = Header(number, side)
+    for slot in data.draw(st.sets(st.integers(1, 254), min_size=1, max_size=20)):
+        length = data.draw(st.integers(1, PAGE))
+        header.records[slot] = Record(
+            header.end,
+            length,
+            data.draw(st.integers(1, 6)),
+            data.draw(st.integers(0, 15)),
+            data.draw(st.integers(0, MAXIMUM_PAGE_REFERENCES - 1)),
+            data.draw(st.integers(0, MAXIMUM_PATCH_REFERENCES)),
+            data.draw(st.integers(0, 2**32 - 1)),
+            data.draw(st.integers(0, 2**32 - 1)),
+        )
+        header.end += length
+        header.used = max(header.used, slot)
+    assert unpacked(header.pack()) == header
+    extents = Extents(-1)
+    extents.account(header.pack(), number)
+    extents.load(number, header.pack())
+    assert extents.summary(number) == header.summary
+    some = max(header.records)
+    extents.reference(numbers(number << 8 | some), False)  # makes it dirty
+    header.records[some].pages += 1
+    assert extents.begin_commit() == [(number, header.pack())]
+
+
+def test_a_damaged_header_is_refused(payloads: ExtentFile) -> None:
+    payloads.add_raw(3, random_page(Random(1)))
+    payloads.add_raw(3, random_page(Random(2)))
+    good = payloads.headers[3].pack()
+    extents = Extents(payloads.file)
+    wrong = [good[:length] for length in range(len(good))]
+    wrong += [good + bytes(16), good + bytes(1), bytes(len(good)), bytes(5000)]
+    for place in range(len(good)):
+        flipped = bytearray(good)
+        flipped[place] ^= 1 << place % 8
+        wrong.append(bytes(flipped))
+    for bad in wrong:
+        with pytest.raises(ValueError, match="header"):
+            extents.account(bad, 3)
+        with pytest.raises(ValueError, match="header"):
+            extents.load(3, bad)
+    with pytest.raises(ValueError, match="the header of extent 3"):
+        extents.account(good, 4)
+    with pytest.raises(ValueError, match="the header of extent 3"):
+        extents.load(4, good)
+    assert extents.loaded == 0
+    extents.account(good, 3)
+    extents.load(3, good)
+
+
+def test_totals_are_of_what_is_there(payloads: ExtentFile) -> None:
+    ids = chain(payloads, 2)
+    payloads.add(1, Codec.SAME, b"12345678", pages=5)
+    payloads.record(ids[0]).pages = 0
+    extents = opened(payloads, load=False)
+    totals = extents.totals()
+    assert totals[Codec.RAW] == (1, PAGE, 0, 1)
+    assert totals[Codec.SAME] == (1, 8, 5, 0)
+    patches = sum(payloads.record(identity).length for identity in ids[1:])
+    assert totals[Codec.ZSTD_PREFIX] == (2, patches, 2, 0)
+    assert totals[Codec.ZSTD] == totals[Codec.NONE] == (0, 0, 0, 0)
+    assert extents.live_bytes() == PAGE + 8 + patches
+
+
+# ------------------------------------------------------------------------------------ references
+
+
+def test_an_object_goes_with_its_last_reference(payloads: ExtentFile) -> None:
+    page = random_page(Random(1))
+    identity = payloads.add_raw(1, page, pages=1)
+    extents, table = opened(payloads), digests()
+    table.insert(oracle.digest(page) & 0xFFFFFFFF, identity)
+    extents.reference(numbers(identity, ZERO, HOLE, identity), False)
+    assert list(extents.release(numbers(identity, HOLE, ZERO, identity), False, table)) == []
+    assert page_of(extents, identity) == page
+    assert table.used == 1
+    assert list(extents.release(numbers(identity), False, table)) == []
+    assert failure(extents, identity)[0] == NO_OBJECT
+    assert table.used == 0
+    assert extents.summary(1) == (0, PAGE, 0, 0)
+    assert extents.totals()[Codec.RAW] == (0, 0, 0, 0)
+
+
+def test_a_base_outlives_its_page(payloads: ExtentFile) -> None:
+    base_id, patch_id, second_id = chain(payloads, 2)
+    extents, table = opened(payloads), digests()
+    assert list(extents.release(numbers(base_id, patch_id), False, table)) == []
+    assert extents.totals()[Codec.RAW] == (1, PAGE, 0, 1)
+    page_of(extents, second_id)
+    assert list(extents.release(numbers(second_id), False, table)) == [patch_id]
+    assert list(extents.release(numbers(patch_id), True, table)) == [base_id]
+    page_of(extents, base_id)
+    assert list(extents.release(numbers(base_id), True, table)) == []
+    assert extents.live_bytes() == 0
+
+
+def test_no_reference_more_is_given_back_than_there_is(payloads: ExtentFile) -> None:
+    base_id, _patch_id = chain(payloads, 1)
+    extents, table = opened(payloads), digests()
+    extents.release(numbers(base_id), False, table)
+    with pytest.raises(ValueError, match="has no such reference"):
+        extents.release(numbers(base_id), False, table)
+    extents.release(numbers(base_id), True, table)
+    with pytest.raises(ValueError, match="has no such reference"):
+        extents.release(numbers(base_id), True, table)
+
+
+def test_releasing_goes_on_behind_a_wrong_id(payloads: ExtentFile) -> None:
+    first, second = (payloads.add_raw(1, random_page(Random(i))) for i in range(2))
+    extents = opened(payloads)
+    with pytest.raises(ValueError, match="0x999"):
+        extents.release(numbers(first, 0x999, 0x998, second), False, digests())
+    assert extents.live_bytes() == 0
+
+
+def test_a_patch_whose_base_cannot_be_read_is_told_and_goes(payloads: ExtentFile) -> None:
+    _base_id, patch_id = chain(payloads, 1)
+    extents = opened(payloads)
+    os.ftruncate(payloads.file, payloads.position(patch_id >> 8))
+    with pytest.raises(ValueError, match=f"{patch_id:#x}"):
+        extents.release(numbers(patch_id), False, digests())
+    assert failure(extents, patch_id)[0] == NO_OBJECT
+
+
+@pytest.mark.parametrize(
+    ("by_patch", "maximum"), [(False, MAXIMUM_PAGE_REFERENCES), (True, MAXIMUM_PATCH_REFERENCES)]
+)
+def test_counters_end_where_the_format_ends(
+    payloads: ExtentFile, by_patch: bool, maximum: int
+) -> None:
+    identity = payloads.add_raw(1, random_page(Random(1)))
+    record = payloads.record(identity)
+    record.pages, record.patches = (5, maximum - 1) if by_patch else (maximum - 1, 5)
+    extents = opened(payloads)
+    extents.reference(numbers(identity), by_patch)
+    with pytest.raises(ValueError, match="cannot be referred to"):
+        extents.reference(numbers(identity), by_patch)
+    record.pages, record.patches = (5, maximum) if by_patch else (maximum, 5)
+    assert extents.begin_commit() == [(1, payloads.headers[1].pack())]
+
+
+def test_headers_must_be_loaded_to_count(payloads: ExtentFile) -> None:
+    identity = payloads.add_raw(1, random_page(Random(1)))
+    extents = opened(payloads, load=False)
+    for by_patch in (False, True):
+        with pytest.raises(ValueError, match="cannot be referred to"):
+            extents.reference(numbers(identity), by_patch)
+        with pytest.raises(ValueError, match="no such reference"):
+            extents.release(numbers(identity), by_patch, digests())
+
+
+def test_only_what_nothing_refers_to_can_be_discarded(payloads: ExtentFile) -> None:
+    kept = payloads.add_raw(1, random_page(Random(1)))
+    bare = payloads.add_raw(1, random_page(Random(2)), pages=0)
+    extents = opened(payloads)
+    extents.discard(numbers(kept, bare, HOLE, ZERO))
+    page_of(extents, kept)
+    assert failure(extents, bare)[0] == NO_OBJECT
+    assert extents.totals()[Codec.RAW] == (1, PAGE, 1, 0)
+
+
+# ---------------------------------------------------------------------------------------- commits
+
+
+def test_a_commit_takes_what_has_changed(payloads: ExtentFile) -> None:
+    first = payloads.add_raw(1, random_page(Random(1)))
+    second = payloads.add_raw(2, random_page(Random(2)))
+    extents, table = opened(payloads), digests()
+    assert extents.begin_commit() == []
+    assert extents.end_commit(True) == []
+
+    extents.reference(numbers(first), False)
+    payloads.record(first).pages += 1
+    assert extents.dirty_count() == 1
+    assert extents.begin_commit() == [(1, payloads.headers[1].pack())]
+    assert extents.dirty_count() == 0
+    extents.end_commit(False)  # it failed: the same must come again
+    assert extents.dirty_count() == 1
+    assert extents.begin_commit() == [(1, payloads.headers[1].pack())]
+    extents.reference(numbers(first), False)  # while the commit is under way
+    payloads.record(first).pages += 1
+    extents.end_commit(True)
+    assert extents.begin_commit() == [(1, payloads.headers[1].pack())]
+    extents.end_commit(True)
+    assert extents.begin_commit() == []
+
+    extents.release(numbers(second), False, table)
+    assert extents.begin_commit() == [(2, None)]
+    extents.end_commit(True)
+
+
+def test_dropped_extents_are_free(payloads: ExtentFile) -> None:
+    for number in (1, 2, 4):
+        payloads.add_raw(number, random_page(Random(number)))
+    extents = opened(payloads)
+    assert [extents.in_use(number) for number in range(6)] == [
+        False,
+        True,
+        True,
+        False,
+        True,
+        False,
+    ]
+    assert extents.unused() == 3
+    extents.release(numbers(0x101), False, digests())
+    assert extents.unused() == 3  # until the commit that forgets it
+    extents.drop(1)
+    assert extents.unused() == 1
+    assert not extents.in_use(1)
+    assert not extents.is_loaded(1)
+    assert failure(extents, 0x101)[0] == NO_OBJECT
+    assert extents.loaded == 2
+    with pytest.raises(IndexError):
+        extents.drop(5)
+    with pytest.raises(IndexError):
+        extents.summary(5)
+
+
+def test_the_first_extent_is_number_one() -> None:
+    assert Extents(-1).unused() == 1
+
+
+def test_only_clean_headers_are_trimmed(payloads: ExtentFile) -> None:
+    for number in range(1, 9):
+        payloads.add_raw(number, random_page(Random(number)))
+    extents = opened(payloads)
+    assert extents.loaded == 8
+    extents.reference(numbers(0x201, 0x501), False)
+    extents.trim(8)
+    assert extents.loaded == 8
+    extents.trim(3)
+    assert extents.loaded == 3
+    extents.trim(0)
+    assert extents.loaded == 2
+    assert [number for number in range(10) if extents.is_loaded(number)] == [2, 5]
+    assert extents.in_use(1)
+    assert failure(extents, 0x101)[::2] == (HEADER_MISSING, 1)
+    extents.begin_commit()
+    extents.trim(0)
+    assert extents.loaded == 2  # under way
+    extents.end_commit(True)
+    extents.trim(0)
+    assert extents.loaded == 0
+
+
+def test_what_was_read_lately_is_kept_longer(payloads: ExtentFile) -> None:
+    for number in range(1, 9):
+        payloads.add_raw(number, random_page(Random(number)))
+    extents = opened(payloads)
+    extents.trim(7)  # everything was just loaded: one goes, the others lose their marks
+    wanted = next(number for number in range(8, 0, -1) if extents.is_loaded(number))
+    page_of(extents, wanted << 8 | 1)
+    extents.trim(1)
+    assert extents.is_loaded(wanted)
+
+
+# ----------------------------------------------------------------------------------------- choice
+
+NEW, APPEND, REWRITE = 0, 1, 2
+
+
+def test_the_extent_with_most_room_is_appended_to(payloads: ExtentFile) -> None:
+    assert opened(payloads).choose(8, 16) == (NEW, 0)
+    for number, objects in ((1, 5), (2, 3), (3, 4)):
+        for i in range(objects):
+            payloads.add(number, Codec.SAME, i.to_bytes(8, "big"))
+    extents = opened(payloads, load=False)
+    assert extents.choose(8, 16) == (APPEND, 2)
+    assert extents.choose(8, 251) == (APPEND, 2)
+    assert extents.choose(8, 252) == (NEW, 0)
+
+
+def test_a_full_side_is_not_appended_to(payloads: ExtentFile) -> None:
+    payloads.add_raw(1, random_page(Random(1)))
+    payloads.headers[1].end = (1 << 20) - 16 * PAGE + 1
+    payloads.headers[1].records[1].length = PAGE
+    assert opened(payloads).choose(1 << 20, 0) == (NEW, 0)
+    payloads.headers[1].end -= 1
+    assert opened(payloads).choose(1 << 20, 0) == (APPEND, 1)
+
+
+def test_the_extent_with_the_largest_dead_share_is_rewritten(payloads: ExtentFile) -> None:
+    for number in (1, 2, 3):
+        for page in guest_pages(Random(number), 10):
+            payloads.add_raw(number, page)
+    extents, table = opened(payloads), digests()
+    extents.release(numbers(0x101, 0x201, 0x202), False, table)
+    assert extents.choose(28, 0) == (REWRITE, 2)  # 3 dead to 27 live: 28.4 256ths
+    assert extents.choose(29, 0) == (APPEND, 2)
+    assert extents.choose(28, 247) == (NEW, 0)
