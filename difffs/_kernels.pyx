@@ -49,9 +49,14 @@ cdef extern from "tables.h" nogil:
     uint32_t digest_table_find(const digest_table *table, uint32_t digest)
     int digest_table_insert(digest_table *table, uint32_t digest, uint32_t id)
     int digest_table_remove(digest_table *table, uint32_t digest, uint32_t id)
+    enum: SKETCH_WAYS
+    enum: SKETCH_FIRST_BUCKET_BITS
+    enum: SKETCH_FIRST_ID_BITS
+    enum: SKETCH_LAST_ID_BITS
     struct sketch_table:
         uint32_t *slots
-        uint32_t count
+        uint32_t bucket_bits
+        uint32_t id_bits
     uint32_t sketch_table_find(const sketch_table *table, uint32_t feature)
     void sketch_table_put(sketch_table *table, uint32_t feature, uint32_t id)
     void sketch_table_double(const sketch_table *old, sketch_table *new)
@@ -377,41 +382,50 @@ cdef class DigestTable:
 
 
 cdef class SketchTable:
-    """Feature -> newest object id in a caller's buffer (4 bytes a slot)."""
+    """Feature -> newest object id in a caller's buffer (a power of two of 16-byte buckets)."""
     cdef sketch_table native
     cdef uint8_t[::1] buffer
 
-    def __cinit__(self, uint8_t[::1] buffer not None):
-        if buffer.shape[0] % 4:
-            raise ValueError("a sketch table is a whole number of 4-byte slots")
+    def __cinit__(self, uint8_t[::1] buffer not None, uint32_t id_bits=SKETCH_FIRST_ID_BITS):
+        cdef uint32_t bits = SKETCH_FIRST_BUCKET_BITS
+        while bits < 26 and (<Py_ssize_t>16 << bits) < buffer.shape[0]:
+            bits += 1
+        if (<Py_ssize_t>16 << bits) != buffer.shape[0]:
+            raise ValueError(f"a sketch table of {buffer.shape[0]} bytes")
+        if not SKETCH_FIRST_ID_BITS <= id_bits <= SKETCH_LAST_ID_BITS:
+            raise ValueError(f"a sketch table with ids of {id_bits} bits")
         self.buffer = buffer
-        self.native.slots = <uint32_t *>&buffer[0] if buffer.shape[0] else NULL
-        self.native.count = <uint32_t>(buffer.shape[0] // 4)
+        self.native.slots = <uint32_t *>&buffer[0]
+        self.native.bucket_bits = bits
+        self.native.id_bits = id_bits
 
     @property
     def slots(self):
-        return self.native.count
+        return SKETCH_WAYS << self.native.bucket_bits if self.native.slots != NULL else 0
+
+    @property
+    def id_bits(self):
+        return self.native.id_bits
 
     def release_buffer(self):
         self.native.slots = NULL
-        self.native.count = 0
         self.buffer = None
 
     def find(self, uint32_t feature):
-        if self.native.count == 0:
-            return 0
-        return sketch_table_find(&self.native, feature)
+        return sketch_table_find(&self.native, feature) if self.native.slots != NULL else 0
 
     def put(self, uint32_t feature, uint32_t id):
-        if self.native.count:
+        if self.native.slots != NULL:
             sketch_table_put(&self.native, feature, id)
 
-    def double_into(self, SketchTable other not None):
-        """Fills a table of twice the slots."""
-        if other.native.count != 2 * self.native.count:
-            raise ValueError("the other table does not have twice the slots")
+    def double_into(self, uint8_t[::1] buffer not None):
+        """A table of twice the slots in a buffer of zeros, with all that this one knows."""
+        if buffer.shape[0] != 2 * self.buffer.shape[0]:
+            raise ValueError("the buffer is not twice as large")
+        cdef SketchTable other = SketchTable(buffer)
         with nogil:
             sketch_table_double(&self.native, &other.native)
+        return other
 
 
 cdef int copy_header(const uint8_t[::1] stored, extent_header *header) except -1:
@@ -869,7 +883,7 @@ cdef class Batch:
                     fits = False
                 else:
                     used += <uint64_t>taken
-            if r.feature_count and sketches.native.count:
+            if r.feature_count and sketches.native.slots != NULL:
                 references += 1
                 for f in range(r.feature_count):
                     sketch_table_put(&sketches.native, r.features[f], r.id)

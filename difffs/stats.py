@@ -1,13 +1,13 @@
 """What a store holds and costs: the object that `stats --json` prints."""
 
-import mmap
-import os
 from pathlib import Path
 from typing import Any
 
 from difffs.codec import ROUTE_OF_CODEC, Codec, Route
 from difffs.page import PAGE_SIZE
+from difffs.page_cache import cached_bytes_of
 from difffs.store import Store
+from difffs.store.format import DIGEST_FILE, INDEX_DIRECTORY, PAYLOAD_FILE, SKETCH_FILE
 from difffs.volume import Volumes
 
 SCHEMA_VERSION = 1
@@ -76,43 +76,7 @@ def resident_bytes() -> int:
 
 
 def cached_bytes(store: Path) -> int:
-    """Bytes of the store's files that are in the page cache (on tmpfs: all of them)."""
-    import ctypes
-
-    libc = ctypes.CDLL(None, use_errno=True)
-    libc.mincore.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_char_p]
-    total = 0
-    for directory, _names, files in os.walk(store):
-        for name in files:
-            total += _cached_bytes_of(libc, Path(directory) / name)
-    return total
-
-
-def _cached_bytes_of(libc: Any, path: Path) -> int:
-    """Asks for the file's data ranges only: the payload file is sparse."""
-    import ctypes
-
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except OSError:
-        return 0
-    total = 0
-    try:
-        end = os.fstat(file).st_size
-        at = 0
-        while at < end:
-            try:
-                start = os.lseek(file, at, os.SEEK_DATA) & ~(mmap.PAGESIZE - 1)
-            except OSError:
-                break
-            at = os.lseek(file, max(start, at), os.SEEK_HOLE)
-            length = at - start
-            # A private writable mapping is never written; ctypes needs it to take its address.
-            with mmap.mmap(file, length, flags=mmap.MAP_PRIVATE, offset=start) as view:
-                vector = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
-                address = ctypes.addressof(ctypes.c_char.from_buffer(view))
-                if libc.mincore(address, length, vector) == 0:
-                    total += sum(byte & 1 for byte in vector.raw) * mmap.PAGESIZE
-    finally:
-        os.close(file)
-    return total
+    """Bytes of the store's large files that are in the page cache (on tmpfs: all of them)."""
+    paths = [store / name for name in (PAYLOAD_FILE, DIGEST_FILE, SKETCH_FILE)]
+    # Not the lock files: closing one of them would drop the locks that this process has on it.
+    return sum(cached_bytes_of(path) for path in [*paths, store / INDEX_DIRECTORY / "data.mdb"])

@@ -160,7 +160,13 @@ struct read_result extents_read(struct extents *extents, codec_context *context,
 struct read_result extents_base(struct extents *extents, uint32_t id, uint32_t *base) {
     uint8_t payload[PAGE_BYTES];
     struct object_record record;
+    uint32_t side;
     *base = 0;
+    if (extents_record(extents, id, &record, &side) == READ_OK &&
+        !codec_is_patch(record_codec(&record))) {
+        struct read_result no_patch = {READ_OK, id, 0, record_codec(&record)};
+        return no_patch; /* most objects: without touching the payload */
+    }
     struct read_result result = fetch(extents, id, &record, payload);
     if (result.status == READ_OK && codec_is_patch(result.codec)) {
         *base = base_of(payload);

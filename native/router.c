@@ -115,7 +115,7 @@ void batch_propose(struct batch *batch, const struct routing *routing,
         if (routing->share) {
             r->identical_id = digest_table_find(digests, (uint32_t)r->digest);
         }
-        if (r->feature_count != 0 && sketches->count != 0) {
+        if (r->feature_count != 0 && sketches->slots != NULL) {
             vote(r, sketches);
         }
     }
@@ -246,7 +246,9 @@ static void route_unique(struct batch *batch, const struct routing *routing,
         unsigned tried = 0;
         unsigned local_votes = 0;
         int local_base = vote_locally(batch, local, index, &local_votes);
-        if (local_base >= 0 && local_votes >= r->votes[0] &&
+        /* Neighbours in a batch share one big thing at most (measured: 35 bytes gained a try with
+         * one feature in common, 120 with a stored page), so they must agree in two. */
+        if (local_base >= 0 && local_votes >= 2 && local_votes > r->votes[0] &&
             batch->routed[local_base].local_references < USABLE_PATCH_REFERENCES) {
             const struct routed *base = &batch->routed[local_base];
             struct patch_choice candidate = {0, 0, local_base, base->depth + 1u, base->length};

@@ -118,9 +118,77 @@ int digest_table_remove(struct digest_table *table, uint32_t digest, uint32_t id
     return 1;
 }
 
+static inline uint32_t *ways_of(const struct sketch_table *table, uint32_t feature) {
+    return table->slots + (size_t)(feature >> (32u - table->bucket_bits)) * SKETCH_WAYS;
+}
+
+/* Covers the tag; the rest is the id. */
+static inline uint32_t tag_mask(const struct sketch_table *table) {
+    return UINT32_MAX << table->id_bits;
+}
+
+static inline uint32_t tag_of(const struct sketch_table *table, uint32_t feature) {
+    return (feature << table->bucket_bits) & tag_mask(table);
+}
+
+uint32_t sketch_table_find(const struct sketch_table *table, uint32_t feature) {
+    const uint32_t *ways = ways_of(table, feature);
+    uint32_t mask = tag_mask(table);
+    uint32_t tag = tag_of(table, feature);
+    for (unsigned way = 0; way < SKETCH_WAYS; way++) {
+        if ((ways[way] & mask) == tag && (ways[way] & ~mask) != 0) {
+            return ways[way] & ~mask;
+        }
+    }
+    return 0;
+}
+
+/* One bit more for ids: the tags' lowest bit becomes the ids' highest, and 0 in all of them. */
+static void widen(struct sketch_table *table) {
+    size_t slots = SKETCH_WAYS * ((size_t)1 << table->bucket_bits);
+    for (size_t slot = 0; slot < slots; slot++) {
+        table->slots[slot] &= ~(UINT32_C(1) << table->id_bits);
+    }
+    table->id_bits++;
+}
+
+void sketch_table_put(struct sketch_table *table, uint32_t feature, uint32_t id) {
+    while (id >> table->id_bits != 0) {
+        if (table->id_bits >= SKETCH_LAST_ID_BITS) {
+            return;
+        }
+        widen(table);
+    }
+    uint32_t *ways = ways_of(table, feature);
+    uint32_t mask = tag_mask(table);
+    uint32_t tag = tag_of(table, feature);
+    /* An older object with the feature makes way, else an empty slot, else the oldest. */
+    unsigned way = 0;
+    while (way < SKETCH_WAYS - 1u && (ways[way] & ~mask) != 0 && (ways[way] & mask) != tag) {
+        way++;
+    }
+    for (; way > 0; way--) {
+        ways[way] = ways[way - 1u];
+    }
+    ways[0] = tag | id;
+}
+
 void sketch_table_double(const struct sketch_table *from, struct sketch_table *to) {
-    /* Which half a feature belongs to is unknown: both get it, and new entries sort it out. */
-    for (size_t slot = 0; slot < to->count; slot++) {
-        to->slots[slot] = from->slots[slot / 2];
+    /* The tags move up by the bit that now chooses the bucket. Their new lowest bit would be
+     * unknown, so it goes to the ids; at their limit it stays, and half the entries are lost. */
+    to->bucket_bits = from->bucket_bits + 1u;
+    to->id_bits = from->id_bits < SKETCH_LAST_ID_BITS ? from->id_bits + 1u : from->id_bits;
+    uint32_t mask = tag_mask(from);
+    for (size_t bucket = 0; bucket < (size_t)1 << from->bucket_bits; bucket++) {
+        unsigned filled[2] = {0, 0};
+        for (unsigned way = 0; way < SKETCH_WAYS; way++) {
+            uint32_t slot = from->slots[bucket * SKETCH_WAYS + way];
+            if ((slot & ~mask) == 0) {
+                continue;
+            }
+            unsigned half = slot >> 31;
+            to->slots[(2u * bucket + half) * SKETCH_WAYS + filled[half]++] =
+                ((slot & mask) << 1) | (slot & ~mask);
+        }
     }
 }

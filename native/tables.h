@@ -32,34 +32,30 @@ int digest_table_insert(struct digest_table *table, uint32_t digest, uint32_t id
 /* 1 when the pair was there and is gone now, else 0. */
 int digest_table_remove(struct digest_table *table, uint32_t digest, uint32_t id);
 
-/* A direct-mapped array; the newest object with a feature wins its slot. A slot holds the object's
- * id (25 bits) and the low 7 bits of the feature, so that one slot in 128 proposes a stranger.
- * Objects with larger ids (beyond 128 GiB of distinct pages) are not entered.
- * Slots are ordered by feature: a table of twice the slots can be filled without knowing more. */
-#define SKETCH_ID_BITS 25u
-#define SKETCH_TAG_MASK 127u
+/* A set-associative table of 2 ** bucket_bits buckets of four slots, newest first; a new entry
+ * pushes the oldest out. The feature's top bucket_bits choose the bucket. A slot holds the object's
+ * id in its low id_bits and, above it, the feature's next 32 - id_bits bits as the tag.
+ *
+ * When the table doubles, the tag's top bit tells the half that an entry belongs to, and the bit
+ * that this frees goes to the ids, which have become longer too: nothing is forgotten. */
+#define SKETCH_WAYS 4u
+#define SKETCH_FIRST_BUCKET_BITS 8u
+#define SKETCH_FIRST_ID_BITS 10u
+#define SKETCH_LAST_ID_BITS 25u /* 128 GiB of distinct pages; later ones become no bases */
 
 struct sketch_table {
     uint32_t *slots;
-    uint32_t count;
+    uint32_t bucket_bits;
+    uint32_t id_bits;
 };
 
 /* The newest object known to have the feature, or 0. */
-static inline uint32_t sketch_table_find(const struct sketch_table *table, uint32_t feature) {
-    uint32_t slot = table->slots[((uint64_t)feature * table->count) >> 32];
-    return (slot >> SKETCH_ID_BITS) == (feature & SKETCH_TAG_MASK)
-               ? slot & ((1u << SKETCH_ID_BITS) - 1u)
-               : 0;
-}
+uint32_t sketch_table_find(const struct sketch_table *table, uint32_t feature);
 
-static inline void sketch_table_put(struct sketch_table *table, uint32_t feature, uint32_t id) {
-    if (id < (1u << SKETCH_ID_BITS)) {
-        table->slots[((uint64_t)feature * table->count) >> 32] =
-            id | ((feature & SKETCH_TAG_MASK) << SKETCH_ID_BITS);
-    }
-}
+/* Enters an object; ids of more than id_bits widen the ids at the price of the tags. */
+void sketch_table_put(struct sketch_table *table, uint32_t feature, uint32_t id);
 
-/* Fills a table of twice the slots. */
+/* Fills `to`, whose slots are twice as many and zero. */
 void sketch_table_double(const struct sketch_table *from, struct sketch_table *to);
 
 #endif

@@ -21,14 +21,15 @@ _MAGIC = {"digests": b"difffsDG", "sketches": b"difffsSK"}
 
 FIRST_DIGEST_BUCKETS = 64
 FIRST_SKETCH_SLOTS = 1024
+FIRST_ID_BITS = 10
 MAXIMUM_SKETCH_SLOTS = 1 << 24
 """64 MiB: features of the newest four million references; older ones are forgotten."""
 
 _FULL = 0.88
 """Share of a digest table's entries in use at which it grows."""
 _GROWTH = 1.12
-_CROWDED = 1.0
-"""Features a slot at which a sketch table doubles; the newest in a slot wins."""
+_CROWDED = 1.25
+"""Features a slot at which a sketch table doubles; the newest of a bucket stay."""
 
 
 class _MappedFile:
@@ -111,15 +112,16 @@ class Hints:
         is opened next."""
         self.digests = DigestTable(self._digest_file.body, used)
         self._sketch_file = _MappedFile(self._sketch_path, 4 * FIRST_SKETCH_SLOTS)
-        self.sketches = SketchTable(self._sketch_file.body)
+        _closed, id_bits = self._sketch_file.header()
+        self.sketches = SketchTable(self._sketch_file.body, id_bits or FIRST_ID_BITS)
         self._digest_file.write_header(closed=False, used=used)
-        self._sketch_file.write_header(closed=False, used=0)
+        self._sketch_file.write_header(closed=False, used=self.sketches.id_bits)
 
     def close(self, *, complete: bool = True) -> None:
         """Writes the headers and unmaps; `complete`: the digests are those of the last commit."""
         complete = complete and self.complete
         self._digest_file.write_header(closed=complete, used=self.digests.used)
-        self._sketch_file.write_header(closed=False, used=0)
+        self._sketch_file.write_header(closed=False, used=self.sketches.id_bits)
         self.digests.release_buffer()
         self.sketches.release_buffer()
         self._digest_file.close()
@@ -157,13 +159,9 @@ class Hints:
         self.digests = DigestTable(self._digest_file.body)
 
     def _double_sketches(self) -> None:
-        # Doubling only: with another ratio a slot of the new table would cover features of two
-        # slots of the old one, and much of what is known would be lost on the way.
-        slots = 2 * self.sketches.slots
-        new = _MappedFile(self._sketch_path.with_suffix(".new"), 4 * slots)
-        new.write_header(closed=False, used=0)
-        table = SketchTable(new.body)
-        self.sketches.double_into(table)
+        new = _MappedFile(self._sketch_path.with_suffix(".new"), 8 * self.sketches.slots)
+        table = self.sketches.double_into(new.body)
+        new.write_header(closed=False, used=table.id_bits)
         self.sketches.release_buffer()
         self._sketch_file.close()
         new.replace(self._sketch_path)
