@@ -41,6 +41,7 @@ def run(folder: Path, mebibytes: int = 64, seconds: float = 120) -> FioResult:
         "--verify=crc32c",
         "--do_verify=1",
         "--verify_fatal=1",
+        "--verify_state_save=0",
         "--buffer_compress_percentage=60",
         "--buffer_compress_chunk=4k",
         "--refill_buffers=1",
