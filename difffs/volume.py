@@ -164,12 +164,15 @@ class Volumes:
             self._writable()
             record = self.namespace.get(inode)
             done = 0
-            while done < size:
-                page, start = divmod(offset + done, PAGE_SIZE)
-                length = min(PAGE_SIZE - start, size - done)
-                self._put(inode, page, start, view[done : done + length])
-                done += length
-            self._written(record, offset + size)
+            try:
+                while done < size:
+                    page, start = divmod(offset + done, PAGE_SIZE)
+                    length = min(PAGE_SIZE - start, size - done)
+                    self._put(inode, page, start, view[done : done + length])
+                    done += length
+            finally:
+                if done:  # also what an error leaves: no page lies behind the volume's end
+                    self._written(record, offset + done)
         return size
 
     def _written(self, record: Inode, end: int) -> None:
@@ -181,7 +184,7 @@ class Volumes:
         key = inode << 32 | page
         slot = self._waiting.pop(key, None)
         if slot is None:
-            slot = self._take_slot()
+            slot = self._take_slot(inode)
             # Waiting for room drops the lock, so the page may be in the buffer by now.
             other = self._waiting.pop(key, None)
             if other is not None:
@@ -205,7 +208,7 @@ class Volumes:
         else:
             self._read_stored(inode, page, 1, self._page_view(slot))
 
-    def _take_slot(self) -> int:
+    def _take_slot(self, inode: int) -> int:
         if len(self._free) <= self._slots // 2:
             self._work.notify()
         while not self._free:
@@ -214,6 +217,7 @@ class Volumes:
                 raise self._full
             self._work.notify()
             self._room.wait(1.0)
+            self.namespace.get(inode)  # raises when the volume was removed meanwhile
         return self._free.pop()
 
     # -- changing size and holes -----------------------------------------------------------------
@@ -434,9 +438,13 @@ class Volumes:
         error: DifffsError | None = None
         try:
             if self.failed is None:
-                while self._route_batch(everything=flushing):
-                    if self._since_commit >= COMMIT_PAGES:
-                        self._commit()
+                try:
+                    self._drain(flushing=flushing)
+                except StoreFull:
+                    # A commit gives back what was freed since the last one: removed volumes,
+                    # overwritten pages, the old sides of rewritten extents.
+                    self._commit()
+                    self._drain(flushing=flushing)
                 self.store.settle()
                 if flushing or self._commit_is_due():
                     self._commit()
@@ -454,6 +462,16 @@ class Volumes:
                 self._flush_done = asked
                 self._flushed.notify_all()
 
+    def _drain(self, *, flushing: bool) -> None:
+        """Routes what is quiet; flushing: what waits now, and not what others go on writing."""
+        with self.lock:
+            wanted = list(reversed(self._waiting)) if flushing else None
+        while self._route_batch(wanted):
+            if self._since_commit >= COMMIT_PAGES:
+                self._commit()
+            if not flushing and self._flush_asked > self._flush_done:
+                break
+
     def _commit_is_due(self) -> bool:
         return time.monotonic() - self._last_commit > COMMIT_SECONDS and (
             self.store.uncommitted > 0 or self.store.reclaimable
@@ -464,28 +482,32 @@ class Volumes:
         self._since_commit = 0
         self.store.commit()
 
-    def _take_batch(self, *, everything: bool) -> list[int]:
+    def _take_batch(self, wanted: list[int] | None) -> list[int]:
         """Moves up to a batch of pages, least recently written first, to `_routing`.
 
-        Without `everything`, only quiet pages; but a buffer more than half full gives all.
+        Of `wanted`, last first; or else quiet pages, and all in a buffer more than half full.
         """
-        crowded = len(self._free) <= self._slots // 2
-        limit = self._tick - self._quiet_ticks
         keys: list[int] = []
-        for key, slot in self._waiting.items():
-            if len(keys) == BATCH_PAGES:
-                break
-            if not everything and not crowded and self._ticks[slot] > limit:
-                break
-            keys.append(key)
+        if wanted is not None:
+            while wanted and len(keys) < BATCH_PAGES:
+                key = wanted.pop()
+                if key in self._waiting:
+                    keys.append(key)
+        else:
+            crowded = len(self._free) <= self._slots // 2
+            limit = self._tick - self._quiet_ticks
+            for key, slot in self._waiting.items():
+                if len(keys) == BATCH_PAGES or (not crowded and self._ticks[slot] > limit):
+                    break
+                keys.append(key)
         keys.sort()
         for key in keys:
             self._routing[key] = self._waiting.pop(key)
         return keys
 
-    def _route_batch(self, *, everything: bool) -> bool:
+    def _route_batch(self, wanted: list[int] | None) -> bool:
         with self.lock:
-            keys = self._take_batch(everything=everything)
+            keys = self._take_batch(wanted)
             if not keys:
                 return False
             slots = [self._routing[key] for key in keys]

@@ -389,7 +389,9 @@ class Store:
     def _stage_rewrite(self, number: int) -> None:
         self.load_headers([number])
         side, end, _live, _slots = self._extents.summary(number)
-        self._staged.rewrite(self._extents, number, self._payloads.read(number, side, end))
+        stored = self._payloads.read(number, side, end)
+        # Of a payload file that was cut, what is missing stays damaged, and the rest is kept.
+        self._staged.rewrite(self._extents, number, stored.ljust(end, b"\0"))
 
     def _install(self) -> None:
         staged = self._staged
@@ -493,7 +495,8 @@ class Store:
         if self.read_only:
             return
         self.settle()
-        self.reclaim()
+        with suppress(StoreFull):  # no room to rewrite anything: what is freed is free all the same
+            self.reclaim()
         if not self.uncommitted:
             return
         self._payloads.synchronise()
