@@ -349,22 +349,20 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
         record_set_references(record, pages, patches);
         return 0;
     }
-    int status = 0;
     if (codec_is_patch(codec)) {
-        uint8_t base[BASE_ID_BYTES];
-        off_t position = ((off_t)id_extent(id) * 2 + (off_t)extent->side) *
-                             (off_t)EXTENT_SIDE_BYTES +
-                         (off_t)record_offset(record);
-        if (pread(extents->file, base, sizeof base, position) == (ssize_t)sizeof base) {
-            result->base = base_of(base);
-        } else {
-            status = -1;
+        /* Only bytes whose checksum is right say which base loses a reference: with any other the
+         * wrong object might be freed. One that keeps a reference too many does no harm. */
+        uint8_t payload[PAGE_BYTES];
+        int error = 0;
+        if (record_length(record) > BASE_ID_BYTES &&
+            read_payload(extents, id, record, extent->side, payload, &error) == READ_OK) {
+            result->base = base_of(payload);
         }
     }
     result->freed = 1;
     result->digest = record->digest;
     remove_record(extents, id, record);
-    return status;
+    return 0;
 }
 
 enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256,

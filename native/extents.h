@@ -171,11 +171,11 @@ int extents_reference(struct extents *extents, uint32_t id, int by_patch);
 struct release_result {
     int freed;       /* the object is gone */
     uint32_t digest; /* of the freed object */
-    uint32_t base;   /* that the freed patch referred to, or 0 */
+    uint32_t base;   /* that the freed patch referred to, or 0 (also when the patch is damaged) */
 };
 
 /* One reference less; frees the object with the last. The header is loaded. Returns 0, or -1: no
- * such object, no such reference, or the base of a freed patch cannot be read. */
+ * such object or no such reference. */
 int extents_release(struct extents *extents, uint32_t id, int by_patch,
                     struct release_result *result);
 

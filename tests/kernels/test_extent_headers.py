@@ -358,13 +358,23 @@ def test_releasing_goes_on_behind_a_wrong_id(payloads: ExtentFile) -> None:
     assert extents.live_bytes() == 0
 
 
-def test_a_patch_whose_base_cannot_be_read_is_told_and_goes(payloads: ExtentFile) -> None:
-    _base_id, patch_id = chain(payloads, 1)
+@pytest.mark.parametrize("cut", [False, True])
+def test_a_damaged_patch_goes_and_no_base_loses_a_reference(
+    payloads: ExtentFile, cut: bool
+) -> None:
+    """Its bytes cannot be trusted to name the right one."""
+    base_id, patch_id = chain(payloads, 1)
     extents = opened(payloads)
-    os.ftruncate(payloads.file, payloads.position(patch_id >> 8))
-    with pytest.raises(ValueError, match=f"{patch_id:#x}"):
-        extents.release(numbers(patch_id), False, digests())
+    at = payloads.position(patch_id >> 8) + payloads.record(patch_id).offset
+    if cut:
+        os.ftruncate(payloads.file, at + 2)
+    else:
+        os.pwrite(payloads.file, bytes([os.pread(payloads.file, 1, at)[0] ^ 1]), at)
+    assert list(extents.release(numbers(patch_id), False, digests())) == []
     assert failure(extents, patch_id)[0] == NO_OBJECT
+    with pytest.raises(ValueError, match="no such reference"):
+        extents.release(numbers(patch_id), False, digests())
+    assert list(extents.release(numbers(base_id), True, digests())) == [], "it still had it"
 
 
 @pytest.mark.parametrize(
