@@ -27,9 +27,16 @@ cdef extern from "page.h" nogil:
 cdef extern from "codec.h" nogil:
     cdef enum codec:
         CODEC_VCDIFF
+        CODEC_ZSTD_DICTIONARY
     enum: CODEC_COUNT
     enum: BASE_ID_BYTES
     ctypedef struct codec_context
+    ctypedef struct codec_dictionary
+    codec_dictionary *codec_dictionary_new(const uint8_t *bytes, size_t length, int level)
+    void codec_dictionary_free(codec_dictionary *dictionary)
+    size_t codec_dictionary_train(const uint8_t *pages, unsigned count, uint8_t *out,
+                                  size_t capacity, int level)
+    void codec_context_use(codec_context *context, const codec_dictionary *dictionary)
     codec_context *codec_context_new()
     void codec_context_free(codec_context *context)
     size_t codec_encode(codec_context *context, codec codec, int level, const uint8_t *page,
@@ -92,10 +99,10 @@ cdef extern from "extents.h" nogil:
         uint8_t state
         uint8_t flipped
     struct extent_totals:
-        uint64_t objects[7]
-        uint64_t bytes[7]
-        uint64_t page_references[7]
-        uint64_t pageless[7]
+        uint64_t objects[8]
+        uint64_t bytes[8]
+        uint64_t page_references[8]
+        uint64_t pageless[8]
     struct extents:
         extent *array
         uint32_t count
@@ -141,10 +148,13 @@ cdef extern from "router.h" nogil:
     enum: ROUTE_IDENTICAL
     enum: ROUTE_ZERO
     enum: ROUTE_PATCH
+    enum: ROUTE_COMPRESS
     struct routing:
         int share
         sketch_kind sketch
         unsigned candidates
+        unsigned minimum_votes
+        uint32_t single_vote_gain
         codec patch_codec
         int patch_level
         uint32_t patch_limit
@@ -162,6 +172,7 @@ cdef extern from "router.h" nogil:
         uint32_t base_id
         uint32_t encode_nanoseconds
         int16_t twin
+        uint8_t votes[2]
         uint16_t length
         uint8_t feature_count
         uint8_t route
@@ -172,11 +183,13 @@ cdef extern from "router.h" nogil:
         uint32_t count
         routed routed[512]
         uint8_t *arena
+        uint32_t single_vote_average
     void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
     void batch_propose(batch *self, const routing *routing, const digest_table *digests,
                        const sketch_table *sketches)
     void batch_route(batch *self, const routing *routing, extents *extents, codec_context *context,
                      uint32_t start, uint32_t end)
+    void batch_learn(batch *self)
     uint32_t batch_pack(batch *self, uint32_t next, extent_header *header, uint8_t *out,
                         size_t capacity, size_t *written)
     void header_rewrite(const extent_header *header, const uint8_t *side, extent_header *staged,
@@ -230,9 +243,39 @@ def sketch(int kind, const uint8_t[::1] page not None):
     return tuple([features[i] for i in range(count)])
 
 
+def train_dictionary(const uint8_t[::1] pages not None, size_t capacity, int level):
+    """A zstd dictionary of at most `capacity` bytes for pages like these, or None."""
+    cdef unsigned count = <unsigned>(pages.shape[0] // PAGE_BYTES)
+    cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
+    cdef uint8_t *out_bytes = <uint8_t *>PyBytes_AS_STRING(out)
+    cdef size_t length
+    if count == 0:
+        return None
+    with nogil:
+        length = codec_dictionary_train(&pages[0], count, out_bytes, capacity, level)
+    return out[:length] if length else None
+
+
+cdef class Dictionary:
+    """A zstd dictionary, digested; contexts share it."""
+    cdef codec_dictionary *native
+    cdef readonly bytes content
+
+    def __cinit__(self, bytes content not None, int level=1):
+        self.content = content
+        self.native = codec_dictionary_new(<const uint8_t *>PyBytes_AS_STRING(content),
+                                           <size_t>len(content), level)
+        if self.native == NULL:
+            raise ValueError(f"{len(content)} bytes that are no zstd dictionary")
+
+    def __dealloc__(self):
+        codec_dictionary_free(self.native)
+
+
 cdef class Context:
     """Reused codec contexts; one thread at a time."""
     cdef codec_context *native
+    cdef Dictionary dictionary
 
     def __cinit__(self):
         self.native = codec_context_new()
@@ -241,6 +284,11 @@ cdef class Context:
 
     def __dealloc__(self):
         codec_context_free(self.native)
+
+    def use(self, Dictionary dictionary not None):
+        """Lets the context encode and decode with a dictionary."""
+        codec_context_use(self.native, dictionary.native)
+        self.dictionary = dictionary
 
     def encode(self, int kind, const uint8_t[::1] page not None, const uint8_t[::1] base=None,
                int level=1, size_t limit=PAGE_BYTES):
@@ -588,8 +636,8 @@ cdef class Extents:
         cdef Py_ssize_t i
         cdef read_result result
         cdef uint64_t began, ended
-        cdef uint64_t counts[7]
-        cdef uint64_t spent[7]
+        cdef uint64_t counts[8]
+        cdef uint64_t spent[8]
         cdef bint failed = False
         if out.shape[0] < count * PAGE_BYTES:
             raise ValueError("the buffer is too small")
@@ -748,6 +796,9 @@ cdef class Batch:
         self.routing.share = recipe.share
         self.routing.sketch = <sketch_kind><int>recipe.sketch
         self.routing.candidates = recipe.candidates
+        self.routing.minimum_votes = recipe.minimum_votes
+        self.routing.single_vote_gain = recipe.single_vote_gain
+        self.native.single_vote_average = 256 * recipe.single_vote_gain
         self.routing.patch_codec = <codec><int>recipe.patch_codec
         self.routing.patch_level = recipe.patch_level
         self.routing.patch_limit = recipe.patch_limit
@@ -761,6 +812,14 @@ cdef class Batch:
         if self.native != NULL:
             free(self.native.arena)
             free(self.native)
+
+    def use_dictionary(self):
+        """Compresses with the contexts' dictionary from here on."""
+        self.routing.compress_codec = CODEC_ZSTD_DICTIONARY
+
+    def compressed_pages(self):
+        """Indices of the pages that were compressed; after routing."""
+        return [i for i in range(self.native.count) if self.native.routed[i].route == ROUTE_COMPRESS]
 
     def begin(self, const uint8_t[::1] pages not None):
         """Takes pages; they must not change until the batch is packed."""
@@ -799,10 +858,11 @@ cdef class Batch:
             if r.identical_id:
                 ids.data.as_uints[count] = r.identical_id
                 count += 1
-            if r.base_ids[0]:
+            if r.base_ids[0] and r.votes[0] >= self.routing.minimum_votes:
                 ids.data.as_uints[count] = r.base_ids[0]
                 count += 1
-            if r.base_ids[1] and self.routing.candidates > 1:
+            if (r.base_ids[1] and self.routing.candidates > 1 and
+                    r.votes[1] >= self.routing.minimum_votes):
                 ids.data.as_uints[count] = r.base_ids[1]
                 count += 1
         return ids[:count]
@@ -889,6 +949,15 @@ cdef class Batch:
                     sketch_table_put(&sketches.native, r.features[f], r.id)
         digests.used += used
         return references, fits
+
+    def learn(self):
+        """Takes account of the routed batch for those to come; once a batch."""
+        batch_learn(self.native)
+
+    @property
+    def single_vote_average(self):
+        """Bytes that a try with one shared feature saves, of late."""
+        return self.native.single_vote_average / 256
 
     def totals(self):
         """Per route (pages, payload bytes, nanoseconds spent on encoding)."""

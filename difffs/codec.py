@@ -22,6 +22,8 @@ class Codec(IntEnum):
     """Base id, then a zstd frame that has the base as its prefix."""
     VCDIFF = 6
     """Base id, then the variable part of an RFC 3284 stream (native/vcdiff.h)."""
+    ZSTD_DICTIONARY = 7
+    """A zstd frame that needs the store's dictionary."""
 
     @property
     def is_patch(self) -> bool:
@@ -45,6 +47,7 @@ ROUTE_OF_CODEC = {
     Codec.RAW: Route.RAW,
     Codec.ZSTD: Route.COMPRESS,
     Codec.LZ4: Route.COMPRESS,
+    Codec.ZSTD_DICTIONARY: Route.COMPRESS,
     Codec.ZSTD_PREFIX: Route.PATCH,
     Codec.VCDIFF: Route.PATCH,
 }

@@ -5,8 +5,9 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 
-from difffs._kernels import BATCH_PAGES, Batch, Context
-from difffs.codec import Route
+from difffs._kernels import BATCH_PAGES, Batch, Context, Dictionary
+from difffs.codec import Codec, Route
+from difffs.dictionary import DictionaryTrainer
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
 
@@ -34,6 +35,27 @@ class Engine:
         self._batch = Batch(store.recipe)
         self._contexts = [Context() for _ in range(self.workers)]
         self._pool = ThreadPoolExecutor(self.workers - 1, "difffs-route") if workers > 1 else None
+        self._trainer: DictionaryTrainer | None = None
+        recipe = store.recipe
+        if recipe.compress_codec is Codec.ZSTD and recipe.dictionary_bytes:
+            if store.dictionary is not None:
+                self._use(store.dictionary)
+            elif not store.read_only:
+                self._trainer = DictionaryTrainer(recipe.dictionary_bytes, recipe.compress_level)
+
+    def _use(self, dictionary: Dictionary) -> None:
+        for context in self._contexts:
+            context.use(dictionary)
+        self._batch.use_dictionary()
+
+    def _learn(self, pages: memoryview) -> None:
+        assert self._trainer is not None
+        self._trainer.add(pages, self._batch.compressed_pages())
+        if self._trainer.ready:
+            content = self._trainer.train()
+            self._trainer = None
+            if content is not None:
+                self._use(self.store.set_dictionary(content))
 
     def close(self) -> None:
         """Ends the workers."""
@@ -76,8 +98,12 @@ class Engine:
         self._in_slices(
             lambda context, start, end: batch.route(extents, context, start, end), batch.count
         )
+        batch.learn()
         store.pack(batch)
-        return batch.ids()
+        ids = batch.ids()
+        if self._trainer is not None:
+            self._learn(memoryview(pages))
+        return ids
 
     def adopt(self, ids: "array[int]", targets: Iterable[Target]) -> None:
         """Maps routed pages into volumes."""

@@ -13,7 +13,8 @@ enum codec {
     CODEC_LZ4 = 4,         /* payload: lz4 block */
     CODEC_ZSTD_PREFIX = 5, /* payload: base id (4 bytes, little endian), zstd frame with the base as prefix */
     CODEC_VCDIFF = 6,      /* payload: base id, VCDIFF windows (RFC 3284) against the base */
-    CODEC_COUNT = 7,
+    CODEC_ZSTD_DICTIONARY = 7, /* payload: magicless zstd frame, needs the store's dictionary */
+    CODEC_COUNT = 8,
 };
 
 /* A patch payload begins with the object id of its base. */
@@ -28,6 +29,20 @@ typedef struct codec_context codec_context;
 
 codec_context *codec_context_new(void);
 void codec_context_free(codec_context *context);
+
+/* A zstd dictionary, digested for both directions. Never changes; any number of contexts and
+ * threads may use it at once. NULL without memory, or when the bytes are no dictionary. */
+typedef struct codec_dictionary codec_dictionary;
+
+codec_dictionary *codec_dictionary_new(const uint8_t *bytes, size_t length, int level);
+void codec_dictionary_free(codec_dictionary *dictionary);
+
+/* Trains a dictionary from `count` pages. Returns its length, or 0 when they do not suffice. */
+size_t codec_dictionary_train(const uint8_t *pages, unsigned count, uint8_t *out, size_t capacity,
+                              int level);
+
+/* The context must not outlive the dictionary. */
+void codec_context_use(codec_context *context, const codec_dictionary *dictionary);
 
 /* Encodes page (against base for patches; without the base id) into out.
  * Returns the bytes written, or 0 when the result would exceed capacity. */

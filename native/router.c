@@ -231,6 +231,25 @@ static void try_stored_base(struct batch *batch, const struct routing *routing,
     try_patch(batch, routing, context, index, base, candidate, choice, best, spare);
 }
 
+static int is_worth_a_try(const struct batch *batch, const struct routing *routing, uint32_t index,
+                          unsigned votes) {
+    if (votes != 1) {
+        return votes >= routing->minimum_votes;
+    }
+    return routing->minimum_votes <= 1 &&
+           (batch->single_vote_average >= routing->single_vote_gain * 256u || index % 8u == 0);
+}
+
+void batch_learn(struct batch *batch) {
+    for (uint32_t i = 0; i < batch->count; i++) {
+        const struct routed *r = &batch->routed[i];
+        if (r->single_vote_tried) {
+            batch->single_vote_average += r->single_vote_saved;
+            batch->single_vote_average -= batch->single_vote_average / 256u;
+        }
+    }
+}
+
 static void route_unique(struct batch *batch, const struct routing *routing,
                          struct extents *extents, codec_context *context,
                          struct local_sketches *local, uint32_t index) {
@@ -258,7 +277,8 @@ static void route_unique(struct batch *batch, const struct routing *routing,
             tried++;
         }
         for (unsigned k = 0; k < 2 && tried < routing->candidates; k++) {
-            if (r->base_ids[k] != 0) {
+            if (r->base_ids[k] != 0 && is_worth_a_try(batch, routing, index, r->votes[k])) {
+                r->single_vote_tried |= r->votes[k] == 1;
                 try_stored_base(batch, routing, extents, context, index, r->base_ids[k], &patch,
                                 &best, &spare);
                 tried++;
@@ -285,6 +305,9 @@ static void route_unique(struct batch *batch, const struct routing *routing,
 
     r->payload_offset = index * PAGE_BYTES;
     if (take_patch) {
+        uint32_t otherwise = compressed != 0 ? compressed : patch.base_length;
+        uint32_t now = patch.length + BASE_ID_BYTES;
+        r->single_vote_saved = (uint16_t)(otherwise > now ? otherwise - now : 0u);
         memcpy(out, best, patch.length);
         r->route = ROUTE_PATCH;
         r->codec = (uint8_t)routing->patch_codec;

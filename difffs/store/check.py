@@ -226,6 +226,9 @@ class _Check:
 
     def _decode_all(self, file: int, progress: Progress | None) -> None:
         context = _kernels.Context()
+        dictionary = self._index.setting("dictionary")
+        if dictionary is not None:
+            context.use(_kernels.Dictionary(dictionary))
         for done, (number, item) in enumerate(self._objects.items()):
             if progress is not None and done % 256 == 0:
                 progress(done, len(self._objects))
