@@ -16,7 +16,7 @@ from typing import Any
 
 from difffs.errors import DifffsError, EnvironmentProblem, StoreBusy, VolumeNotFound
 from difffs.mount.daemon import mount_in_background
-from difffs.mount.live import mountpoints_of, read_statistics
+from difffs.mount.live import mount_containing, mountpoints_of, read_statistics
 from difffs.mount.options import MountOptions
 from difffs.mount.unmount import unmount
 from difffs.page import PAGE_SIZE
@@ -113,6 +113,20 @@ def _make_volume(volume: Path, size: int) -> None:
         ) from error
 
 
+def refuse_swappable_store(store: Path) -> None:
+    """Raise ``EnvironmentProblem`` when the store itself could be swapped out.
+
+    The pages of an ordinary tmpfs are. When the kernel moves the store's own pages to the swap
+    area that the store holds, the daemon waits for itself, for ever.
+    """
+    mount = mount_containing(store)
+    if mount is not None and mount.kind == "tmpfs" and "noswap" not in mount.options:
+        raise EnvironmentProblem(
+            f"{store} lies on the tmpfs {mount.mountpoint}, which can be swapped out to the store "
+            "itself and then hangs: use a disk, or mount -t tmpfs -o noswap (Linux 6.4 or later)"
+        )
+
+
 def swap_on(
     store: Path, size: int, priority: int | None = None, options: MountOptions | None = None
 ) -> SwapArea:
@@ -121,6 +135,7 @@ def swap_on(
     Either the area is active at the end, or everything is as it was.
     """
     _require_root()
+    refuse_swappable_store(store)
     size -= size % PAGE_SIZE
     notes: list[str] = []
     with ExitStack() as undo:

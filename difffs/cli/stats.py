@@ -9,7 +9,7 @@ from typing import Any
 
 from difffs.cli.report import print_json
 from difffs.errors import EnvironmentProblem, NotAStore, StoreBusy, UsageError
-from difffs.mount.live import mount_containing, mountpoints_of, read_statistics
+from difffs.mount.live import FILE_SYSTEM_TYPE, mount_containing, mountpoints_of, read_statistics
 from difffs.size import format_size
 
 _ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
@@ -44,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
 def gather(where: str) -> dict[str, Any]:
     """Return the statistics of a mount, or of a store whether it is mounted or not."""
     mount = mount_containing(where)
-    if mount is not None:
+    if mount is not None and mount.kind == FILE_SYSTEM_TYPE:
         return _ask(mount.mountpoint)
     mountpoints = mountpoints_of(where)
     if mountpoints:

@@ -59,7 +59,8 @@ class Mount:
     mountpoint: str
     source: str
     kind: str
-    device: str
+    options: tuple[str, ...]
+    """Those of the file system, not of the mount point."""
 
 
 def _unescape(text: str) -> str:
@@ -72,9 +73,9 @@ def mounts() -> Iterator[Mount]:
     table = Path("/proc/self/mountinfo").read_bytes()
     for line in os.fsdecode(table).splitlines():
         head, _, tail = line.partition(" - ")
-        _, _, device, _, mountpoint, *_ = head.split(" ")
-        kind, source, *_ = tail.split(" ")
-        yield Mount(_unescape(mountpoint), _unescape(source), kind, device)
+        mountpoint = head.split(" ")[4]
+        kind, source, options = tail.split(" ")
+        yield Mount(_unescape(mountpoint), _unescape(source), kind, tuple(options.split(",")))
 
 
 def mount_at(path: str | os.PathLike[str]) -> Mount | None:
@@ -91,10 +92,10 @@ def mount_at(path: str | os.PathLike[str]) -> Mount | None:
 
 
 def mount_containing(path: str | os.PathLike[str]) -> Mount | None:
-    """Return the difffs mount that ``path`` lies in."""
+    """Return the mount that ``path`` lies in, of whatever kind."""
     exact = mount_at(path)
     if exact is not None:
-        return exact if exact.kind == FILE_SYSTEM_TYPE else None
+        return exact
     resolved = Path(path).resolve()
     found = None
     for mount in mounts():
@@ -102,7 +103,7 @@ def mount_containing(path: str | os.PathLike[str]) -> Mount | None:
             found is None or len(mount.mountpoint) >= len(found.mountpoint)
         ):
             found = mount
-    return found if found is not None and found.kind == FILE_SYSTEM_TYPE else None
+    return found
 
 
 def mountpoints_of(store: str | os.PathLike[str]) -> list[str]:

@@ -14,7 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import difffs as difffs_package
 from difffs.mount.live import mount_at
+
+# This checkout's difffs, whatever the current directory is.
+os.environ["PYTHONPATH"] = str(Path(difffs_package.__file__).parents[1])
 
 DIFFFS = (sys.executable, "-m", "difffs")
 SECONDS = 120
@@ -154,18 +158,27 @@ def wait_until(condition: Any, seconds: float = 20) -> None:
 
 
 @contextlib.contextmanager
-def folder_on_tmpfs() -> Iterator[Path]:
-    """Make a folder with a short name, in memory where there is room."""
-    base = Path("/dev/shm")
-    roomy = os.access(base, os.W_OK) and shutil.disk_usage(base).free > 1 << 30
-    with tempfile.TemporaryDirectory(prefix="difffs-", dir=base if roomy else None) as name:
-        yield Path(name)
+def folder_in_memory() -> Iterator[Path]:
+    """Make a folder with a short name, in memory that is not swapped, or else on disk.
+
+    An ordinary tmpfs will not do: its pages can be swapped out to a store that lies on it.
+    """
+    with tempfile.TemporaryDirectory(prefix="difffs-", dir="/tmp") as name:
+        command = ["mount", "-t", "tmpfs", "-o", "noswap,size=2g,mode=755", "difffs-test", name]
+        own = os.geteuid() == 0 and (
+            subprocess.run(command, check=False, capture_output=True).returncode == 0
+        )
+        try:
+            yield Path(name)
+        finally:
+            if own:
+                subprocess.run(["umount", "--lazy", name], check=True)
 
 
 @contextlib.contextmanager
 def mounted_store() -> Iterator[Mounted]:
     """Mount a new store; at the end, unmount, check it and look through the daemon's log."""
-    with folder_on_tmpfs() as folder:
+    with folder_in_memory() as folder:
         one = Mounted(folder)
         try:
             yield one

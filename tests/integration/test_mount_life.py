@@ -1,6 +1,7 @@
 """Mounting, being refused, unmounting in every way, and what is left after a crash."""
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
@@ -35,8 +36,13 @@ def content(length: int = 1 << 20) -> bytes:
 
 
 def released(store: Path) -> bool:
-    """Whether the daemon has closed the store: it then has emptied its note."""
-    return (store / "lock").stat().st_size == 0
+    """Whether nobody has the store open any more."""
+    with (store / "lock").open() as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+        return True
 
 
 def test_a_second_mount_is_refused(mount: Mounted) -> None:

@@ -1,0 +1,184 @@
+"""Swapping to a store: a process that needs more memory than it may have, and every way back."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from trial import cgroup, hog, swap
+
+from difffs.mount.live import mount_at, mountpoints_of
+from tests.integration import harness
+from tests.integration.harness import Mounted, complaint, difffs, wait_until
+
+pytestmark = pytest.mark.integration
+
+HIGHEST = "32767"
+
+
+@pytest.fixture(autouse=True)
+def able() -> None:
+    """Skip where swapping is not possible."""
+    reason = harness.obstacle() or swap.obstacle()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def store() -> Iterator[Path]:
+    """A place for a store; whatever a test leaves is undone."""
+    with harness.folder_in_memory() as folder:
+        path = folder / "store"
+        try:
+            yield path
+        finally:
+            if mountpoints_of(path):
+                subprocess.run([*harness.DIFFFS, "swapoff", path], check=False)
+
+
+def swapped(device: str) -> int:
+    """Return the bytes in use on a swap device."""
+    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
+        name, _, _, used, _ = line.split()
+        if name == device:
+            return int(used) * 1024
+    raise AssertionError(f"{device} is no swap device")
+
+
+def statistics(store: Path) -> dict[str, Any]:
+    """Return the statistics of the store, wherever it is mounted."""
+    found: dict[str, Any] = json.loads(difffs("stats", store, "--json").stdout)
+    return found
+
+
+def loop_devices(mountpoint: str) -> list[str]:
+    """Return the loop devices over files in a mount."""
+    done = subprocess.run(["losetup", "--all"], capture_output=True, text=True, check=True)
+    return [line for line in done.stdout.splitlines() if mountpoint in line]
+
+
+def test_on_and_off(store: Path) -> None:
+    area = json.loads(difffs("swapon", store, "--size", "64M", "--priority", "7", "--json").stdout)
+    assert area["size"] == 64 << 20
+    line = next(
+        line for line in Path("/proc/swaps").read_text().splitlines() if area["device"] in line
+    )
+    assert line.split()[2:] == [str((64 << 10) - 4), "0", "7"]
+    assert (Path("/sys/block") / Path(area["device"]).name / "loop/dio").read_text() == "1\n"
+    settings = {entry["setting"]: entry for entry in statistics(store)["kernel_settings"]}
+    for setting in ("mlockall", "oom_score_adj", "PR_SET_IO_FLUSHER"):
+        assert setting in settings
+    assert f"difffs swapoff {store}" in complaint("swapon", store, status=5)
+    difffs("swapoff", store)
+    assert loop_devices(area["mountpoint"]) == []
+    assert mount_at(area["mountpoint"]) is None
+    assert not Path(area["mountpoint"]).exists()
+    assert "not swapped to" in complaint("swapoff", store, status=10)
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+def test_a_process_larger_than_its_memory(store: Path) -> None:
+    reason = cgroup.obstacle()
+    if reason is not None:
+        pytest.skip(reason)
+    area = json.loads(
+        difffs("swapon", store, "--size", "512M", "--priority", HIGHEST, "--json").stdout
+    )
+    name = f"difffs-test-{os.getpid()}"
+    with cgroup.MemoryCgroup(name, 48 << 20) as group:
+        process = subprocess.Popen(
+            [sys.executable, hog.__file__, "--hold", "128", "2"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=group.enter,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert json.loads(process.stdout.readline())["pages_verified"] == 2 * (128 << 20) // 4096
+        assert swapped(area["device"]) > 64 << 20
+        full = statistics(store)
+        assert full["pages"]["total"] > (64 << 20) // 4096
+        assert full["factor"] > 1.5
+        second, _ = process.communicate("")
+        assert process.returncode == 0
+        assert json.loads(second)["pages_verified"] == (128 << 20) // 4096
+    # The kernel discards what the process had, and the store shrinks.
+    wait_until(lambda: statistics(store)["pages"]["total"] < full["pages"]["total"] // 4)
+    difffs("swapoff", store)
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+    log = (store / "log").read_text()
+    assert "ERROR" not in log
+    assert "WARNING" not in log
+
+
+def test_off_brings_everything_back(store: Path) -> None:
+    reason = cgroup.obstacle()
+    if reason is not None:
+        pytest.skip(reason)
+    difffs("swapon", store, "--size", "256M", "--priority", HIGHEST)
+    with cgroup.MemoryCgroup(f"difffs-back-{os.getpid()}", 40 << 20) as group:
+        process = subprocess.Popen(
+            [sys.executable, hog.__file__, "--hold", "64", "1"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            preexec_fn=group.enter,
+        )
+        assert process.stdout is not None
+        process.stdout.readline()
+        # Swapping off needs room for what comes back.
+        for limit in ("memory.limit_in_bytes", "memory.max"):
+            if (group.folder / limit).exists():
+                (group.folder / limit).write_text(str(512 << 20))
+        difffs("swapoff", store)
+        second, _ = process.communicate("")
+        assert process.returncode == 0
+        assert json.loads(second)["pages_verified"] == (64 << 20) // 4096
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+def test_on_a_store_that_is_mounted(mount: Mounted) -> None:
+    (mount.path / "guest").write_bytes(b"memory")
+    done = difffs("swapon", mount.store, "--size", "32M", "--json")
+    assert "not locked in memory" in done.stderr
+    assert json.loads(done.stdout)["volume"] == str(mount.path / "swap")
+    assert "in use" in complaint("umount", mount.path, status=12)
+    difffs("swapoff", mount.store)
+    assert sorted(path.name for path in mount.path.iterdir()) == ["guest"]
+    assert "not swapped to" in complaint("swapoff", mount.store, status=10)
+
+
+def test_a_store_that_could_be_swapped_out_is_refused(store: Path) -> None:
+    folder = store.parent / "swappable"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", folder], check=True)
+    try:
+        assert "noswap" in complaint("swapon", folder / "store", status=2)
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+def test_a_step_that_fails_undoes_the_others(store: Path) -> None:
+    """The volume's name is taken by a directory."""
+    folder = store.parent / "mount"
+    folder.mkdir()
+    difffs("mount", store, folder)
+    (folder / "swap").mkdir()
+    difffs("umount", folder)
+    assert "swap" in complaint("swapon", store, status=2)
+    assert mountpoints_of(store) == []
+    assert list(Path("/run/difffs").glob("store-*")) == []
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+def test_arguments(store: Path) -> None:
+    assert "too small" in complaint("swapon", store, "--size", "4K", status=2)
+    assert "no size" in complaint("swapon", store, "--size", "lots", status=2)
+    assert "32767" in complaint("swapon", store, "--priority", "40000", status=2)
+    assert "unknown mount option" in complaint("swapon", store, "-o", "x=y", status=2)
+    assert not store.exists()
