@@ -18,7 +18,7 @@ from shutil import rmtree
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from difffs._kernels import Batch, Context, DigestTable, Extents, SketchTable, Staged
+from difffs._kernels import Batch, Context, Dictionary, DigestTable, Extents, SketchTable, Staged
 from difffs.codec import ROUTE_OF_CODEC, Codec, Route
 from difffs.errors import (
     CorruptStore,
@@ -69,6 +69,7 @@ _REASONS = {
     -6: "it is at the end of too long a chain of patches",
 }
 _HEADER_MISSING = 1
+_BASE_CODECS = (Codec.ZSTD, Codec.ZSTD_DICTIONARY, Codec.LZ4, Codec.RAW)
 _APPEND, _REWRITE = 1, 2
 
 
@@ -182,11 +183,35 @@ class Store:
             self.namespace = Namespace(self._index.inodes())
             self._staged = Staged()
             self._reader = Context()
+            self.dictionary = self._stored_dictionary()
             self.counters = self._stored_counters()
             if self._hints is not None and not self._hints.complete:
                 self._fill_digests()
             cleanup.pop_all()
         self._open = True
+
+    def _stored_dictionary(self) -> Dictionary | None:
+        content = self._index.setting("dictionary")
+        if content is None:
+            return None
+        try:
+            dictionary = Dictionary(content, self.recipe.compress_level)
+        except ValueError as error:
+            raise CorruptStore(
+                f"{self.path} holds a damaged dictionary ({error}); restore it from a copy"
+            ) from None
+        self._reader.use(dictionary)
+        return dictionary
+
+    def set_dictionary(self, content: bytes) -> Dictionary:
+        """Gives the store its dictionary, once and for all: payloads depend on it."""
+        if self.dictionary is not None:
+            raise ValueError("the store has a dictionary")
+        with self.lock:
+            self.dictionary = Dictionary(content, self.recipe.compress_level)
+            self._reader.use(self.dictionary)
+            self._settings_to_write.append(("dictionary", content))
+        return self.dictionary
 
     def _choose_recipe(self, name: str | None, *, change: bool) -> Recipe:
         stored = self._index.setting("recipe")
@@ -437,7 +462,7 @@ class Store:
         assert self._hints is not None
         _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
         totals = self._extents.totals()
-        bases = sum(totals[codec][0] for codec in (Codec.ZSTD, Codec.LZ4, Codec.RAW))
+        bases = sum(totals[codec][0] for codec in _BASE_CODECS)
         features = self.recipe.sketch.features if self.recipe.patch_codec else 0
         try:
             while not fits:
