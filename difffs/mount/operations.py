@@ -16,14 +16,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from difffs._kernels import TABLE_ENTRIES
 from difffs.errors import DifffsError, StoreFull, StoreReadOnly, VolumeExists, VolumeNotFound
 from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import STATISTICS_REQUEST, pack_statistics
-from difffs.page import MAXIMUM_VOLUME_SIZE
+from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.store.namespace import NAME_MAXIMUM, Inode, Namespace
-from difffs.store.page_tables import HOLE
 from difffs.volume import Volumes
 
 log = logging.getLogger("difffs.mount")
@@ -160,7 +158,7 @@ class VolumeOperations:
                 "st_uid": inode.uid,
                 "st_gid": inode.gid,
                 "st_size": inode.size,
-                "st_blksize": 4096,
+                "st_blksize": PAGE_SIZE,
                 "st_blocks": self._blocks(inode),
                 "st_atime": inode.atime_ns,
                 "st_mtime": inode.mtime_ns,
@@ -171,13 +169,7 @@ class VolumeOperations:
         """Return the 512-byte blocks that du and cp see: the pages that are not holes."""
         if not inode.is_volume:
             return 0
-        store, number = self._volumes.store, inode.number
-        holes = pages = 0
-        for chunk in store.chunks_of(number):
-            ids = store.lookup(number, chunk * TABLE_ENTRIES, TABLE_ENTRIES)
-            pages += len(ids)
-            holes += ids.count(HOLE)
-        return (pages - holes) * 8
+        return self._volumes.mapped_pages(inode.number) * (PAGE_SIZE // 512)
 
     def chmod(self, path: str | None, mode: int, fh: int | None = None) -> None:
         """Set the permission bits."""
@@ -235,7 +227,7 @@ class VolumeOperations:
         """
         occupancy = self._volumes.store.occupancy()
         backing = os.statvfs(self._volumes.store.path)
-        unit = 4096
+        unit = PAGE_SIZE
         available = backing.f_bavail * backing.f_frsize + occupancy.slack
         used = occupancy.payload + occupancy.metadata
         with self._volumes.lock:

@@ -6,7 +6,7 @@ option                 default  meaning
 ro                              mount read-only; nothing in the store is changed
 recipe=NAME                     the recipe of a new store; for an existing one it must match
 buffer=SIZE            32M      bound of the write buffer
-workers=N              1        threads that encode a batch of pages
+workers=N              2        threads that encode a batch of pages
 read_ahead=SIZE        128K     how far sequential reads run ahead
 allow_other            as root  let other users in (file modes decide what they may do)
 no_allow_other                  the opposite, for root
@@ -41,7 +41,7 @@ class MountOptions:
     read_only: bool = False
     recipe: str | None = None
     buffer_bytes: int = 32 << 20
-    workers: int = 1
+    workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
     read_ahead_bytes: int = 128 << 10
     allow_other: bool = False
     lock_memory: bool = False
