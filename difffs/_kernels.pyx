@@ -6,6 +6,7 @@ Python calls with batches and the calls release the GIL where they work for long
 _kernels.pyi give the types. Each pure function has a plain Python twin in the tests.
 """
 from cpython.array cimport array, clone
+from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
@@ -198,6 +199,12 @@ cdef extern from "router.h" nogil:
 cdef extern from "vcdiff.h" nogil:
     enum: VCDIFF_STREAM_OVERHEAD
     long vcdiff_to_stream(const uint8_t *patch, size_t length, uint8_t *out, size_t capacity)
+
+# Page tables: an array of 1,016 object ids behind a 16-byte prefix {checksum, objects, zeros, 0}.
+cdef enum:
+    TABLE_PREFIX = 16
+    TABLE_ENTRIES_C = 1016
+
 
 PAGE_SIZE = PAGE_BYTES
 BATCH_PAGES = C_BATCH_PAGES
@@ -626,32 +633,23 @@ cdef class Extents:
                 id = base
         return needed
 
-    def read(self, const uint32_t[::1] ids not None, uint8_t[::1] out not None,
-             Context context not None):
-        """Decodes objects into out, a page each; holes and zeros give zeros.
-
-        Returns None, or (status, index, culprit, errno) of the first that failed.
-        """
-        cdef Py_ssize_t count = ids.shape[0]
+    cdef object read_ids(self, const uint32_t *ids, Py_ssize_t count, uint8_t *out,
+                         Context context):
         cdef Py_ssize_t i
         cdef read_result result
         cdef uint64_t began, ended
         cdef uint64_t counts[8]
         cdef uint64_t spent[8]
         cdef bint failed = False
-        if out.shape[0] < count * PAGE_BYTES:
-            raise ValueError("the buffer is too small")
-        if count == 0:
-            return None
         memset(counts, 0, sizeof(counts))
         memset(spent, 0, sizeof(spent))
         with nogil:
             began = now_nanoseconds()
             for i in range(count):
                 if ids[i] == 0 or ids[i] == ID_ZERO:
-                    memset(&out[i * PAGE_BYTES], 0, PAGE_BYTES)
+                    memset(out + i * PAGE_BYTES, 0, PAGE_BYTES)
                     continue
-                result = extents_read(&self.native, context.native, ids[i], &out[i * PAGE_BYTES])
+                result = extents_read(&self.native, context.native, ids[i], out + i * PAGE_BYTES)
                 if result.status != READ_OK:
                     failed = True
                     break
@@ -666,6 +664,33 @@ cdef class Extents:
         if failed:
             return <int>result.status, i, result.culprit, result.error
         return None
+
+    def read(self, const uint32_t[::1] ids not None, uint8_t[::1] out not None,
+             Context context not None):
+        """Decodes objects into out, a page each; holes and zeros give zeros.
+
+        Returns None, or (status, index, culprit, errno) of the first that failed.
+        """
+        cdef Py_ssize_t count = ids.shape[0]
+        if out.shape[0] < count * PAGE_BYTES:
+            raise ValueError("the buffer is too small")
+        if count == 0:
+            return None
+        return self.read_ids(&ids[0], count, &out[0], context)
+
+    def read_table(self, bytearray table, uint32_t first, uint32_t count,
+                   uint8_t[::1] out not None, Py_ssize_t at, Context context not None):
+        """Like read, for entries [first, first + count) of a page table chunk, into page `at` of
+        out. A missing chunk (None) is all holes."""
+        if at < 0 or count == 0 or out.shape[0] < (at + <Py_ssize_t>count) * PAGE_BYTES:
+            raise ValueError("the buffer is too small")
+        if table is None:
+            memset(&out[at * PAGE_BYTES], 0, <size_t>count * PAGE_BYTES)
+            return None
+        if first + count > TABLE_ENTRIES_C or len(table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
+            raise IndexError(first + count)
+        return self.read_ids(<uint32_t *>PyByteArray_AS_STRING(table) + 4 + first, count,
+                             &out[at * PAGE_BYTES], context)
 
     def reference(self, const uint32_t[::1] ids not None, bint by_patch):
         """One more reference to each; headers must be loaded. ValueError names a wrong id."""
@@ -980,11 +1005,6 @@ cdef class Batch:
         cdef routed *r = &self.native.routed[index]
         return r.route, r.codec, r.depth, r.length
 
-
-# Page tables: an array of 1,016 object ids behind a 16-byte prefix {checksum, objects, zeros, 0}.
-cdef enum:
-    TABLE_PREFIX = 16
-    TABLE_ENTRIES_C = 1016
 
 TABLE_ENTRIES = TABLE_ENTRIES_C
 TABLE_BYTES = TABLE_PREFIX + 4 * TABLE_ENTRIES_C

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from types import TracebackType
 
 from difffs._kernels import BATCH_PAGES, Batch, Context, Dictionary
@@ -35,6 +35,7 @@ class Engine:
         self._batch = Batch(store.recipe)
         self._contexts = [Context() for _ in range(self.workers)]
         self._pool = ThreadPoolExecutor(self.workers - 1, "difffs-route") if workers > 1 else None
+        self._readers = (Context(), Context())
         self._trainer: DictionaryTrainer | None = None
         recipe = store.recipe
         if recipe.compress_codec is Codec.ZSTD and recipe.dictionary_bytes:
@@ -44,7 +45,7 @@ class Engine:
                 self._trainer = DictionaryTrainer(recipe.dictionary_bytes, recipe.compress_level)
 
     def _use(self, dictionary: Dictionary) -> None:
-        for context in self._contexts:
+        for context in (*self._contexts, *self._readers):
             context.use(dictionary)
         self._batch.use_dictionary()
 
@@ -140,7 +141,22 @@ class Engine:
 
     def read(self, volume: int, first_page: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages [first_page, first_page + count)."""
-        self.store.read_pages(volume, first_page, count, out)
+        store = self.store
+        if self._pool is None or count < 2 * _SMALLEST_SLICE:
+            store.read_pages(volume, first_page, count, out)
+            return
+        view = memoryview(out)
+        half = count // 2
+        with store.lock:  # held for both threads
+            other = self._pool.submit(
+                store.read_pages, volume, first_page, half, view, self._readers[0]
+            )
+            try:
+                rest = view[half * PAGE_SIZE :]
+                store.read_pages(volume, first_page + half, count - half, rest, self._readers[1])
+            finally:
+                wait([other])
+            other.result()
 
     def commit(self) -> None:
         """Makes everything written so far durable."""

@@ -19,7 +19,7 @@ are accepted; nodev, nosuid and noexec reach the kernel, the others have no effe
 """
 
 import os
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from difffs.errors import UsageError
 from difffs.size import parse_size

@@ -63,6 +63,10 @@ class PageTables:
         """Chunks changed since the last commit."""
         return len(self._dirty)
 
+    def chunk(self, volume: int, chunk: int) -> bytearray | None:
+        """A chunk to look at, or None when it maps nothing."""
+        return self._chunks.get((volume, chunk)) or self._load(volume, chunk)
+
     def _load(self, volume: int, chunk: int) -> bytearray | None:
         key = (volume, chunk)
         table = self._chunks.get(key)

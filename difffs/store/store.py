@@ -18,7 +18,16 @@ from shutil import rmtree
 from types import TracebackType
 from typing import TYPE_CHECKING
 
-from difffs._kernels import Batch, Context, Dictionary, DigestTable, Extents, SketchTable, Staged
+from difffs._kernels import (
+    TABLE_ENTRIES,
+    Batch,
+    Context,
+    Dictionary,
+    DigestTable,
+    Extents,
+    SketchTable,
+    Staged,
+)
 from difffs.codec import ROUTE_OF_CODEC, Codec, Route
 from difffs.errors import (
     CorruptStore,
@@ -30,7 +39,6 @@ from difffs.errors import (
     StoreReadOnly,
     UsageError,
 )
-from difffs.page import PAGE_SIZE
 from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe, recipe_named
 from difffs.store import format as names
 from difffs.store.hints import Hints
@@ -327,33 +335,46 @@ class Store:
         with self.lock:
             return self._page_tables.lookup(volume, first, count)
 
-    def read_pages(self, volume: int, first: int, count: int, out: memoryview | bytearray) -> None:
-        """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt."""
-        with self.lock:
-            ids = self._page_tables.lookup(volume, first, count)
-            self._read_objects(volume, first, ids, out)
-
-    def _read_objects(
-        self, volume: int, first: int, ids: "array[int]", out: memoryview | bytearray
+    def read_pages(
+        self,
+        volume: int,
+        first: int,
+        count: int,
+        out: memoryview | bytearray,
+        context: Context | None = None,
     ) -> None:
-        done = 0
-        view = memoryview(out)
-        rest: memoryview | array[int] = ids
-        loads = 0
-        while failure := self._extents.read(rest, view[done * PAGE_SIZE :], self._reader):
-            status, index, culprit, error = failure
-            if status == _HEADER_MISSING and loads < 64 + len(ids) * 16:
-                self.load_headers([culprit])
-                loads += 1
-                done += index
-                rest = memoryview(ids)[done:]
-                continue
-            reason = os.strerror(error) if error else _REASONS.get(status, "of an unknown error")
-            raise PayloadDamaged(
-                f"{self.path}: page {first + done + index} of {self._volume_name(volume)} cannot be"
-                f" read: object {culprit & 255} of extent {culprit >> 8}: {reason};"
-                " run `difffs check` and restore from a copy"
-            )
+        """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt.
+
+        With a context of its own, a thread may read on behalf of another that holds the lock.
+        """
+        if context is None:
+            with self.lock:
+                self.read_pages(volume, first, count, out, self._reader)
+            return
+        at = 0
+        while at < count:
+            chunk, entry = divmod(first + at, TABLE_ENTRIES)
+            run = min(count - at, TABLE_ENTRIES - entry)
+            table = self._page_tables.chunk(volume, chunk)
+            failure = self._extents.read_table(table, entry, run, out, at, context)
+            if failure is None:
+                at += run
+            else:
+                at += failure[1]
+                self._recover(volume, first + at, failure)
+
+    def _recover(self, volume: int, page: int, failure: tuple[int, int, int, int]) -> None:
+        """Brings the header that a page lacks into memory, or tells why it cannot be read."""
+        status, _index, culprit, error = failure
+        if status == _HEADER_MISSING:
+            self.load_headers([culprit])
+            return
+        reason = os.strerror(error) if error else _REASONS.get(status, "of an unknown error")
+        raise PayloadDamaged(
+            f"{self.path}: page {page} of {self._volume_name(volume)} cannot be read: object"
+            f" {culprit & 255} of extent {culprit >> 8}: {reason};"
+            " run `difffs check` and restore from a copy"
+        )
 
     def _volume_name(self, volume: int) -> str:
         try:
