@@ -36,7 +36,12 @@ def test_direct_with_several_jobs(mount: Mounted, block: str) -> None:
     ]  # fmt: skip
     for words in (["--do_verify=1", "--fsync_on_close=1"], ["--verify_only=1"]):
         done = subprocess.run(
-            [*job, *words], capture_output=True, text=True, check=False, timeout=SECONDS
+            [*job, *words],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+            cwd=mount.folder,  # where fio leaves its notes for --verify_only
         )
         assert done.returncode == 0, done.stdout + done.stderr
         report = json.loads(done.stdout[done.stdout.index("{") :])
