@@ -143,6 +143,7 @@ cdef extern from "extents.h" nogil:
                                uint32_t minimum_slots, uint32_t *number)
     uint32_t header_checksum(const extent_header *header)
     size_t header_stored_bytes(const extent_header *header)
+    int header_is_sound(const extent_header *header)
 
 cdef extern from "router.h" nogil:
     enum: C_BATCH_PAGES "BATCH_PAGES"
@@ -492,6 +493,8 @@ cdef int copy_header(const uint8_t[::1] stored, extent_header *header) except -1
     memcpy(header, &stored[0], length)
     if header_stored_bytes(header) != length or header_checksum(header) != header.prefix.checksum:
         raise ValueError("an extent header whose checksum is wrong")
+    if not header_is_sound(header):
+        raise ValueError("an extent header that contradicts itself")
     return 0
 
 
@@ -541,6 +544,11 @@ cdef class Extents:
             raise ValueError(f"the header of extent {header.prefix.extent}")
         if extents_load(&self.native, number, &header, HEADER_CLEAN):
             raise MemoryError("extent header")
+
+    cdef int must_be_loaded(self, uint32_t number) except -1:
+        if number >= self.native.count or self.native.array[number].header == NULL:
+            raise ValueError(f"the header of extent {number} is not in memory")
+        return 0
 
     def is_loaded(self, uint32_t number):
         return number < self.native.count and self.native.array[number].header != NULL
@@ -687,7 +695,7 @@ cdef class Extents:
         if table is None:
             memset(&out[at * PAGE_BYTES], 0, <size_t>count * PAGE_BYTES)
             return None
-        if first + count > TABLE_ENTRIES_C or len(table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
+        if <uint64_t>first + count > TABLE_ENTRIES_C or len(table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
             raise IndexError(first + count)
         return self.read_ids(<uint32_t *>PyByteArray_AS_STRING(table) + 4 + first, count,
                              &out[at * PAGE_BYTES], context)
@@ -770,6 +778,7 @@ cdef class Staged:
 
     def append(self, Extents extents not None, uint32_t number):
         """Goes on behind what the extent holds; its header must be loaded."""
+        extents.must_be_loaded(number)
         self.header = extents.native.array[number].header[0]
         self.written = 0
         self.position = self.header.prefix.end
@@ -777,6 +786,7 @@ cdef class Staged:
 
     def rewrite(self, Extents extents not None, uint32_t number, const uint8_t[::1] side not None):
         """Begins the extent's other side with its live payloads, closed up."""
+        extents.must_be_loaded(number)
         cdef extent_header *old = extents.native.array[number].header
         if <uint32_t>side.shape[0] < old.prefix.end:
             raise ValueError(f"extent {number} ends at byte {side.shape[0]} of {old.prefix.end}")
@@ -918,6 +928,8 @@ cdef class Batch:
     def added(self, Extents extents not None, uint32_t start, uint32_t end):
         """Accounts the objects that packing pages [start, end) has made."""
         cdef uint32_t i
+        if end > self.native.count:
+            raise IndexError(end)
         for i in range(start, end):
             if self.native.routed[i].route not in (ROUTE_ZERO, ROUTE_IDENTICAL):
                 extents_added(&extents.native, self.native.routed[i].id)
@@ -934,6 +946,8 @@ cdef class Batch:
 
     def new_ids(self, uint32_t end):
         """Ids that packing gave to pages below `end`."""
+        if end > self.native.count:
+            raise IndexError(end)
         return array_module.array("I", [
             self.native.routed[i].id for i in range(end)
             if self.native.routed[i].route not in (ROUTE_ZERO, ROUTE_IDENTICAL)])
@@ -992,6 +1006,8 @@ cdef class Batch:
         memset(sums, 0, sizeof(sums))
         for i in range(self.native.count):
             r = &self.native.routed[i]
+            if r.route >= 6:
+                raise ValueError("the batch has not been routed")
             sums[r.route][0] += 1
             sums[r.route][2] += r.encode_nanoseconds
             if r.route != ROUTE_ZERO and r.route != ROUTE_IDENTICAL:
@@ -1044,7 +1060,7 @@ def table_fill(uint8_t[::1] table not None, uint32_t first, uint32_t count, uint
     """Maps entries [first, first + count) to a hole (0) or zero (255)."""
     cdef uint32_t *words = table_words(table)
     cdef uint32_t i
-    if first + count > TABLE_ENTRIES_C or id not in (0, ID_ZERO):
+    if <uint64_t>first + count > TABLE_ENTRIES_C or id not in (0, ID_ZERO):
         raise IndexError(first + count)
     for i in range(first, first + count):
         if words[4 + i] != 0 and words[4 + i] != ID_ZERO:
@@ -1057,7 +1073,7 @@ def table_fill(uint8_t[::1] table not None, uint32_t first, uint32_t count, uint
 def table_lookup(uint8_t[::1] table, uint32_t first, uint32_t count, uint32_t[::1] ids not None,
                  Py_ssize_t at):
     """Copies entries to ids[at:at + count]; a missing chunk (None) is all holes."""
-    if first + count > TABLE_ENTRIES_C or at < 0 or at + <Py_ssize_t>count > ids.shape[0]:
+    if <uint64_t>first + count > TABLE_ENTRIES_C or at < 0 or at + <Py_ssize_t>count > ids.shape[0]:
         raise IndexError(first + count)
     if count == 0:
         return

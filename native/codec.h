@@ -45,7 +45,8 @@ size_t codec_dictionary_train(const uint8_t *pages, unsigned count, uint8_t *out
 void codec_context_use(codec_context *context, const codec_dictionary *dictionary);
 
 /* Encodes page (against base for patches; without the base id) into out.
- * Returns the bytes written, or 0 when the result would exceed capacity. */
+ * Returns the bytes written, or 0 when the result would exceed capacity. The page must not lie
+ * within the base's buffer: zstd takes an overlapping prefix for overwritten. */
 size_t codec_encode(codec_context *context, enum codec codec, int level, const uint8_t *page,
                     const uint8_t *base, uint8_t *out, size_t capacity);
 

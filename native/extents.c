@@ -179,6 +179,26 @@ uint32_t header_checksum(const union extent_header *header) {
                             header_stored_bytes(header) - sizeof header->prefix.checksum);
 }
 
+int header_is_sound(const union extent_header *header) {
+    if (header->prefix.end > EXTENT_SIDE_BYTES || header->prefix.side > 1 ||
+        header->prefix.used > EXTENT_SLOTS || header->prefix.extent >> 24 != 0) {
+        return 0;
+    }
+    uint32_t live = 0;
+    for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
+        const struct object_record *record = &header->records[slot];
+        if (record_codec(record) == CODEC_NONE) {
+            continue;
+        }
+        live += record_length(record);
+        if (record_codec(record) >= CODEC_COUNT ||
+            record_offset(record) + record_length(record) > header->prefix.end) {
+            return 0;
+        }
+    }
+    return live <= header->prefix.end;
+}
+
 void extents_account(struct extents *extents, const union extent_header *header) {
     struct extent *extent = &extents->array[header->prefix.extent];
     extent->in_use = 1;

@@ -195,4 +195,8 @@ static inline size_t header_stored_bytes(const union extent_header *header) {
     return 16u * ((size_t)header->prefix.used + 1u);
 }
 
+
+/* Whether every payload lies within the side's used part and the numbers are in range. */
+int header_is_sound(const union extent_header *header);
+
 #endif
