@@ -152,14 +152,20 @@ class Store:
         return cls(Path(path), recipe, read_only=read_only, change_recipe=change_recipe)
 
     @classmethod
-    def open_or_create(cls, path: str | os.PathLike[str], recipe: str | None = None) -> "Store":
+    def open_or_create(
+        cls,
+        path: str | os.PathLike[str],
+        recipe: str | None = None,
+        *,
+        change_recipe: bool = False,
+    ) -> "Store":
         """Opens the store, or makes it where there is an empty directory or nothing."""
         directory = Path(path)
         if not names.is_store(directory) and (
             not directory.exists() or (directory.is_dir() and not os.listdir(directory))
         ):
             return cls.create(directory, recipe)
-        return cls.open(directory, recipe)
+        return cls.open(directory, recipe, change_recipe=change_recipe)
 
     def __init__(
         self, path: Path, recipe: str | None, *, read_only: bool, change_recipe: bool
