@@ -16,7 +16,7 @@ from typing import Any
 
 from difffs.errors import DifffsError, EnvironmentProblem, StoreBusy, VolumeNotFound
 from difffs.mount.daemon import mount_in_background
-from difffs.mount.live import mount_containing, mountpoints_of, read_statistics
+from difffs.mount.live import lock_memory, mount_containing, mountpoints_of, read_statistics
 from difffs.mount.options import MountOptions
 from difffs.mount.unmount import unmount
 from difffs.page import PAGE_SIZE
@@ -40,7 +40,7 @@ class SwapArea:
     device: str
     volume: Path
     mountpoint: str
-    notes: tuple[str, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 def _run(*command: str) -> str:
@@ -137,16 +137,12 @@ def swap_on(
     _require_root()
     refuse_swappable_store(store)
     size -= size % PAGE_SIZE
-    notes: list[str] = []
     with ExitStack() as undo:
         mountpoints = mountpoints_of(store)
         if mountpoints:
             mountpoint = mountpoints[0]
-            if not _is_locked_in_memory(mountpoint):
-                notes.append(
-                    f"the mount on {mountpoint} is not locked in memory: "
-                    "mount with -o lock_memory before swapping in earnest"
-                )
+            # The mount was not made for this: its daemon gets ready now.
+            lock_memory(mountpoint)
         else:
             mountpoint = _mount(store, options or MountOptions(), undo)
         volume = Path(mountpoint) / VOLUME
@@ -162,7 +158,19 @@ def swap_on(
         wish = [] if priority is None else ["--priority", str(priority)]
         _run("swapon", "--discard", *wish, device)
         undo.pop_all()
-    return SwapArea(device, volume, mountpoint, tuple(notes))
+    return SwapArea(device, volume, mountpoint, _warnings(mountpoint))
+
+
+def _warnings(mountpoint: str) -> tuple[str, ...]:
+    """Return what the daemon could not get and should have to carry swap."""
+    settings = read_statistics(mountpoint).get("kernel_settings", [])
+    wanted = ("PR_SET_IO_FLUSHER", "mlockall", "oom_score_adj", "memory cgroup")
+    return tuple(
+        f"{entry['setting']} was not applied ({entry['reason']}): "
+        "under memory pressure the host may hang"
+        for entry in settings
+        if entry["setting"].startswith(wanted) and not entry["applied"]
+    )
 
 
 def _mount(store: Path, options: MountOptions, undo: ExitStack) -> str:
@@ -184,14 +192,6 @@ def _remove_directory(directory: Path) -> None:
         directory.rmdir()
     except OSError:
         return  # in use again, or gone already
-
-
-def _is_locked_in_memory(mountpoint: str) -> bool:
-    try:
-        settings = read_statistics(mountpoint).get("kernel_settings", [])
-    except OSError:
-        return False
-    return any(entry["setting"] == "mlockall" and entry["applied"] for entry in settings)
 
 
 def _refuse_second_area(store: Path, volume: Path) -> None:

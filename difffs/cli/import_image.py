@@ -39,6 +39,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"
     )
+    parser.add_argument(
+        "--change-recipe",
+        action="store_true",
+        help="use --recipe for the new pages of an existing store",
+    )
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="encoding threads")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -46,6 +51,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Store the image; print a summary."""
     name = arguments.name
+    if arguments.change_recipe and arguments.recipe is None:
+        raise UsageError("--change-recipe needs --recipe NAME: which one?")
     if name is None:
         if arguments.image == "-":
             raise UsageError("an image from stdin has no name: give NAME as well")
@@ -56,7 +63,9 @@ def run(arguments: argparse.Namespace) -> int:
     image, image_size, mode = _open_image(arguments.image)
     with (
         contextlib.closing(image),
-        Store.open_or_create(arguments.store, arguments.recipe) as store,
+        Store.open_or_create(
+            arguments.store, arguments.recipe, change_recipe=arguments.change_recipe
+        ) as store,
         Engine(store, arguments.workers) as engine,
     ):
         started = time.monotonic()

@@ -19,11 +19,16 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE,...",
         action="append",
         default=[],
-        help="ro, recipe=NAME, buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, "
+        help="ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, "
         "no_allow_other, lock_memory; mount(8)'s general options are accepted",
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"
+    )
+    parser.add_argument(
+        "--change-recipe",
+        action="store_true",
+        help="use --recipe for the new pages of an existing store",
     )
     parser.add_argument(
         "--foreground",
@@ -43,8 +48,12 @@ def run(arguments: argparse.Namespace) -> int:
                 f"--recipe {arguments.recipe} contradicts -o recipe={options.recipe}: give one"
             )
         options = replace(options, recipe=arguments.recipe)
+    if arguments.change_recipe:
+        options = replace(options, change_recipe=True)
     if options.recipe is not None:
         recipe_named(options.recipe)
+    elif options.change_recipe:
+        raise UsageError("--change-recipe needs --recipe NAME: which one?")
     if arguments.fake:
         return 0
     from difffs.mount import daemon

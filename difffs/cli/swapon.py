@@ -33,8 +33,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(f"--priority {priority}: needs a number from 0 to {_LARGEST_PRIORITY}")
     options = parse_options(arguments.options)
     area = swap.swap_on(arguments.store, size, priority, options)
-    for note in area.notes:
-        print(f"difffs: {note}", file=sys.stderr)
+    for warning in area.warnings:
+        print(f"difffs: {warning}", file=sys.stderr)
     if arguments.json:
         print_json(
             {
@@ -43,6 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "volume": str(area.volume),
                 "mountpoint": area.mountpoint,
                 "size": size,
+                "warnings": list(area.warnings),
             }
         )
     else:

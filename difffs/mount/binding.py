@@ -165,9 +165,10 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         buffer: int | None,
     ) -> int:
         reply = self.operations.ioctl(_text(path), command, _handle(info))
-        if buffer is None or len(reply) > (command >> 16) & 0x3FFF:
-            raise OSError(errno.EINVAL, "no room for the reply")
-        ctypes.memmove(buffer, reply, len(reply))
+        if reply:
+            if buffer is None or len(reply) > (command >> 16) & 0x3FFF:
+                raise OSError(errno.EINVAL, "no room for the reply")
+            ctypes.memmove(buffer, reply, len(reply))
         return 0
 
     def read(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:

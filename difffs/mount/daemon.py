@@ -74,7 +74,7 @@ def open_store(path: Path, options: MountOptions) -> Store:
     """Open the store, or make it when there is nothing but an empty directory or nothing."""
     if options.read_only:
         return Store.open(path, options.recipe, read_only=True)
-    return Store.open_or_create(path, options.recipe)
+    return Store.open_or_create(path, options.recipe, change_recipe=options.change_recipe)
 
 
 class Daemon:

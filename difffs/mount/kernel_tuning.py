@@ -6,6 +6,7 @@ applied and, if not, why. They are shown under ``kernel_settings`` in the statis
 The reasons, setting by setting, are in docs/operations.md.
 """
 
+import contextlib
 import ctypes
 import logging
 import os
@@ -35,6 +36,9 @@ _PR_SET_IO_FLUSHER = 57
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
 _MCL_ONFAULT = 4
+
+# cgroup v1 shows "no limit" as a number just below 2**63.
+_NO_LIMIT = 1 << 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,16 +85,21 @@ class KernelTuning:
     def apply_to_process(self, *, lock_memory: bool) -> None:
         """Keep this process able to work while the machine waits for it to free memory.
 
-        To be called before any thread is started: threads inherit the first setting.
-        ``lock_memory`` is for a mount that carries swap.
+        To be called before any thread is started: threads inherit the setting.
         """
-        libc = _libc()
-        result = libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
+        result = _libc().prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
         self._note("PR_SET_IO_FLUSHER", "1", "" if result == 0 else _failure("CAP_SYS_RESOURCE"))
-        if not lock_memory:
+        if lock_memory:
+            self.lock_memory()
+
+    def lock_memory(self) -> None:
+        """Make this process fit to carry swap: never itself swapped out, killed or held back.
+
+        May be called at any time; a second call has no effect.
+        """
+        if any(setting.setting == "mlockall" and setting.applied for setting in self._settings):
             return
-        flags = _MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT
-        result = libc.mlockall(flags)
+        result = _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
         self._note(
             "mlockall",
             "MCL_CURRENT|MCL_FUTURE|MCL_ONFAULT",
@@ -99,6 +108,18 @@ class KernelTuning:
         self._write(
             "oom_score_adj", Path("/proc/self/oom_score_adj"), "-1000", needs="CAP_SYS_RESOURCE"
         )
+        self._leave_limited_cgroup()
+
+    def _leave_limited_cgroup(self) -> None:
+        """Move to the root of the memory cgroups when the process's own has a limit.
+
+        A daemon inside the cgroup whose memory it is to free would wait for itself.
+        """
+        limited = _limited_cgroup()
+        if limited is None:
+            return
+        root, path = limited
+        self._write(f"memory cgroup (was {path})", root / "cgroup.procs", str(os.getpid()))
 
     # ---- the connection ----------------------------------------------------------------------
 
@@ -156,6 +177,30 @@ class KernelTuning:
             self._note(setting, value, f"{error.strerror}")
         else:
             self._note(setting, value)
+
+
+def _limited_cgroup() -> tuple[Path, str] | None:
+    """Return (root of the memory hierarchy, own cgroup) when a limit is set on the way to it."""
+    try:
+        lines = Path("/proc/self/cgroup").read_text().splitlines()
+    except OSError:
+        return None
+    for line in lines:
+        _, controllers, path = line.split(":", 2)
+        if controllers == "":
+            root, limit = Path("/sys/fs/cgroup"), "memory.max"
+        elif "memory" in controllers.split(","):
+            root, limit = Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes"
+        else:
+            continue
+        folder = root / path.lstrip("/")
+        while folder != root and folder.is_relative_to(root):
+            with contextlib.suppress(OSError):
+                value = (folder / limit).read_text().strip()
+                if value != "max" and int(value) < _NO_LIMIT:
+                    return root, path
+            folder = folder.parent
+    return None
 
 
 def _failure(capability: str) -> str:

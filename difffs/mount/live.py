@@ -25,6 +25,9 @@ STATISTICS_BYTES = 12288
 # _IOR('d', 1, char[STATISTICS_BYTES])
 STATISTICS_REQUEST = 2 << 30 | STATISTICS_BYTES << 16 | ord("d") << 8 | 1
 
+# _IO('d', 2)
+LOCK_MEMORY_REQUEST = ord("d") << 8 | 2
+
 
 def pack_statistics(statistics: dict[str, Any]) -> bytes:
     """Return the ioctl's reply: four bytes of length and the compressed JSON text."""
@@ -50,6 +53,15 @@ def read_statistics(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
     finally:
         os.close(directory)
     return unpack_statistics(reply)
+
+
+def lock_memory(mountpoint: str | os.PathLike[str]) -> None:
+    """Have the daemon behind a mount make itself fit to carry swap. Only root may ask."""
+    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(directory, LOCK_MEMORY_REQUEST)
+    finally:
+        os.close(directory)
 
 
 @dataclass(frozen=True, slots=True)

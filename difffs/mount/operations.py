@@ -19,7 +19,7 @@ from typing import Any
 from difffs.errors import DifffsError, StoreFull, StoreReadOnly, VolumeExists, VolumeNotFound
 from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
-from difffs.mount.live import STATISTICS_REQUEST, pack_statistics
+from difffs.mount.live import LOCK_MEMORY_REQUEST, STATISTICS_REQUEST, pack_statistics
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.store.namespace import NAME_MAXIMUM, Inode, Namespace
 from difffs.volume import Volumes
@@ -211,13 +211,18 @@ class VolumeOperations:
     # security.capability before every single write. The statistics take the way of an ioctl.
 
     def ioctl(self, path: str | None, command: int, fh: int | None) -> bytes:
-        """Answer the one request there is, for statistics, on the root directory."""
-        if command != STATISTICS_REQUEST:
+        """Answer the requests that there are on the root directory."""
+        if command not in (STATISTICS_REQUEST, LOCK_MEMORY_REQUEST):
             raise _error(errno.ENOTTY, path)
         with self._volumes.lock:
             if self._find(path, fh).number != Namespace.ROOT:
                 raise _error(errno.ENOTTY, path)
-        return pack_statistics(self._collect())
+        if command == STATISTICS_REQUEST:
+            return pack_statistics(self._collect())
+        if self._caller.identity()[0] != 0:
+            raise _error(errno.EPERM, path)
+        self._tuning.lock_memory()
+        return b""
 
     def statfs(self, path: str) -> dict[str, int]:
         """Return what df shows.

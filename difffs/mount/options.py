@@ -5,6 +5,7 @@ option                 default  meaning
 =====================  =======  ================================================================
 ro                              mount read-only; nothing in the store is changed
 recipe=NAME                     the recipe of a new store; for an existing one it must match
+change_recipe                   use that recipe for new pages of an existing store
 buffer=SIZE            32M      bound of the write buffer
 workers=N              2        threads that encode a batch of pages
 read_ahead=SIZE        128K     how far sequential reads run ahead
@@ -40,6 +41,7 @@ class MountOptions:
 
     read_only: bool = False
     recipe: str | None = None
+    change_recipe: bool = False
     buffer_bytes: int = 32 << 20
     workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
     read_ahead_bytes: int = 128 << 10
@@ -104,6 +106,8 @@ def _apply(options: MountOptions, item: str) -> MountOptions:
                 return replace(options, allow_other=True)
             case "no_allow_other":
                 return replace(options, allow_other=False)
+            case "change_recipe":
+                return replace(options, change_recipe=True)
             case "lock_memory":
                 return replace(options, lock_memory=True)
         if key in _KERNEL_FLAGS:
@@ -113,6 +117,6 @@ def _apply(options: MountOptions, item: str) -> MountOptions:
     if item.startswith(_IGNORED_PREFIXES):
         return options
     raise UsageError(
-        f"unknown mount option {item!r}: known are ro, recipe=NAME, buffer=SIZE, workers=N, "
+        f"unknown mount option {item!r}: known are ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, "
         "read_ahead=SIZE, allow_other, no_allow_other, lock_memory"
     )

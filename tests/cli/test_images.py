@@ -148,6 +148,10 @@ def test_recipes(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "two", "--recipe", "identical-only"]) == 0
     assert main([*arguments, "three"]) == 0
     assert main([*arguments, "four", "--recipe", "fast"]) == 9
+    assert main([*arguments, "four", "--recipe", "fast", "--change-recipe"]) == 0
+    with Store.open(store, read_only=True) as opened:
+        assert opened.recipe.name == "fast"
+    assert main([*arguments, "five", "--change-recipe"]) == 2
     assert main([*arguments, "five", "--recipe", "nonsense"]) == 2
     assert "patch-only" in capsys.readouterr().err
 

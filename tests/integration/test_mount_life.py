@@ -74,6 +74,10 @@ def test_impossible_options(mount: Mounted) -> None:
     assert "buffer=x" in complaint("mount", *where, "-o", "buffer=x", status=2)
     assert "identical-only" in complaint("mount", *where, "--recipe", "nonsense", status=2)
     assert "'default'" in complaint("mount", *where, "-o", "recipe=fast", status=9)
+    assert "--change-recipe needs" in complaint("mount", *where, "--change-recipe", status=2)
+    mount.mount("--recipe", "fast", "--change-recipe")
+    assert mount.statistics()["recipe"] == "fast"
+    mount.unmount()
     contradiction = ("-o", "recipe=fast", "--recipe", "default")
     assert "contradicts" in complaint("mount", *where, *contradiction, status=2)
 

@@ -22,7 +22,7 @@ from difffs.errors import (
 )
 from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
-from difffs.mount.live import STATISTICS_REQUEST, unpack_statistics
+from difffs.mount.live import LOCK_MEMORY_REQUEST, STATISTICS_REQUEST, unpack_statistics
 from difffs.mount.operations import VolumeOperations
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.store import Store
@@ -269,6 +269,7 @@ def test_statistics(operations: VolumeOperations) -> None:
     assert unpack_statistics(reply) == {"answer": 42}
     refused(errno.ENOTTY, lambda: operations.ioctl(None, 0x5401, directory))
     refused(errno.ENOTTY, lambda: operations.ioctl(None, STATISTICS_REQUEST, file))
+    refused(errno.EPERM, lambda: operations.ioctl(None, LOCK_MEMORY_REQUEST, directory))
     operations.releasedir(None, directory)
 
 
