@@ -10,8 +10,9 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """One thing measured for one contender, a value a round."""
+    """One thing measured for one contender, a value a round: a cell of a table."""
 
+    table: str
     subject: str
     contender: str
     unit: str
@@ -59,13 +60,16 @@ class Part:
     """Load average (1 minute) when the part began and when it ended."""
 
     def add(
-        self, subject: str, contender: str, unit: str, values: float | Sequence[float]
-    ) -> Figure:
+        self,
+        table: str,
+        subject: str,
+        contender: str,
+        unit: str,
+        values: float | Sequence[float],
+    ) -> None:
         """Note a figure."""
         many = tuple(values) if isinstance(values, Sequence) else (values,)
-        figure = Figure(subject, contender, unit, many)
-        self.figures.append(figure)
-        return figure
+        self.figures.append(Figure(table, subject, contender, unit, many))
 
     def median(self, subject: str, contender: str) -> float | None:
         """Return a figure noted before, None when it was not measured."""
@@ -119,17 +123,27 @@ def _columns(rows: list[list[str]], left: int) -> list[str]:
     return lines
 
 
-def _figure_lines(part: Part) -> list[str]:
-    """One line a subject, one column a contender."""
-    contenders = list(dict.fromkeys(figure.contender for figure in part.figures))
-    by_subject: dict[tuple[str, str], dict[str, Figure]] = {}
-    for figure in part.figures:
-        by_subject.setdefault((figure.subject, figure.unit), {})[figure.contender] = figure
-    rows = [["", "unit", *contenders]]
-    for (subject, unit), found in by_subject.items():
-        cells = [_number(found[name].median) if name in found else "" for name in contenders]
-        rows.append([subject, unit, *cells])
-    return _columns(rows, left=2)
+def _table_lines(figures: list[Figure]) -> list[str]:
+    """One line a subject, one column a contender; units where they fit."""
+    contenders = list(dict.fromkeys(figure.contender for figure in figures))
+    cells = {(figure.subject, figure.contender): figure for figure in figures}
+    subjects = list(dict.fromkeys(figure.subject for figure in figures))
+    units = {
+        subject: {f.unit for f in figures if f.subject == subject and f.unit}
+        for subject in subjects
+    }
+    by_row = all(len(found) <= 1 for found in units.values())
+    heads = []
+    for name in contenders:
+        of_column = {f.unit for f in figures if f.contender == name and f.unit}
+        heads.append(name if by_row or len(of_column) != 1 else f"{name} [{of_column.pop()}]")
+    rows = [[figures[0].table, *(["unit"] if by_row else []), *heads]]
+    for subject in subjects:
+        unit = ["".join(units[subject])] if by_row else []
+        found = (cells.get((subject, name)) for name in contenders)
+        values = ["" if figure is None else _number(figure.median) for figure in found]
+        rows.append([subject, *unit, *values])
+    return _columns(rows, left=2 if by_row else 1)
 
 
 def _ratio_lines(part: Part) -> list[str]:
@@ -147,8 +161,8 @@ def render(part: Part) -> str:
     """Return a part as text."""
     load = f"load average {part.load[0]:.2f} before, {part.load[1]:.2f} after"
     lines = [f"{part.name} ({part.seconds:.0f} s, {load})"]
-    if part.figures:
-        lines += ["", *_figure_lines(part)]
+    for table in dict.fromkeys(figure.table for figure in part.figures):
+        lines += ["", *_table_lines([f for f in part.figures if f.table == table])]
     if part.ratios:
         lines += ["", *_ratio_lines(part)]
     if part.pages_verified:

@@ -165,12 +165,12 @@ class Demo:
         if self.problems:
             return
         self.guests_part(self.mountpoint)
-        reason = swap.obstacle() or cgroup.obstacle()
+        reason_not_to_swap = swap.obstacle() or cgroup.obstacle()
         with ExitStack() as swapping:
-            if reason is None:
+            if reason_not_to_swap is None:
                 self.part("swap a process of 256 MiB", lambda: self.swapped_hog(swapping))
             else:
-                self.leave_out("swap a process of 256 MiB", reason)
+                self.leave_out("swap a process of 256 MiB", reason_not_to_swap)
             if (reason := fio.obstacle()) is None:
                 self.part("verified fio job", self.fio_job)
             else:
@@ -178,7 +178,8 @@ class Demo:
             self.part("commit", self.commit)
             if self.hog is not None:
                 self.part("swapped process verifies all", self.finish_hog)
-            self.part("end swap", lambda: self.close(swapping, "swapoff, loop device detached"))
+            if reason_not_to_swap is None:
+                self.part("end swap", lambda: self.close(swapping, "swapoff, loop device detached"))
         self.part("unmount", lambda: self.close(mounted, "drained and committed"))
         self.part("check the store", self.check)
 
@@ -380,8 +381,13 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     return options
 
 
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
 def interrupted(number: int, _: object) -> None:
-    """Turn a signal into an exception, so that everything is undone."""
+    """Turn a signal into an exception, so that everything is undone, once and undisturbed."""
+    for one in SIGNALS:
+        signal.signal(one, signal.SIG_IGN)
     raise KeyboardInterrupt(signal.Signals(number).name)
 
 
@@ -389,7 +395,7 @@ def main(arguments: list[str]) -> int:
     """Run the demo; 0 when every part that this host can do went well."""
     options = parse(arguments)
     begin = float(os.environ.get("DIFFFS_DEMO_BEGIN") or time.time())
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    for number in SIGNALS:
         signal.signal(number, interrupted)
     demo = Demo(options, begin)
     status = 0

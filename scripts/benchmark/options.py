@@ -1,0 +1,115 @@
+"""The command line of ``scripts/bench``."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import dataclass
+from pathlib import Path
+
+from difffs.errors import UsageError
+from difffs.size import parse_size
+
+PARTS = ("engine", "mount", "block", "swap", "guest", "scale")
+
+_DEFAULT_RECIPES = (
+    "default,fast,difference-engine,identical-only,patch-only,compress-only"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What to measure; sizes in bytes."""
+
+    images: tuple[Path, ...]
+    parts: tuple[str, ...]
+    rounds: int
+    size: int
+    """Of the generator's image, and the most that is used of each given one."""
+    job_bytes: int
+    """That each fio job moves."""
+    hog_bytes: int
+    scale_bytes: tuple[int, ...]
+    recipes: tuple[str, ...]
+    folder: Path | None
+    json: bool
+    check_generator: bool
+
+
+def _size(text: str) -> int:
+    try:
+        return parse_size(text)
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
+def _sizes(text: str) -> tuple[int, ...]:
+    return tuple(_size(word) for word in text.split(","))
+
+
+def _parts(text: str) -> tuple[str, ...]:
+    words = tuple(text.split(","))
+    for word in words:
+        if word not in PARTS:
+            raise argparse.ArgumentTypeError(f"no part {word!r}; there are {', '.join(PARTS)}")
+    return words
+
+
+def parse(arguments: list[str]) -> Options:
+    """Return the options; exits with status 2 on wrong ones."""
+    parser = argparse.ArgumentParser(
+        prog="scripts/bench",
+        description="Measures difffs and its peers side by side on the same data.",
+    )
+    parser.add_argument(
+        "images",
+        nargs="*",
+        type=Path,
+        metavar="IMAGE",
+        help="raw memory images; without any, generated pages are used",
+    )
+    parser.add_argument("--parts", type=_parts, default=PARTS, help=f"of {','.join(PARTS)} (all)")
+    parser.add_argument("--rounds", type=int, default=5, metavar="N", help="medians of N (5)")
+    parser.add_argument(
+        "--size",
+        type=_size,
+        default="512M",
+        help="of generated data, and at most of each image (512M)",
+    )
+    parser.add_argument("--job-size", type=_size, default="128M", help="moved by a fio job (128M)")
+    parser.add_argument("--hog-size", type=_size, default="512M", help="swap: the program (512M)")
+    parser.add_argument(
+        "--scale-sizes", type=_sizes, default="1G,4G,16G", help="scale: sizes (1G,4G,16G)"
+    )
+    parser.add_argument(
+        "--recipes",
+        default=_DEFAULT_RECIPES,
+        help="engine: recipes to measure (all; default and fast come first)",
+    )
+    parser.add_argument(
+        "--folder", type=Path, help="where everything lies (as root a tmpfs of its own)"
+    )
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.add_argument(
+        "--check-generator",
+        action="store_true",
+        help="print the generator's mix beside that of the images, and end",
+    )
+    found = parser.parse_args(arguments)
+    for image in found.images:
+        if not image.is_file():
+            parser.error(f"no image {image}")
+    if found.rounds < 1:
+        parser.error("--rounds needs at least 1")
+    return Options(
+        images=tuple(found.images),
+        parts=found.parts,
+        rounds=found.rounds,
+        size=found.size,
+        job_bytes=found.job_size,
+        hog_bytes=found.hog_size,
+        scale_bytes=found.scale_sizes,
+        recipes=tuple(found.recipes.split(",")),
+        folder=found.folder,
+        json=found.json,
+        check_generator=found.check_generator,
+    )
