@@ -1,14 +1,11 @@
 """The page kernels once more, in plain Python that reads like their documentation."""
 
-from collections.abc import Iterator
-from struct import unpack
-
 import lz4.block
 import xxhash
 import zstandard
 
 PAGE = 4096
-MASK = (1 << 64) - 1
+MASK = (1 << 32) - 1
 
 FIXED_BLOCKS = (1088, 2880)
 """Where the two 64-byte blocks of the paper's sketch begin."""
@@ -27,44 +24,42 @@ def checksum(payload: bytes) -> int:
     return xxhash.xxh3_64_intdigest(payload) & 0xFFFF_FFFF
 
 
-def _rotate_left(value: int, bits: int) -> int:
-    return (value << bits | value >> (64 - bits)) & MASK
+def _mixed(word: bytes) -> int:
+    low = int.from_bytes(word[:4], "little")
+    high = int.from_bytes(word[4:], "little")
+    value = (low * 0x9E3779B1 + high * 0x85EBCA77) & MASK
+    return value ^ value >> 15
 
 
-def _mixed(word: int) -> int:
-    value = word * 0x9E3779B97F4A7C15 & MASK
-    return value ^ value >> 29
+def _window_hash(window: list[int]) -> int:
+    """Of four mixed words."""
+    factors = (0xC2B2AE3D, 0x27D4EB2F, 0x165667B1, 0xD3A2646D)
+    value = sum(word * factor for word, factor in zip(window, factors, strict=True)) & MASK
+    value ^= value >> 15
+    value = value * 0x2C1B3C6D & MASK
+    return value ^ value >> 12
 
 
-def _windows(page: bytes) -> Iterator[tuple[int, int, int, int]]:
-    """The 32 bytes at each multiple of 8, as four words."""
-    words = unpack("<512Q", page)
-    for i in range(len(words) - 3):
-        yield words[i], words[i + 1], words[i + 2], words[i + 3]
-
-
-def _window_hash(window: tuple[int, int, int, int]) -> int:
-    a, b, c, d = (_mixed(word) for word in window)
-    value = (a + _rotate_left(b, 13) + _rotate_left(c, 29) + _rotate_left(d, 47)) & MASK
-    value = value * 0xBF58476D1CE4E5B9 & MASK
-    return value ^ value >> 31
-
-
-def _finished(value: int) -> int:
-    value ^= value >> 32
-    value = value * 0xD6E8FEB86659FD93 & MASK
-    return (value ^ value >> 32) & 0xFFFF_FFFF
+def _spread(value: int) -> int:
+    value = value * 0x9E3779B1 & MASK
+    value ^= value >> 16
+    value = value * 0x85EBCA6B & MASK
+    return value ^ value >> 13
 
 
 def min_hash(page: bytes) -> tuple[int, ...]:
-    """The smallest hash of each of four bins; windows of one repeated word are left out."""
+    """The smallest hash of each of four bins, over the 32-byte windows at each multiple of 8.
+
+    Windows of one repeated word are left out.
+    """
+    words = [_mixed(page[i : i + 8]) for i in range(0, PAGE, 8)]
     smallest: dict[int, int] = {}
-    for window in _windows(page):
-        if len(set(window)) == 1:
-            continue
-        value = _window_hash(window)
-        smallest[value % 4] = min(value, smallest.get(value % 4, value))
-    return tuple(_finished(smallest[which]) for which in range(4) if which in smallest)
+    for i in range(len(words) - 3):
+        window = words[i : i + 4]
+        if len(set(window)) > 1:
+            value = _window_hash(window)
+            smallest[value % 4] = min(value, smallest.get(value % 4, value))
+    return tuple(_spread(smallest[which]) for which in range(4) if which in smallest)
 
 
 def fixed_blocks(page: bytes) -> tuple[int, ...]:
@@ -84,8 +79,11 @@ def _prefix(base: bytes | None) -> zstandard.ZstdCompressionDict | None:
     return zstandard.ZstdCompressionDict(base, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
 
 
-def zstd_encode(page: bytes, base: bytes | None = None, level: int = 1) -> bytes:
+def zstd_encode(
+    page: bytes, base: bytes | None = None, level: int = 1, dictionary: bytes | None = None
+) -> bytes:
     """A frame without magic number, content size, checksum and dictionary id."""
+    trained = _prefix(base) if dictionary is None else zstandard.ZstdCompressionDict(dictionary)
     parameters = zstandard.ZstdCompressionParameters.from_level(
         level,
         format=zstandard.FORMAT_ZSTD1_MAGICLESS,
@@ -93,13 +91,16 @@ def zstd_encode(page: bytes, base: bytes | None = None, level: int = 1) -> bytes
         write_checksum=False,
         write_dict_id=False,
     )
-    compressor = zstandard.ZstdCompressor(compression_params=parameters, dict_data=_prefix(base))
+    compressor = zstandard.ZstdCompressor(compression_params=parameters, dict_data=trained)
     return compressor.compress(page)
 
 
-def zstd_decode(payload: bytes, base: bytes | None = None) -> bytes:
+def zstd_decode(
+    payload: bytes, base: bytes | None = None, dictionary: bytes | None = None
+) -> bytes:
+    trained = _prefix(base) if dictionary is None else zstandard.ZstdCompressionDict(dictionary)
     decompressor = zstandard.ZstdDecompressor(
-        dict_data=_prefix(base), format=zstandard.FORMAT_ZSTD1_MAGICLESS
+        dict_data=trained, format=zstandard.FORMAT_ZSTD1_MAGICLESS
     )
     return decompressor.decompress(payload, max_output_size=PAGE)
 

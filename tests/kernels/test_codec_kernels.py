@@ -1,5 +1,7 @@
 """Payloads against the `zstandard` and `lz4` packages, limits, and what is no payload."""
 
+import gc
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from random import Random
 
@@ -7,16 +9,35 @@ import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 
-from difffs._kernels import Context
+from difffs._kernels import Context, Dictionary, train_dictionary
 from difffs.codec import Codec
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.strategies import damaged, pages, pairs, seeds
 from tests.pages import PAGE, compressible_page, random_page, similar_page
 
-CONTEXT = Context()
+
+def trained(seed: int) -> Dictionary:
+    """A dictionary for pages as compressible_page makes them."""
+    random = Random(seed)
+    content = train_dictionary(b"".join(compressible_page(random) for _ in range(256)), 4096, 1)
+    assert content is not None
+    return Dictionary(content)
+
+
+DICTIONARY = trained(77)
+
+
+def context_with_dictionary() -> Context:
+    context = Context()
+    context.use(DICTIONARY)
+    return context
+
+
+CONTEXT = context_with_dictionary()
 """One for all tests, so that each also tests what the one before left behind."""
 
 PAYLOAD_CODECS = [codec for codec in Codec if codec is not Codec.NONE]
+ZSTD_CODECS = (Codec.ZSTD, Codec.ZSTD_PREFIX, Codec.ZSTD_DICTIONARY)
 LEVELS = st.sampled_from([-5, -1, 1, 3, 9, 19])
 
 Pair = tuple[bytes, bytes]
@@ -116,8 +137,100 @@ def test_the_level_is_honoured_and_can_change() -> None:
 @given(pairs(), st.sampled_from(PAYLOAD_CODECS))
 def test_a_payload_depends_on_nothing_but_its_input(pair: Pair, codec: Codec) -> None:
     page, base = pair
-    fresh = Context().encode(codec, page, base if codec.is_patch else None)
+    fresh = context_with_dictionary().encode(codec, page, base if codec.is_patch else None)
     assert encoded(codec, page, base) == fresh
+
+
+# ------------------------------------------------------------------------------- dictionaries
+
+
+@settings(deadline=None, max_examples=40)
+@given(pages())
+def test_payloads_with_a_dictionary_are_zstd_frames(page: bytes) -> None:
+    payload = CONTEXT.encode(Codec.ZSTD_DICTIONARY, page)
+    theirs = oracle.zstd_encode(page, dictionary=DICTIONARY.content)
+    assert CONTEXT.decode(Codec.ZSTD_DICTIONARY, theirs) == page
+    if payload is None:
+        assert len(theirs) > PAGE
+    else:
+        assert oracle.zstd_decode(payload, dictionary=DICTIONARY.content) == page
+
+
+def test_a_dictionary_makes_pages_like_its_samples_smaller() -> None:
+    random = Random(5)
+    with_it, without = 0, 0
+    for _ in range(20):
+        page = compressible_page(random)
+        with_it += len(CONTEXT.encode(Codec.ZSTD_DICTIONARY, page) or bytes(PAGE))
+        without += len(CONTEXT.encode(Codec.ZSTD, page) or bytes(PAGE))
+    assert with_it < 0.95 * without
+
+
+def test_without_a_dictionary_its_codec_makes_nothing() -> None:
+    page = compressible_page(Random(1))
+    payload = CONTEXT.encode(Codec.ZSTD_DICTIONARY, page)
+    assert payload is not None
+    assert Context().encode(Codec.ZSTD_DICTIONARY, page) is None
+    with pytest.raises(ValueError, match="malformed payload"):
+        Context().decode(Codec.ZSTD_DICTIONARY, payload)
+
+
+def test_a_context_can_change_its_dictionary() -> None:
+    page = compressible_page(Random(1))
+    other = trained(78)
+    assert other.content != DICTIONARY.content
+    context = Context()
+    payloads = []
+    for dictionary in (DICTIONARY, other, DICTIONARY):
+        context.use(dictionary)
+        payload = context.encode(Codec.ZSTD_DICTIONARY, page)
+        assert payload is not None
+        assert context.decode(Codec.ZSTD_DICTIONARY, payload) == page
+        payloads.append(payload)
+    assert payloads[0] == payloads[2] != payloads[1]
+
+
+def test_a_context_keeps_its_dictionary_alive() -> None:
+    page = compressible_page(Random(1))
+    context = Context()
+    context.use(trained(78))
+    gc.collect()
+    payload = context.encode(Codec.ZSTD_DICTIONARY, page)
+    assert payload is not None
+    assert context.decode(Codec.ZSTD_DICTIONARY, payload) == page
+
+
+def test_a_dictionary_is_shared_between_threads() -> None:
+    pages_of_thread = [
+        [compressible_page(Random(100 * t + i)) for i in range(50)] for t in range(4)
+    ]
+
+    def round_trips(mine: list[bytes]) -> bool:
+        context = context_with_dictionary()
+        payloads = [context.encode(Codec.ZSTD_DICTIONARY, page) for page in mine]
+        return all(
+            payload is not None and context.decode(Codec.ZSTD_DICTIONARY, payload) == page
+            for payload, page in zip(payloads, mine, strict=True)
+        )
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(round_trips, pages_of_thread))
+
+
+@pytest.mark.parametrize("capacity", [256, 1024, 4096, 16384])
+def test_a_dictionary_keeps_its_capacity(capacity: int) -> None:
+    random = Random(1)
+    samples = b"".join(compressible_page(random) for _ in range(128))
+    content = train_dictionary(samples, capacity, 1)
+    assert content is not None
+    assert len(content) <= capacity
+
+
+def test_samples_that_do_not_suffice_give_no_dictionary() -> None:
+    assert train_dictionary(b"", 4096, 1) is None
+    assert train_dictionary(bytes(PAGE - 1), 4096, 1) is None
+    assert train_dictionary(compressible_page(Random(1)), 4096, 1) is None
+    assert train_dictionary(compressible_page(Random(1)) * 200, 0, 1) is None
 
 
 # ----------------------------------------------------------------------------------------- limits
@@ -146,11 +259,11 @@ def test_what_fits_exactly_is_given(pair: Pair, codec: Codec) -> None:
     given_base = base if codec.is_patch else None
     short = CONTEXT.encode(codec, page, given_base, limit=len(payload) - 1)
     assert short is None or len(short) < len(payload)
-    if codec is not Codec.ZSTD and codec is not Codec.ZSTD_PREFIX:  # zstd may want spare room
+    if codec not in ZSTD_CODECS:  # zstd may want spare room
         assert CONTEXT.encode(codec, page, given_base, limit=len(payload)) == payload
 
 
-@pytest.mark.parametrize("codec", [Codec.SAME, Codec.ZSTD, Codec.LZ4, Codec.ZSTD_PREFIX])
+@pytest.mark.parametrize("codec", [Codec.SAME, Codec.LZ4, *ZSTD_CODECS])
 def test_a_random_page_does_not_fit(codec: Codec) -> None:
     page, base = random_page(Random(1)), random_page(Random(2))
     assert encoded(codec, page, base) is None
@@ -172,7 +285,7 @@ def test_a_patch_needs_a_base(codec: Codec) -> None:
         CONTEXT.decode(codec, payload)
 
 
-@pytest.mark.parametrize("number", [-1, 0, 7, 15, 1 << 20])
+@pytest.mark.parametrize("number", [-1, 0, 8, 15, 1 << 20])
 def test_an_unknown_codec_makes_nothing(number: int) -> None:
     page = compressible_page(Random(1))
     assert CONTEXT.encode(number, page, page) is None
@@ -187,10 +300,10 @@ def still_works(context: Context) -> bool:
     """Every codec round-trips, and makes what a fresh context makes."""
     base = compressible_page(Random(11))
     page = similar_page(base, Random(12), 20)
-    for codec in (Codec.ZSTD, Codec.ZSTD_PREFIX, Codec.LZ4, Codec.VCDIFF):
+    for codec in (*ZSTD_CODECS, Codec.LZ4, Codec.VCDIFF):
         given_base = base if codec.is_patch else None
         payload = context.encode(codec, page, given_base)
-        if payload is None or payload != Context().encode(codec, page, given_base):
+        if payload is None or payload != context_with_dictionary().encode(codec, page, given_base):
             return False
         if context.decode(codec, payload, given_base) != page:
             return False
@@ -198,10 +311,10 @@ def still_works(context: Context) -> bool:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 100, 4032])
-@pytest.mark.parametrize("codec", [Codec.ZSTD_PREFIX, Codec.ZSTD, Codec.LZ4, Codec.VCDIFF])
+@pytest.mark.parametrize("codec", [*ZSTD_CODECS, Codec.LZ4, Codec.VCDIFF])
 def test_a_result_that_does_not_fit_leaves_the_context_usable(codec: Codec, limit: int) -> None:
     """Once, a patch that did not fit left its frame open, and no patch was made ever after."""
-    context = Context()
+    context = context_with_dictionary()
     for seed in range(4):
         page, base = random_page(Random(seed)), random_page(Random(seed + 100))
         given_base = base if codec.is_patch else None
@@ -209,9 +322,9 @@ def test_a_result_that_does_not_fit_leaves_the_context_usable(codec: Codec, limi
         assert still_works(context)
 
 
-@pytest.mark.parametrize("codec", [Codec.ZSTD_PREFIX, Codec.ZSTD, Codec.LZ4, Codec.VCDIFF])
+@pytest.mark.parametrize("codec", [*ZSTD_CODECS, Codec.LZ4, Codec.VCDIFF])
 def test_a_payload_that_cannot_be_decoded_leaves_the_context_usable(codec: Codec) -> None:
-    context = Context()
+    context = context_with_dictionary()
     base = compressible_page(Random(1))
     payload = context.encode(codec, similar_page(base, Random(2)), base if codec.is_patch else None)
     assert payload is not None
@@ -223,7 +336,7 @@ def test_a_payload_that_cannot_be_decoded_leaves_the_context_usable(codec: Codec
 
 def test_a_prefix_is_used_once() -> None:
     """A base given for one payload must not help the next one, nor spoil it."""
-    context = Context()
+    context = context_with_dictionary()
     base = compressible_page(Random(1))
     # Another buffer: zstd takes a prefix that overlaps its input for one that has been overwritten.
     patch = context.encode(Codec.ZSTD_PREFIX, bytearray(base), base)

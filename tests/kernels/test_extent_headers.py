@@ -200,7 +200,8 @@ def test_a_flipped_byte_anywhere_in_a_payload_is_found(payloads: ExtentFile) -> 
         (Codec.ZSTD_PREFIX, b"no frame", 0x201),
         (Codec.VCDIFF, b"", 0x201),
         (Codec.VCDIFF, b"\xff\xff\xff", 0x201),
-        (7, b"a codec of the future", None),
+        (Codec.ZSTD_DICTIONARY, b"no dictionary", None),
+        (8, b"a codec of the future", None),
         (15, b"a codec of the future", None),
     ],
 )

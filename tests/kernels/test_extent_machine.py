@@ -25,6 +25,7 @@ from difffs._kernels import (
     SketchTable,
     Staged,
 )
+from difffs.codec import Codec
 from difffs.recipe import RECIPES
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.extent_model import SLOTS, Header, unpacked
@@ -350,7 +351,7 @@ class ExtentsMachine(RuleBasedStateMachine):
                 references[record.codec] += record.pages
                 pageless[record.codec] += record.pages == 0
         assert self.extents.totals() == [
-            (objects[codec], sizes[codec], references[codec], pageless[codec]) for codec in range(7)
+            (objects[codec], sizes[codec], references[codec], pageless[codec]) for codec in Codec
         ]
         assert self.extents.live_bytes() == sizes.total()
 
@@ -368,7 +369,7 @@ def routed(pages: list[bytes], recipe: str = "identical-only") -> Batch:
     batch = Batch(RECIPES[recipe])
     batch.begin(b"".join(pages))
     batch.classify(0, batch.count)
-    batch.propose(DigestTable(bytearray(64)), SketchTable(bytearray(64)))
+    batch.propose(DigestTable(bytearray(64)), SketchTable(bytearray(4096)))
     batch.route(Extents(-1), CONTEXT, 0, batch.count)
     return batch
 

@@ -1,4 +1,8 @@
-"""The sketch table against a list of slots: the newest object with a feature wins its slot."""
+"""The sketch table against lists: the newest object with a feature is found first.
+
+The table knows some of a feature's top bits: those that choose the bucket, and the tag's. Longer
+ids take bits from the tags.
+"""
 
 from dataclasses import dataclass, field
 from random import Random
@@ -10,31 +14,78 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from difffs._kernels import SketchTable
 
-MAXIMUM_ID = (1 << 25) - 1
+WAYS = 4
+FIRST_BUCKET_BITS = 8
+FIRST_ID_BITS, LAST_ID_BITS = 10, 25
+SMALLEST = 16 << FIRST_BUCKET_BITS
+"""Bytes."""
 
-features = st.integers(0, 2**32 - 1) | st.sampled_from([0, 1, 128, 2**32 - 1])
-objects = st.integers(256, MAXIMUM_ID)
+features = (
+    st.integers(0, 2**32 - 1)
+    | st.sampled_from([0, 1, 2**31, 2**32 - 1])
+    # Few buckets, and features that differ in low bits only.
+    | st.builds(
+        lambda bucket, low: bucket << 24 | low, st.integers(0, 2), st.integers(0, 2**24 - 1)
+    )
+    | st.builds(lambda bucket, low: bucket << 24 | low, st.integers(0, 2), st.integers(0, 40))
+)
+small_ids = st.integers(256, 1023)
+ids = st.integers(256, 2**LAST_ID_BITS - 1)
 
 
 @dataclass
 class SketchModel:
-    """Slots in order of the feature; each holds (low 7 bits of the feature, object id)."""
+    """(known bits of the feature, object id) by bucket, newest first."""
 
-    slots: list[tuple[int, int] | None] = field(default_factory=list)
+    bucket_bits: int = FIRST_BUCKET_BITS
+    id_bits: int = FIRST_ID_BITS
+    buckets: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
-    def slot(self, feature: int) -> int:
-        return feature * len(self.slots) >> 32
+    @property
+    def known_bits(self) -> int:
+        return min(32, self.bucket_bits + 32 - self.id_bits)
+
+    def _known(self, feature: int) -> int:
+        return feature >> (32 - self.known_bits)
+
+    def _bucket(self, feature: int) -> list[tuple[int, int]]:
+        return self.buckets.setdefault(feature >> (32 - self.bucket_bits), [])
 
     def find(self, feature: int) -> int:
-        held = self.slots[self.slot(feature)] if self.slots else None
-        return held[1] if held is not None and held[0] == feature & 127 else 0
+        for known, number in self._bucket(feature):
+            if known == self._known(feature):
+                return number
+        return 0
 
     def put(self, feature: int, number: int) -> None:
-        if self.slots and number <= MAXIMUM_ID:
-            self.slots[self.slot(feature)] = (feature & 127, number)
+        while number >= 1 << self.id_bits:
+            if self.id_bits == LAST_ID_BITS:
+                return
+            self._widen()
+        bucket = self._bucket(feature)
+        same = [entry for entry in bucket if entry[0] == self._known(feature)]
+        if same:
+            bucket.remove(same[0])
+        bucket.insert(0, (self._known(feature), number))
+        del bucket[WAYS:]
 
-    def doubled(self) -> "SketchModel":
-        return SketchModel([held for held in self.slots for _ in range(2)])
+    def _widen(self) -> None:
+        before = self.known_bits
+        self.id_bits += 1
+        lost = before - self.known_bits
+        for bucket in self.buckets.values():
+            bucket[:] = [(known >> lost, number) for known, number in bucket]
+
+    def double(self) -> None:
+        before, old = self.known_bits, self.buckets
+        self.bucket_bits += 1
+        self.id_bits = min(self.id_bits + 1, LAST_ID_BITS)
+        gained = self.known_bits - before  # a bit that nobody knows: taken for 0
+        self.buckets = {}
+        for bucket in old.values():
+            for known, number in bucket:
+                which = known << gained >> (self.known_bits - self.bucket_bits)
+                self.buckets.setdefault(which, []).append((known << gained, number))
 
 
 class SketchTableMachine(RuleBasedStateMachine):
@@ -43,86 +94,139 @@ class SketchTableMachine(RuleBasedStateMachine):
     table: SketchTable
     model: SketchModel
 
-    @initialize(slots=st.sampled_from([1, 2, 16, 100, 1024]))
-    def begin(self, slots: int) -> None:
-        self.table = SketchTable(bytearray(4 * slots))
-        self.model = SketchModel([None] * slots)
+    @initialize()
+    def begin(self) -> None:
+        self.buffer = bytearray(SMALLEST)
+        self.table = SketchTable(self.buffer)
+        self.model = SketchModel()
+        self.asked: set[int] = {0}
 
-    @rule(feature=features, number=objects)
+    @rule(feature=features, number=small_ids)
     def put(self, feature: int, number: int) -> None:
         self.table.put(feature, number)
         self.model.put(feature, number)
         assert self.table.find(feature) == number
+        self._compare(feature)
 
-    @rule(feature=features, number=st.integers(MAXIMUM_ID + 1, 2**32 - 1))
+    @rule(feature=features, number=ids)
+    def put_any(self, feature: int, number: int) -> None:
+        self.put(feature, number)
+
+    @rule(feature=features, number=st.integers(2**LAST_ID_BITS, 2**32 - 1))
     def put_an_object_beyond_the_ids(self, feature: int, number: int) -> None:
         self.table.put(feature, number)
-        assert self.table.find(feature) == self.model.find(feature)
+        self.model.put(feature, number)
+        self._compare(feature)
 
     @rule(feature=features)
     def find(self, feature: int) -> None:
-        assert self.table.find(feature) == self.model.find(feature)
+        self._compare(feature)
 
-    @precondition(lambda self: self.table.slots <= 4096)
+    @precondition(lambda self: self.table.slots <= 8192)
     @rule()
     def double(self) -> None:
-        larger = SketchTable(bytearray(8 * self.table.slots))
-        self.table.double_into(larger)
-        self.table = larger
-        self.model = self.model.doubled()
-        assert self.table.slots == len(self.model.slots)
+        self.buffer = bytearray(8 * self.table.slots)
+        self.table = self.table.double_into(self.buffer)
+        self.model.double()
+        self._compare(0)
+
+    @rule()
+    def reopen(self) -> None:
+        """The buffer and the width of ids are all there is."""
+        id_bits = self.table.id_bits
+        self.table.release_buffer()
+        self.table = SketchTable(self.buffer, id_bits)
+        self._compare(0)
+
+    def _compare(self, feature: int) -> None:
+        self.asked.add(feature)
+        for each in self.asked:
+            assert self.table.find(each) == self.model.find(each)
+        assert self.table.id_bits == self.model.id_bits
+        assert self.table.slots == WAYS << self.model.bucket_bits
 
 
 SketchTableMachine.TestCase.settings = settings(
-    max_examples=40, stateful_step_count=40, deadline=None
+    max_examples=60, stateful_step_count=30, deadline=None
 )
 TestSketchTable = SketchTableMachine.TestCase
 
 
-def test_doubling_keeps_every_proposal() -> None:
-    random = Random(3)
-    table = SketchTable(bytearray(4 * 512))
-    put = {random.getrandbits(32): random.randrange(256, MAXIMUM_ID) for _ in range(300)}
+def filled(entries: int, seed: int = 3) -> tuple[SketchTable, dict[int, int]]:
+    """A small table with that many features of growing object ids; and what was put there."""
+    random = Random(seed)
+    table = SketchTable(bytearray(SMALLEST))
+    put = {random.getrandbits(32): 256 + i for i in range(entries)}
     for feature, number in put.items():
         table.put(feature, number)
+    return table, put
+
+
+def test_doubling_forgets_nothing() -> None:
+    table, put = filled(700)
     found = {feature: table.find(feature) for feature in put}
-    larger = SketchTable(bytearray(8 * 512))
-    table.double_into(larger)
-    assert {feature: larger.find(feature) for feature in put} == found
-    assert sum(found[feature] == number for feature, number in put.items()) > 200
+    assert sum(found[feature] == number for feature, number in put.items()) > 600
+    for _ in range(6):
+        table = table.double_into(bytearray(8 * table.slots))
+        assert {feature: table.find(feature) for feature in put} == found
 
 
-def test_one_slot_in_128_proposes_a_stranger() -> None:
-    random = Random(4)
-    table = SketchTable(bytearray(4 * 64))
-    for feature in range(0, 1 << 32, 1 << 26):
-        table.put(feature + random.getrandbits(26), 300)
-    asked = 20_000
-    strangers = sum(table.find(random.getrandbits(32)) != 0 for _ in range(asked))
-    assert 0.4 / 128 < strangers / asked < 2 / 128
+def test_the_newest_of_a_crowded_bucket_stay() -> None:
+    table = SketchTable(bytearray(SMALLEST))
+    for i in range(8):
+        table.put(i << 16, 300 + i)
+    assert [table.find(i << 16) for i in range(8)] == [0, 0, 0, 0, 304, 305, 306, 307]
 
 
-def test_a_table_without_slots_proposes_nothing() -> None:
-    table = SketchTable(bytearray(0))
-    table.put(5, 300)
-    assert table.slots == 0
-    assert table.find(5) == 0
+def test_a_feature_again_takes_no_second_place() -> None:
+    table = SketchTable(bytearray(SMALLEST))
+    for i in range(3):
+        table.put(i << 16, 300 + i)
+    for i in range(100):
+        table.put(5 << 16, 400 + i)
+    assert [table.find(i << 16) for i in range(3)] == [300, 301, 302]
+    assert table.find(5 << 16) == 499
 
 
-@pytest.mark.parametrize("size", [1, 2, 3, 5, 4097])
-def test_a_table_is_whole_slots(size: int) -> None:
-    with pytest.raises(ValueError, match="4-byte slots"):
+def test_strangers_are_rarely_proposed() -> None:
+    table, put = filled(4096)
+    random = Random(9)
+    asked = [random.getrandbits(32) for _ in range(50_000)]
+    strangers = sum(table.find(feature) != 0 for feature in asked if feature not in put)
+    assert strangers < 50  # four tags of 19 bits a bucket: 0.4 expected
+
+
+def test_objects_beyond_128_gib_become_no_bases() -> None:
+    table = SketchTable(bytearray(SMALLEST))
+    table.put(1 << 20, (1 << LAST_ID_BITS) - 1)
+    table.put(7 << 20, 1 << LAST_ID_BITS)
+    assert table.find(1 << 20) == (1 << LAST_ID_BITS) - 1
+    assert table.find(7 << 20) == 0
+    assert table.id_bits == LAST_ID_BITS
+
+
+@pytest.mark.parametrize(
+    "size", [0, 4, 16, SMALLEST - 16, SMALLEST + 16, 3 * SMALLEST, SMALLEST // 2]
+)
+def test_a_table_is_a_power_of_two_of_buckets(size: int) -> None:
+    with pytest.raises(ValueError, match="sketch table of"):
         SketchTable(bytearray(size))
 
 
-@pytest.mark.parametrize("slots", [0, 8, 15, 17, 32])
-def test_only_twice_the_slots_is_a_doubling(slots: int) -> None:
-    with pytest.raises(ValueError, match="twice the slots"):
-        SketchTable(bytearray(4 * 8)).double_into(SketchTable(bytearray(4 * slots)))
+@pytest.mark.parametrize("id_bits", [0, FIRST_ID_BITS - 1, LAST_ID_BITS + 1, 32, 1000])
+def test_the_width_of_ids_has_limits(id_bits: int) -> None:
+    with pytest.raises(ValueError, match="bits"):
+        SketchTable(bytearray(SMALLEST), id_bits)
+
+
+@pytest.mark.parametrize("size", [0, SMALLEST, 2 * SMALLEST + 16, 4 * SMALLEST])
+def test_only_twice_the_slots_is_a_doubling(size: int) -> None:
+    with pytest.raises(ValueError, match="twice as large"):
+        SketchTable(bytearray(SMALLEST)).double_into(bytearray(size))
 
 
 def test_a_released_buffer_is_free_and_the_table_empty() -> None:
-    buffer = bytearray(64)
+    buffer = bytearray(SMALLEST)
     table = SketchTable(buffer)
     table.put(1, 300)
     with pytest.raises(BufferError):
@@ -130,3 +234,5 @@ def test_a_released_buffer_is_free_and_the_table_empty() -> None:
     table.release_buffer()
     buffer.append(0)
     assert table.find(1) == 0
+    table.put(1, 300)
+    assert table.slots == 0
