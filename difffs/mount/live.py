@@ -12,7 +12,7 @@ import json
 import os
 import re
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -93,10 +93,15 @@ def mounts() -> Iterator[Mount]:
 def mount_at(path: str | os.PathLike[str]) -> Mount | None:
     """Return the uppermost mount on exactly this path, of whatever kind."""
     parent, name = os.path.split(os.path.abspath(path))
-    # The mount point itself is looked at only when it must be: a mount whose daemon hangs
-    # would make the caller hang as well.
     table = list(mounts())
-    for wanted in (os.path.join(os.path.realpath(parent), name), os.path.realpath(path)):
+    # The mount point itself is looked at only when it must be: a mount whose daemon hangs would
+    # make the caller hang as well, and one that is looked at cannot be unmounted meanwhile.
+    resolutions: tuple[Callable[[], str], ...] = (
+        lambda: os.path.join(os.path.realpath(parent), name),
+        lambda: os.path.realpath(path),
+    )
+    for resolve in resolutions:
+        wanted = resolve()
         found = [mount for mount in table if mount.mountpoint == wanted]
         if found:
             return found[-1]

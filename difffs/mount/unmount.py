@@ -14,6 +14,7 @@ from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 
 _MNT_DETACH = 2
 _POLL_SECONDS = 0.02
+_BUSY_SECONDS = 0.5
 
 
 def write_back(mountpoint: str | os.PathLike[str]) -> None:
@@ -45,16 +46,30 @@ def detach(mountpoint: str, *, lazy: bool = False) -> None:
 
     ``MountProblem`` when the mount is in use or is none.
     """
-    if os.geteuid() == 0:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.umount2(os.fsencode(mountpoint), _MNT_DETACH if lazy else 0) == 0:
-            return
-        number = ctypes.get_errno()
-        if number == errno.EBUSY:
+    detach_once = _detach_as_root if os.geteuid() == 0 else _detach_as_user
+    end = time.monotonic() + _BUSY_SECONDS
+    while not detach_once(mountpoint, lazy):
+        if time.monotonic() > end:
             raise MountProblem(
                 f"{mountpoint} is in use: close its files (fuser -vm {mountpoint} lists the users)"
             )
-        raise MountProblem(f"{mountpoint} cannot be unmounted: {os.strerror(number)}")
+        # Often only somebody who looked at it in passing.
+        time.sleep(_POLL_SECONDS)
+
+
+def _detach_as_root(mountpoint: str, lazy: bool) -> bool:
+    """Return whether it worked; False when the mount is in use."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.umount2(os.fsencode(mountpoint), _MNT_DETACH if lazy else 0) == 0:
+        return True
+    number = ctypes.get_errno()
+    if number == errno.EBUSY:
+        return False
+    raise MountProblem(f"{mountpoint} cannot be unmounted: {os.strerror(number)}")
+
+
+def _detach_as_user(mountpoint: str, lazy: bool) -> bool:
+    """Return whether it worked; False when the mount is in use."""
     program = shutil.which("fusermount3")
     if program is None:
         raise EnvironmentProblem("fusermount3 is missing: install it (Debian: apt install fuse3)")
@@ -63,12 +78,10 @@ def detach(mountpoint: str, *, lazy: bool = False) -> None:
         command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
     )
     if result.returncode == 0:
-        return
+        return True
     text = result.stderr.strip() or f"fusermount3 exited with {result.returncode}"
     if "busy" in text:
-        raise MountProblem(
-            f"{mountpoint} is in use: close its files (fuser -vm {mountpoint} lists the users)"
-        )
+        return False
     raise MountProblem(f"{mountpoint} cannot be unmounted: {text}")
 
 
