@@ -117,6 +117,6 @@ def _apply(options: MountOptions, item: str) -> MountOptions:
     if item.startswith(_IGNORED_PREFIXES):
         return options
     raise UsageError(
-        f"unknown mount option {item!r}: known are ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, "
-        "read_ahead=SIZE, allow_other, no_allow_other, lock_memory"
+        f"unknown mount option {item!r}: known are ro, recipe=NAME, change_recipe, "
+        "buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, no_allow_other, lock_memory"
     )
