@@ -11,6 +11,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -65,8 +66,7 @@ class Guest:
     """A QEMU process whose RAM is the file ``memory``; leaving the context ends it.
 
     ``work``, ``rounds``, ``seed`` and ``end`` are explained in ``vm-configs/guest/init``.
-    ``folder`` takes the console log and the monitor's socket (a short path: sockets allow 107
-    bytes).
+    ``folder`` takes the console log and the monitor's socket.
     """
 
     name: str
@@ -120,7 +120,10 @@ class Guest:
 
     @property
     def _socket(self) -> Path:
-        return self.folder / f"{self.name}.qmp"
+        path = self.folder / f"{self.name}.qmp"
+        if len(os.fsencode(path)) < 100:  # the kernel takes 107 bytes
+            return path
+        return Path(tempfile.gettempdir()) / f"difffs-{os.getpid()}-{self.name}.qmp"
 
     @property
     def _errors(self) -> Path:
@@ -131,6 +134,7 @@ class Guest:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
+        self._socket.unlink(missing_ok=True)
         if self.process is None or self.process.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):
