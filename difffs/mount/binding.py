@@ -45,7 +45,7 @@ def _libraries() -> Iterator[str]:
 
 def _load() -> ModuleType:
     for name in _libraries():
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, AttributeError):  # absent, or something else
             library = ctypes.CDLL(name)
             version = int(library.fuse_version())
             # 3.14 says 314; libfuse2 says 29.
