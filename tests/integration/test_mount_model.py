@@ -244,4 +244,4 @@ TestMount.settings = _steps(10, 30)
 class TestMountLonger(MountMachine.TestCase):  # type: ignore[misc, valid-type]
     """The same with many more steps."""
 
-    settings = _steps(50, 80)
+    settings = _steps(15, 60)
