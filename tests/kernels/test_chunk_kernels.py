@@ -117,7 +117,13 @@ def test_nothing_is_looked_up_anywhere() -> None:
 
 @pytest.mark.parametrize(
     ("first", "count", "at", "room"),
-    [(0, TABLE_ENTRIES + 1, 0, 2000), (TABLE_ENTRIES, 1, 0, 10), (0, 5, 6, 10), (0, 5, -1, 10)],
+    [
+        (0, TABLE_ENTRIES + 1, 0, 2000),
+        (TABLE_ENTRIES, 1, 0, 10),
+        (0, 5, 6, 10),
+        (0, 5, -1, 10),
+        (2**32 - 5, 6, 0, 10),
+    ],
 )
 def test_looking_up_outside_is_refused(first: int, count: int, at: int, room: int) -> None:
     for chunk in (None, bytearray(TABLE_BYTES)):

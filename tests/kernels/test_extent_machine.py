@@ -28,7 +28,7 @@ from difffs._kernels import (
 from difffs.codec import Codec
 from difffs.recipe import RECIPES
 from tests.kernels import kernel_oracle as oracle
-from tests.kernels.extent_model import SLOTS, Header, unpacked
+from tests.kernels.extent_model import SLOTS, Header, Record, unpacked
 from tests.pages import PAGE, compressible_page, guest_pages, random_page, similar_page
 
 NEW, APPEND, REWRITE = 0, 1, 2
@@ -411,6 +411,24 @@ def test_a_rewrite_needs_the_whole_side() -> None:
         staged.rewrite(extents, 1, bytes(99))
 
 
+def test_staging_needs_the_header() -> None:
+    extents, staged = Extents(-1), Staged()
+    extents.account(Header(2, end=PAGE, used=1, records={1: Record(0, PAGE, Codec.RAW)}).pack(), 2)
+    for number in (0, 1, 2, 3, 2**32 - 1):
+        with pytest.raises(ValueError, match="not in memory"):
+            staged.append(extents, number)
+        with pytest.raises(ValueError, match="not in memory"):
+            staged.rewrite(extents, number, bytes(PAGE))
+
+
+def test_a_batch_tells_its_sums_only_when_routed() -> None:
+    batch = Batch(RECIPES["default"])
+    batch.begin(random_page(Random(1)))
+    batch.classify(0, 1)
+    with pytest.raises(ValueError, match="routed"):
+        batch.totals()
+
+
 @pytest.mark.parametrize("size", [0, 1, PAGE - 1, PAGE + 1, PAGE * (BATCH_PAGES + 1)])
 def test_a_batch_is_whole_pages(size: int) -> None:
     with pytest.raises(ValueError, match="whole pages"):
@@ -426,6 +444,10 @@ def test_slices_of_a_batch_lie_within() -> None:
             batch.route(Extents(-1), CONTEXT, start, end)
     with pytest.raises(IndexError):
         batch.outcome(1)
+    with pytest.raises(IndexError):
+        batch.new_ids(2)
+    with pytest.raises(IndexError):
+        batch.added(Extents(-1), 0, 2)
     batch.finish()
     assert batch.count == 0
     assert list(batch.ids()) == []

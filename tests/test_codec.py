@@ -1,0 +1,49 @@
+"""The names of codecs and routes are those of the native code, and of every store."""
+
+import re
+from pathlib import Path
+
+from difffs.codec import ROUTE_OF_CODEC, Codec, Route
+
+NATIVE = Path(__file__).parents[1] / "native"
+
+
+def native_numbers(header: str, prefix: str) -> dict[str, int]:
+    """The enumerators of a C header that begin with the prefix."""
+    text = (NATIVE / header).read_text()
+    return {name: int(value) for name, value in re.findall(rf"\b{prefix}(\w+) = (\d+)", text)}
+
+
+def test_codecs_have_the_native_numbers() -> None:
+    numbers = native_numbers("codec.h", "CODEC_")
+    assert numbers.pop("COUNT") == len(Codec)
+    assert numbers == {codec.name: codec.value for codec in Codec}
+
+
+def test_codec_numbers_are_never_reused() -> None:
+    """They stand in every object record of every store."""
+    assert {codec.name: codec.value for codec in Codec} == {
+        "NONE": 0,
+        "SAME": 1,
+        "RAW": 2,
+        "ZSTD": 3,
+        "LZ4": 4,
+        "ZSTD_PREFIX": 5,
+        "VCDIFF": 6,
+        "ZSTD_DICTIONARY": 7,
+    }
+
+
+def test_routes_have_the_native_numbers() -> None:
+    numbers = native_numbers("router.h", "ROUTE_")
+    del numbers["COUNT"], numbers["UNDECIDED"]
+    assert numbers == {route.name: route.value for route in Route}
+
+
+def test_every_codec_of_a_payload_has_a_route() -> None:
+    assert set(ROUTE_OF_CODEC) == set(Codec) - {Codec.NONE}
+
+
+def test_patches_are_what_takes_the_patch_route() -> None:
+    patches = {codec for codec, route in ROUTE_OF_CODEC.items() if route is Route.PATCH}
+    assert patches == {codec for codec in Codec if codec.is_patch}
