@@ -24,6 +24,14 @@ from difffs.errors import EnvironmentProblem, MountProblem
 
 log = logging.getLogger("difffs.mount")
 
+# Bytes from which on a view of libfuse's buffer is cheaper than a copy.
+_LARGE = 32 << 10
+_PYBUF_READ = 0x100
+
+_memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
+_memory_view.restype = ctypes.py_object
+_memory_view.argtypes = (ctypes.c_void_p, ctypes.c_ssize_t, ctypes.c_int)
+
 UTIME_NOW = (1 << 30) - 1
 UTIME_OMIT = (1 << 30) - 2
 
@@ -180,7 +188,11 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         return length
 
     def write(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
-        data = ctypes.string_at(buffer, size)
+        if size < _LARGE:
+            data = ctypes.string_at(buffer, size)
+        else:
+            # Valid until this returns; the volumes copy what they keep.
+            data = _memory_view(buffer, size, _PYBUF_READ)
         written: int = self.operations.write(_text(path), data, offset, info.contents.fh)
         return written
 

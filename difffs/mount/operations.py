@@ -407,7 +407,7 @@ class VolumeOperations:
             log.error("reading %s: %s", self._names.path(number), error)
             raise _error(errno.EIO, path) from error
 
-    def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
+    def write(self, path: str | None, data: bytes | memoryview, offset: int, fh: int) -> int:
         """Write ``data`` at ``offset``; return its length."""
         return self._volumes.write(self._volume(path, fh), offset, data)
 
