@@ -183,7 +183,7 @@ class Daemon:
             log.info("%s: unmounting", signal.Signals(number).name)
             if not self._mounted:
                 self._stopping = True
-            elif not self._stopping:
+            elif not self._stopping or self._tuning.carries_swap:
                 self._stopping = True
                 self._leave()
             else:
@@ -198,6 +198,11 @@ class Daemon:
         try:
             detach(mountpoint)
         except DifffsError as error:
+            if self._tuning.carries_swap:
+                # Without a place in the tree nobody could swap off any more, and ending would
+                # take swapped memory away from its processes.
+                log.warning("%s; if it carries swap: difffs swapoff %s", error, self._store_path)
+                return
             log.warning(
                 "%s; detached it, and serving goes on until the last file is closed "
                 "(a second signal ends it at once)",

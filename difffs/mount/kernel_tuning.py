@@ -62,6 +62,8 @@ class KernelTuning:
         """Plan a mount whose sequential reads run ``read_ahead_bytes`` ahead."""
         self._read_ahead_bytes = read_ahead_bytes
         self._settings: list[Setting] = []
+        self.carries_swap = False
+        """Whether the process has been asked to be fit to carry swap."""
 
     @property
     def settings(self) -> list[Setting]:
@@ -97,8 +99,9 @@ class KernelTuning:
 
         May be called at any time; a second call has no effect.
         """
-        if any(setting.setting == "mlockall" and setting.applied for setting in self._settings):
+        if self.carries_swap:
             return
+        self.carries_swap = True
         result = _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
         self._note(
             "mlockall",

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -156,6 +157,19 @@ def test_on_a_store_that_is_mounted(mount: Mounted) -> None:
     difffs("swapoff", mount.store)
     assert sorted(path.name for path in mount.path.iterdir()) == ["guest"]
     assert "not swapped to" in complaint("swapoff", mount.store, status=10)
+
+
+def test_signals_do_not_take_swap_away(store: Path) -> None:
+    area = json.loads(difffs("swapon", store, "--size", "16M", "--json").stdout)
+    note = (store / "lock").read_text()
+    process = int(note.split()[1])
+    for count in (1, 2):
+        os.kill(process, signal.SIGTERM)
+        wait_until(lambda count=count: (store / "log").read_text().count("swapoff") == count)
+    assert mount_at(area["mountpoint"]) is not None
+    assert statistics(store)["pages"]["total"] > 0
+    difffs("swapoff", store)
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
 
 
 def test_a_store_that_could_be_swapped_out_is_refused(store: Path) -> None:
