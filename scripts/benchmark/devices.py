@@ -1,4 +1,4 @@
-"""The block devices that are compared: a loop device over difffs, zram, nbdkit's zstd memory."""
+"""The block devices that are compared: a volume of difffs, zram, nbdkit's zstd memory."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import time
-from collections.abc import Callable
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
@@ -22,6 +21,9 @@ class Device(Protocol):
     """A block device of a fixed size, empty at first."""
 
     path: str
+    """The device's node; empty where the kernel has none."""
+    qemu_name: str
+    """What QEMU's tools know it by."""
 
     def settle(self) -> None:
         """Return when nothing of earlier work is left to be done."""
@@ -51,10 +53,9 @@ def zram_obstacle() -> str | None:
 
 
 def nbdkit_obstacle() -> str | None:
-    """Say why nbdkit's memory plugin cannot be used through QEMU, or None."""
-    for tool, package in (("nbdkit", "nbdkit"), ("qemu-storage-daemon", "qemu-utils")):
-        if shutil.which(tool) is None:
-            return f"no {tool} (install the package {package})"
+    """Say why nbdkit's memory plugin cannot be used, or None."""
+    if shutil.which("nbdkit") is None:
+        return "no nbdkit (install the package nbdkit)"
     done = subprocess.run(
         ["nbdkit", "memory", "--dump-plugin"], check=False, capture_output=True, text=True
     )
@@ -86,11 +87,12 @@ class DifffsLoop:
         self._size = size
         self._stack = ExitStack()
         self.path = ""
+        self.qemu_name = str(self._mount.folder / "volume")
 
     def __enter__(self) -> DifffsLoop:
         with ExitStack() as stack:
             stack.enter_context(self._mount)
-            volume = self._mount.folder / "volume"
+            volume = Path(self.qemu_name)
             with volume.open("wb") as file:
                 file.truncate(self._size)
             self.path = stack.enter_context(_Loop(volume)).path
@@ -117,7 +119,7 @@ class Zram:
         self._size = size
         self._algorithm = algorithm
         self._number = -1
-        self.path = ""
+        self.path = self.qemu_name = ""
 
     @property
     def _folder(self) -> Path:
@@ -125,7 +127,7 @@ class Zram:
 
     def __enter__(self) -> Zram:
         self._number = int((_CONTROL / "hot_add").read_text())
-        self.path = f"/dev/zram{self._number}"
+        self.path = self.qemu_name = f"/dev/zram{self._number}"
         try:
             (self._folder / "comp_algorithm").write_text(self._algorithm)
             (self._folder / "disksize").write_text(str(self._size))
@@ -149,61 +151,42 @@ class Zram:
 
 
 class NbdkitZstd:
-    """nbdkit's memory plugin with zstd; QEMU's NBD client exports it as a file for a loop device.
+    """nbdkit's memory plugin with zstd: over NBD only, as kernels seldom have nbd.
 
-    Like difffs it is a process that answers the kernel through FUSE, with one hop more.
+    (QEMU could export it as a file for a loop device; but its FUSE export, as of 7.2, mixes up the
+    data of writes that are under way at the same time.)
     """
 
+    path = ""
+
     def __init__(self, folder: Path, size: int) -> None:
-        self._folder = folder
+        self._socket = folder / "nbd.socket"
         self._size = size
-        self._stack = ExitStack()
+        self.qemu_name = f"nbd:unix:{self._socket}"
         self._server: subprocess.Popen[bytes]
-        self.path = ""
 
     def __enter__(self) -> NbdkitZstd:
-        socket, file = self._folder / "nbd.socket", self._folder / "nbd.raw"
-        client = [
-            "qemu-storage-daemon",
-            "--blockdev", f"nbd,node-name=memory,server.type=unix,server.path={socket}",
-            "--export", f"fuse,id=file,node-name=memory,mountpoint={file},writable=on",
-        ]  # fmt: skip
-        server = ["nbdkit", "--foreground", "--unix", str(socket)]
-        with ExitStack() as stack:
-            self._server = self._start(
-                stack, [*server, "memory", f"size={self._size}", "allocator=zstd"]
-            )
-            self._await(socket.exists)
-            file.touch()
-            stack.callback(file.unlink)
-            self._start(stack, client)
-            self._await(lambda: file.stat().st_size == self._size)
-            self.path = stack.enter_context(_Loop(file)).path
-            self._stack = stack.pop_all()
+        command = ["nbdkit", "--foreground", "--unix", str(self._socket), "memory"]
+        self._server = subprocess.Popen(
+            [*command, f"size={self._size}", "allocator=zstd"],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + 10
+        while not self._socket.exists():
+            if self._server.poll() is not None or time.monotonic() > deadline:
+                raise BenchmarkError("nbdkit does not come up")
+            time.sleep(0.02)
         return self
 
-    @staticmethod
-    def _start(stack: ExitStack, command: list[str]) -> subprocess.Popen[bytes]:
-        process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        stack.callback(process.wait, 60)
-        stack.callback(process.terminate)
-        return process
-
-    @staticmethod
-    def _await(ready: Callable[[], bool]) -> None:
-        deadline = time.monotonic() + 10
-        while not ready():
-            if time.monotonic() > deadline:
-                raise BenchmarkError("nbdkit or its QEMU client does not come up")
-            time.sleep(0.02)
-
     def __exit__(self, *_: object) -> None:
-        self._stack.close()
+        self._server.terminate()
+        self._server.wait(60)
+        self._socket.unlink(missing_ok=True)
 
     def settle(self) -> None:
-        """Return when the loop device has handed everything over."""
-        run_tool("blockdev", "--flushbufs", self.path)
+        """There is never anything left."""
 
     def memory(self) -> int:
-        """The server alone; the client would not count in earnest either."""
+        """All that the server holds."""
         return own_memory(self._server.pid)

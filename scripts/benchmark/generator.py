@@ -35,11 +35,11 @@ FAMILY_PAGES = 384
 BATCH = 1024
 """Pages of one batch (4 MiB)."""
 
-_SYLLABLES = (
-    "con tra min ser vice get set val ue key log err or page mem ory file name path sys tem net "
-    "work de vice usr lib bin dev proc node list head next prev lock ref count init exit open read "
-    "write send recv buf fer size len ptr map tab le cache hash in dex the of and to a is for it"
-).split()
+_SYLLABLES = b"""
+con tra min ser vice get set val ue key log err or page mem ory file name path sys tem net
+work de vice usr lib bin dev proc node list head next prev lock ref count init exit open read
+write send recv buf fer size len ptr map tab le cache hash in dex the of and to a is for it
+""".split()
 
 Maker = Callable[[], bytes]
 
@@ -202,12 +202,14 @@ class Generator:
     def _make_document(self) -> list[bytes]:
         """Phrases: words of two or three syllables, separators, some numbers."""
         source = self._source
-        ends = source.choice(((" ",), (" ", " ", ", ", ".\n"), ("=", " ", "\n"), ("\0", "_")))
+        ends = source.choice(
+            ((b" ",), (b" ", b" ", b", ", b".\n"), (b"=", b" ", b"\n"), (b"\0", b"_"))
+        )
         words = []
         for _ in range(256):
             parts = source.choices(_SYLLABLES, k=source.choice((1, 2, 2, 3, 4)))
-            number = str(source.randrange(10**6)) if source.random() < 0.15 else ""
-            words.append(("".join(parts) + number + source.choice(ends)).encode())
+            number = b"%d" % source.randrange(10**6) if source.random() < 0.15 else b""
+            words.append(b"".join(parts) + number + source.choice(ends))
         return words
 
     def _text(self) -> bytes:
@@ -234,7 +236,6 @@ class Generator:
             at = source.randrange(PAGE - 4)
             page[at : at + 4] = source.randbytes(4)
         return bytes(page)
-
 
     def _mixed(self) -> bytes:
         source = self._source

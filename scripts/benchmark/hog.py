@@ -1,10 +1,10 @@
 """The memory-hungry program of the swap part: a fixed amount of work on pages of an image.
 
-``python -m benchmark.hog BYTES ROUNDS IMAGE...`` fills anonymous memory from the images. Then in each
-round it uses as many pages as it has, in short runs, four of five in the warmer third of its
-memory; each page is checked, every eighth replaced. At the end all pages are checked. It prints one
-JSON object, keeps its memory until its stdin ends, and exits with 1 when a page was not what was
-put there.
+``python -m benchmark.hog BYTES ROUNDS IMAGE...`` fills anonymous memory from the images. Then in
+each round it uses as many pages as it has, in short runs, four of five in the warmer third of its
+memory; each page is checked, every eighth replaced. At the end all pages are checked. It prints
+one JSON object, keeps its memory until its stdin ends, and exits with 1 when a page was not what
+was put there.
 """
 
 from __future__ import annotations

@@ -92,3 +92,17 @@ def occupied(folder: Path) -> int:
         for directory, _, names in os.walk(folder)
         for name in names
     )
+
+
+def memory_kinds() -> dict[str, int]:
+    """Return the resident bytes of this process: ``anonymous``, ``file`` and ``shared`` mappings.
+
+    On tmpfs the store's mapped files are ``shared``, on a disk ``file``.
+    """
+    names = {"RssAnon:": "anonymous", "RssFile:": "file", "RssShmem:": "shared"}
+    found = {}
+    for line in Path("/proc/self/status").read_text().splitlines():
+        key, _, rest = line.partition("\t")
+        if key in names:
+            found[names[key]] = int(rest.split()[0]) * 1024
+    return found

@@ -42,8 +42,7 @@ def read(target: Path, flags: int, block: int, image: memoryview) -> dict[str, f
     try:
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_DONTNEED)
         os.posix_fadvise(file, 0, 0, os.POSIX_FADV_SEQUENTIAL)
-        with mmap.mmap(-1, block) as memory:
-            buffer = memoryview(memory)
+        with memoryview(mmap.mmap(-1, block)) as buffer:
             for offset in range(0, len(image), block):
                 wanted = image[offset : offset + block]
                 began = time.perf_counter()
@@ -51,7 +50,6 @@ def read(target: Path, flags: int, block: int, image: memoryview) -> dict[str, f
                 spent += time.perf_counter() - began
                 if length != len(wanted) or buffer[:length] != wanted:
                     raise BenchmarkError(f"{target} differs from the image at {offset}")
-            buffer.release()
     finally:
         os.close(file)
     return {"seconds": spent}
@@ -64,13 +62,12 @@ def main(arguments: list[str]) -> int:
     move = {"write": write, "read": read}[action]
     length = int(size)
     # Copied first: the source shall be plain memory, aligned for direct I/O, at every contender.
-    with mmap.mmap(-1, length) as memory:
-        with open(image, "rb", buffering=0) as file:
-            have = 0
-            while have < length and (count := file.readinto(memoryview(memory)[have:])):
-                have += count
-        with memoryview(memory) as view:
-            print(json.dumps(move(Path(target), flags, int(block), view[:have])))
+    memory = memoryview(mmap.mmap(-1, length))
+    with open(image, "rb", buffering=0) as file:
+        have = 0
+        while have < length and (count := file.readinto(memory[have:])):
+            have += count
+    print(json.dumps(move(Path(target), flags, int(block), memory[:have])))
     return 0
 
 

@@ -40,13 +40,15 @@ def _describe(part: Part, name: str, image: Path, store: Path) -> None:
         if route != "total":
             part.add("route under default", route, name, "%", count / routes["total"] * 100)
     part.add("cost", "factor, default", name, "", report["factor"])
-    part.add("cost", "CPU a page, default", name, "us", report["cpu_seconds"] / report["pages"] * 1e6)
+    part.add(
+        "cost", "CPU a page, default", name, "us", report["cpu_seconds"] / report["pages"] * 1e6
+    )
     if zstd_tool.obstacle() is None:
         speed = zstd_tool.measure(1, [image])
-        part.add("cost", "factor, zstd -b1", name, "", image.stat().st_size / speed.compressed_bytes)
         part.add(
-            "cost", "a page, zstd -b1", name, "us", 1e6 / speed.compress_pages_per_second
+            "cost", "factor, zstd -b1", name, "", image.stat().st_size / speed.compressed_bytes
         )
+        part.add("cost", "a page, zstd -b1", name, "us", 1e6 / speed.compress_pages_per_second)
     sizes = _compressed_sizes(image)
     part.add("unique pages compressed", "mean", name, "bytes", sum(sizes) / len(sizes))
     for low in range(0, PAGE_SIZE, _STEP):

@@ -17,13 +17,9 @@ import time
 from pathlib import Path
 from typing import Any
 
-from difffs.mount.binding import VERSION as LIBFUSE_VERSION  # makes mfusepy load libfuse3
+from difffs.mount import binding
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.options import default_options
-
-import mfusepy
-
-assert LIBFUSE_VERSION[0] == 3
 
 
 class NullFilesystem:
@@ -125,6 +121,9 @@ class NullFilesystem:
 def main(arguments: list[str]) -> int:
     """Serve until unmounted."""
     mountpoint = Path(arguments[0])
+    assert binding.VERSION[0] == 3  # importing it has made mfusepy load libfuse3
+    import mfusepy
+
     mfusepy.FUSE(
         NullFilesystem(mountpoint),
         str(mountpoint),

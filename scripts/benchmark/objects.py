@@ -36,7 +36,9 @@ class Payloads:
     def routes(self, ids: Sequence[int]) -> list[str]:
         """Return the route that each object has taken, "zero" included."""
         return [
-            "zero" if i in (HOLE, ZERO) else ROUTE_OF_CODEC[Codec(self._objects[i].codec)].name.lower()
+            "zero"
+            if i in (HOLE, ZERO)
+            else ROUTE_OF_CODEC[Codec(self._objects[i].codec)].name.lower()
             for i in ids
         ]
 

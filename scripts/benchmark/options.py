@@ -11,9 +11,7 @@ from difffs.size import parse_size
 
 PARTS = ("engine", "mount", "block", "swap", "guest", "scale")
 
-_DEFAULT_RECIPES = (
-    "default,fast,difference-engine,identical-only,patch-only,compress-only"
-)
+_DEFAULT_RECIPES = "default,fast,difference-engine,identical-only,patch-only,compress-only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +98,8 @@ def parse(arguments: list[str]) -> Options:
             parser.error(f"no image {image}")
     if found.rounds < 1:
         parser.error("--rounds needs at least 1")
+    if found.job_size < 8 << 20:
+        parser.error("--job-size needs at least 8M: a MiB for each of eight jobs")
     return Options(
         images=tuple(found.images),
         parts=found.parts,

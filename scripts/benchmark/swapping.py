@@ -8,10 +8,11 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from trial import swap
+
 from benchmark import devices
 from benchmark.host import occupied, own_memory
 from benchmark.work import run_tool
-from trial import swap
 
 PRIORITY = 32767
 """Above all other areas of the host."""
@@ -95,5 +96,3 @@ class DifffsArea:
         note = (self._store / "lock").read_text().split()
         daemon = int(note[note.index("process") + 1])
         return {"daemon": own_memory(daemon, self._store), "store": occupied(self._store)}
-
-

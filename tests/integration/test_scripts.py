@@ -12,7 +12,7 @@ from trial import cgroup, demo, hog, report
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = [
-    *("scripts/setup", "scripts/demo", "scripts/test", "scripts/make-guest"),
+    *("scripts/setup", "scripts/demo", "scripts/test", "scripts/bench", "scripts/make-guest"),
     *(".ci/run", "vm-configs/run-guest"),
 ]
 INIT = "vm-configs/guest/init"

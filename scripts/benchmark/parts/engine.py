@@ -48,9 +48,7 @@ def _name(recipe: str, workers: int) -> str:
 def _import(work: Work, recipe: str, workers: int) -> dict[str, Any]:
     store = work.folder / "import"
     try:
-        return run_module(
-            "engine_worker", "import", recipe, workers, store, *work.images.paths
-        )
+        return run_module("engine_worker", "import", recipe, workers, store, *work.images.paths)
     finally:
         shutil.rmtree(store, ignore_errors=True)
 
@@ -61,7 +59,11 @@ def _report_zstd(part: Part, work: Work, results: dict[str, list[Any]]) -> None:
             part.add(_IMPORTS, name, "import", _RATE, [s.compress_pages_per_second for s in speeds])
             part.add(_IMPORTS, name, "factor", "", work.images.size / speeds[0].compressed_bytes)
             part.add(
-                _IMPORTS, name, "1 MiB reads", _RATE, [s.decompress_pages_per_second for s in speeds]
+                _IMPORTS,
+                name,
+                "1 MiB reads",
+                _RATE,
+                [s.decompress_pages_per_second for s in speeds],
             )
 
 
@@ -72,9 +74,21 @@ def _report_recipe(
         name = _name(recipe, workers)
         runs = results[name]
         part.add(_IMPORTS, name, "import", _RATE, [run["pages"] / run["seconds"] for run in runs])
-        part.add(_IMPORTS, name, "CPU", "us/page", [run["cpu_seconds"] / run["pages"] * 1e6 for run in runs])
+        part.add(
+            _IMPORTS,
+            name,
+            "CPU",
+            "us/page",
+            [run["cpu_seconds"] / run["pages"] * 1e6 for run in runs],
+        )
         part.add(_IMPORTS, name, "factor", "", [run["factor"] for run in runs])
-        part.add(_IMPORTS, name, "1 MiB reads", _RATE, [run["pages"] / run["read_seconds"] for run in runs])
+        part.add(
+            _IMPORTS,
+            name,
+            "1 MiB reads",
+            _RATE,
+            [run["pages"] / run["read_seconds"] for run in runs],
+        )
         part.add(
             _IMPORTS,
             name,
