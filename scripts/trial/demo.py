@@ -49,6 +49,8 @@ def difffs(*words: str | Path, seconds: float = 120) -> str:
 def fuse_obstacle() -> str | None:
     """Say why nothing can be mounted here, or None."""
     device = Path("/dev/fuse")
+    if not device.exists() and os.geteuid() == 0 and shutil.which("modprobe") is not None:
+        subprocess.run(["modprobe", "fuse"], check=False, capture_output=True)
     if not device.exists():
         return (
             "no /dev/fuse: as root 'modprobe fuse'; in a container start it with --device /dev/fuse"

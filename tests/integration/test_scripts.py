@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
-from trial import cgroup, demo, hog, report
+from trial import cgroup, demo, guest, hog, report, swap
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = [
@@ -74,6 +76,35 @@ def test_demo_options(capsys: pytest.CaptureFixture[str]) -> None:
             demo.parse(wrong)
         assert refused.value.code == 2
     assert "--memory" in capsys.readouterr().err
+
+
+@pytest.mark.integration
+@pytest.mark.slow
+def test_demo_does_what_this_host_can(tmp_path: Path) -> None:
+    if run("scripts/make-guest").returncode != 0 or guest.obstacle() is not None:
+        pytest.skip("no guest can be built or booted here")
+    figures = tmp_path / "figures.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "trial.demo", "--guests", "1", "--memory", "96", "--json", figures],
+        check=False,
+        capture_output=True,
+        text=True,
+        cwd=CHECKOUT,
+        env=os.environ | {"PYTHONPATH": str(CHECKOUT / "scripts")},
+        timeout=400,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    report = json.loads(figures.read_text())
+    assert report["problems"] == []
+    assert report["statistics"]["factor"] > 1
+    outcomes = {part["name"]: part["outcome"] for part in report["parts"]}
+    assert outcomes["check the store"].startswith("clean")
+    if os.geteuid() == 0 and demo.fuse_obstacle() is None and swap.obstacle() is None:
+        assert "swapped out" in outcomes["swap a process of 256 MiB"]
+    left = [
+        line for line in Path("/proc/mounts").read_text().splitlines() if "difffs-demo-" in line
+    ]
+    assert left == []
 
 
 def test_demo_header_names_every_option() -> None:
