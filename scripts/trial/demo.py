@@ -290,10 +290,13 @@ class Demo:
         swapping.callback(self.end_hog, hog)
         self.hog = hog
         result = self.hog_says(hog)
-        self.progress.say(f"  {mebibytes(loop.used())} of it are swapped out to {loop.device} now")
+        out = loop.used()
+        if out < (HOG_MIB - HOG_RESIDENT_MIB) << 19:  # half of what cannot be resident
+            others = ", ".join(loop.others()) or "nowhere else"
+            raise DemoError(f"only {mebibytes(out)} were swapped to the store (others: {others})")
         return (
             f"{result['pages_verified']:,} pages verified with {HOG_RESIDENT_MIB} MiB resident,"
-            f" {mebibytes(loop.used())} swapped out"
+            f" {mebibytes(out)} swapped out to the store"
         )
 
     def hog_says(self, hog: subprocess.Popen[str]) -> dict[str, int]:

@@ -46,8 +46,8 @@ class LoopSwap:
         try:
             self.device = _run("losetup", "--find", "--show", "--direct-io=on", str(self.file))
             _run("mkswap", self.device)
-            # a high priority, so that this and no other swap of the host is used first
-            _run("swapon", "--discard", "--priority", "32000", self.device)
+            # the highest priority, so that no other swap of the host is used before this one
+            _run("swapon", "--discard", "--priority", "32767", self.device)
             self._on = True
         except BaseException:
             self.__exit__()
@@ -61,6 +61,11 @@ class LoopSwap:
         if self.device:
             _run("losetup", "--detach", self.device)
             self.device = ""
+
+    def others(self) -> list[str]:
+        """The host's other swap areas, which may have taken pages instead."""
+        lines = Path("/proc/swaps").read_text().splitlines()[1:]
+        return [name for name in (line.split()[0] for line in lines) if name != self.device]
 
     def used(self) -> int:
         """Bytes swapped out to the device now."""
