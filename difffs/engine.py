@@ -147,16 +147,20 @@ class Engine:
             return
         view = memoryview(out)
         half = count // 2
-        with store.lock:  # held for both threads
-            other = self._pool.submit(
-                store.read_pages, volume, first_page, half, view, self._readers[0]
-            )
+        middle = half * PAGE_SIZE
+        with store.lock:  # held for both threads; only this one touches the index
+            ids = store.lookup(volume, first_page, count)
+            read = store.extents.read
+            other = self._pool.submit(read, ids[:half], view[:middle], self._readers[0])
             try:
-                rest = view[half * PAGE_SIZE :]
-                store.read_pages(volume, first_page + half, count - half, rest, self._readers[1])
+                failed = read(ids[half:], view[middle:], self._readers[1])
             finally:
                 wait([other])
-            other.result()
+            # What lacks a header, or cannot be read, is the store's to load or to name.
+            if other.result() is not None:
+                store.read_pages(volume, first_page, half, view[:middle])
+            if failed is not None:
+                store.read_pages(volume, first_page + half, count - half, view[middle:])
 
     def commit(self) -> None:
         """Makes everything written so far durable."""

@@ -31,7 +31,8 @@ codec_context *codec_context_new(void);
 void codec_context_free(codec_context *context);
 
 /* A zstd dictionary, digested for both directions. Never changes; any number of contexts and
- * threads may use it at once. NULL without memory, or when the bytes are no dictionary. */
+ * threads may use it at once. NULL without memory. zstd takes any bytes for a dictionary: the
+ * caller vouches for them. */
 typedef struct codec_dictionary codec_dictionary;
 
 codec_dictionary *codec_dictionary_new(const uint8_t *bytes, size_t length, int level);

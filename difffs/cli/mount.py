@@ -19,8 +19,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="KEY=VALUE,...",
         action="append",
         default=[],
-        help="ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, "
-        "no_allow_other, lock_memory; mount(8)'s general options are accepted",
+        help="ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, read_ahead=SIZE,"
+        " allow_other, no_allow_other, lock_memory; mount(8)'s general options are accepted",
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"

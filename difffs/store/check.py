@@ -14,6 +14,7 @@ from struct import Struct
 
 from difffs import _kernels
 from difffs.codec import Codec
+from difffs.dictionary import unseal_dictionary
 from difffs.page import PAGE_SIZE, page_count
 from difffs.store.format import PAYLOAD_FILE
 from difffs.store.hints import Hints
@@ -228,7 +229,10 @@ class _Check:
         context = _kernels.Context()
         dictionary = self._index.setting("dictionary")
         if dictionary is not None:
-            context.use(_kernels.Dictionary(dictionary))
+            try:
+                context.use(_kernels.Dictionary(unseal_dictionary(dictionary)))
+            except ValueError as error:
+                self._find("payload", "dictionary", str(error))
         for done, (number, item) in enumerate(self._objects.items()):
             if progress is not None and done % 256 == 0:
                 progress(done, len(self._objects))

@@ -29,6 +29,7 @@ from difffs._kernels import (
     Staged,
 )
 from difffs.codec import ROUTE_OF_CODEC, Codec, Route
+from difffs.dictionary import seal_dictionary, unseal_dictionary
 from difffs.errors import (
     CorruptStore,
     DifffsError,
@@ -205,15 +206,16 @@ class Store:
         self._open = True
 
     def _stored_dictionary(self) -> Dictionary | None:
-        content = self._index.setting("dictionary")
-        if content is None:
+        stored = self._index.setting("dictionary")
+        if stored is None:
             return None
         try:
-            dictionary = Dictionary(content, self.recipe.compress_level)
+            content = unseal_dictionary(stored)
         except ValueError as error:
             raise CorruptStore(
-                f"{self.path} holds a damaged dictionary ({error}); restore it from a copy"
+                f"{self.path}: {error}; run `difffs check` and restore it from a copy"
             ) from None
+        dictionary = Dictionary(content, self.recipe.compress_level)
         self._reader.use(dictionary)
         return dictionary
 
@@ -224,7 +226,7 @@ class Store:
         with self.lock:
             self.dictionary = Dictionary(content, self.recipe.compress_level)
             self._reader.use(self.dictionary)
-            self._settings_to_write.append(("dictionary", content))
+            self._settings_to_write.append(("dictionary", seal_dictionary(content)))
         return self.dictionary
 
     def _choose_recipe(self, name: str | None, *, change: bool) -> Recipe:
@@ -341,33 +343,20 @@ class Store:
         with self.lock:
             return self._page_tables.lookup(volume, first, count)
 
-    def read_pages(
-        self,
-        volume: int,
-        first: int,
-        count: int,
-        out: memoryview | bytearray,
-        context: Context | None = None,
-    ) -> None:
-        """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt.
-
-        With a context of its own, a thread may read on behalf of another that holds the lock.
-        """
-        if context is None:
-            with self.lock:
-                self.read_pages(volume, first, count, out, self._reader)
-            return
-        at = 0
-        while at < count:
-            chunk, entry = divmod(first + at, TABLE_ENTRIES)
-            run = min(count - at, TABLE_ENTRIES - entry)
-            table = self._page_tables.chunk(volume, chunk)
-            failure = self._extents.read_table(table, entry, run, out, at, context)
-            if failure is None:
-                at += run
-            else:
-                at += failure[1]
-                self._recover(volume, first + at, failure)
+    def read_pages(self, volume: int, first: int, count: int, out: memoryview | bytearray) -> None:
+        """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt."""
+        with self.lock:
+            at = 0
+            while at < count:
+                chunk, entry = divmod(first + at, TABLE_ENTRIES)
+                run = min(count - at, TABLE_ENTRIES - entry)
+                table = self._page_tables.chunk(volume, chunk)
+                failure = self._extents.read_table(table, entry, run, out, at, self._reader)
+                if failure is None:
+                    at += run
+                else:
+                    at += failure[1]
+                    self._recover(volume, first + at, failure)
 
     def _recover(self, volume: int, page: int, failure: tuple[int, int, int, int]) -> None:
         """Brings the header that a page lacks into memory, or tells why it cannot be read."""
