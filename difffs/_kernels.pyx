@@ -618,10 +618,11 @@ cdef class Extents:
         return flipped
 
     def dirty_count(self):
+        """Headers that no finished commit holds as they are now."""
         cdef uint32_t number
         cdef uint32_t dirty = 0
         for number in range(self.native.count):
-            dirty += self.native.array[number].state == HEADER_DIRTY
+            dirty += self.native.array[number].state != HEADER_CLEAN
         return dirty
 
     def missing(self, const uint32_t[::1] ids not None):

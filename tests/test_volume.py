@@ -326,7 +326,8 @@ def _assert_in_copy(folder: Path, inode: int, image: bytes) -> None:
         assert [str(finding) for finding in store.check()] == []
         out = bytearray(len(image))
         store.read_pages(inode, 0, len(image) // PAGE, out)
-        assert out == image
+        equal = out == image  # a failed comparison of so many bytes would be explained for minutes
+        assert equal
         assert store.namespace.get(inode).size == len(image)
     shutil.rmtree(copy)
 

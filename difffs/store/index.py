@@ -9,6 +9,7 @@
 """
 
 import errno
+import mmap
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -24,6 +25,11 @@ MAP_BYTES = 64 << 30
 """Upper bound of the index, reserved as address space only: 1.6 thousand million pages."""
 
 _COMPACT_DIRECTORY = "compact"
+
+# struct MDB_meta of LMDB 0.9, 64 bits: magic, ..., last page, transaction
+_META = Struct("<I 116x QQ")
+_MAGIC = 0xBEEFC0DE
+_META_PAGE_BYTES = mmap.PAGESIZE
 
 _NUMBER = Struct(">I")
 _CHUNK = Struct(">II")
@@ -50,6 +56,8 @@ class Index:
         self._reader: lmdb.Transaction | None = None
         if not create and not (path / "data.mdb").is_file():
             raise CorruptStore(f"{path / 'data.mdb'} is missing; restore the store from a copy")
+        if not create:
+            _refuse_a_cut_file(path / "data.mdb")
         try:
             self._environment = lmdb.open(
                 str(path),
@@ -187,6 +195,11 @@ class Index:
             raise StoreFull(
                 f"{self.path} could not be written ({error}); free some space there"
             ) from None
+        # LMDB does not write pages that a transaction took and gave back, so the file may end
+        # before its last page; grown to it, a file that is shorter has been cut.
+        whole = (self._environment.info()["last_pgno"] + 1) * _META_PAGE_BYTES
+        if (self.path / "data.mdb").stat().st_size < whole:
+            os.truncate(self.path / "data.mdb", whole)
 
     def compact(self) -> None:
         """Rewrites the index without its free pages; the last thing before it is closed.
@@ -230,6 +243,26 @@ def _synchronise(path: Path, flags: int) -> None:
         os.fsync(file)
     finally:
         os.close(file)
+
+
+def _refuse_a_cut_file(path: Path) -> None:
+    """LMDB maps its file, so reading behind the end of a cut one would end the process."""
+    with path.open("rb") as file:
+        metas = file.read(2 * _META_PAGE_BYTES)
+        size = os.fstat(file.fileno()).st_size
+    last_pages = [
+        _META.unpack_from(metas, at)
+        for at in (16, _META_PAGE_BYTES + 16)
+        if len(metas) >= at + _META.size
+    ]
+    # (magic, last page, transaction) of the newer of the two meta pages
+    valid = [meta for meta in last_pages if meta[0] == _MAGIC]
+    newest = max(valid, key=lambda meta: meta[2], default=None)
+    if newest is None or size < (newest[1] + 1) * _META_PAGE_BYTES:
+        raise CorruptStore(
+            f"{path} is no LMDB index or has been cut off at {size} bytes;"
+            " restore the store from a copy"
+        )
 
 
 def _at(record: tuple[int, int, bytearray | None]) -> tuple[int, int]:

@@ -60,8 +60,8 @@ class PageTables:
 
     @property
     def dirty_count(self) -> int:
-        """Chunks changed since the last commit."""
-        return len(self._dirty)
+        """Chunks that no finished commit holds as they are now."""
+        return len(self._dirty | self._committing)
 
     def chunk(self, volume: int, chunk: int) -> bytearray | None:
         """A chunk to look at, or None when it maps nothing."""

@@ -517,7 +517,7 @@ class Store:
 
     @property
     def uncommitted(self) -> int:
-        """Changed index pages that wait for a commit."""
+        """Changed index pages that no finished commit holds; 0: everything is durable."""
         with self.lock:
             return (
                 self._page_tables.dirty_count

@@ -1,0 +1,65 @@
+"""Statistics: what they add up to, and that they are what the files occupy."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+from difffs import stats
+from difffs.page import PAGE_SIZE
+from tests.pages import guest_memory
+from tests.stores import OpenStore, new_file, open_volumes
+
+
+def disk_usage(path: Path) -> int:
+    """Bytes that `du` counts."""
+    output = subprocess.run(
+        ["du", "-s", "-B1", str(path)], check=True, capture_output=True, text=True
+    ).stdout
+    return int(output.split()[0])
+
+
+def test_stored_is_what_the_files_occupy(tmp_path: Path) -> None:
+    opened = OpenStore(tmp_path / "s")
+    volume = opened.new_volume("a")
+    opened.write(volume, 0, guest_memory(1, 3000))
+    opened.store.fill(volume, 100, 500, 0)
+    opened.store.commit()
+    os.sync()
+    told = stats.collect(opened.store)
+    opened.store.close()
+    counted = told["bytes"]
+    assert counted["stored"] == counted["payload"] + counted["slack"] + counted["metadata"]
+    with OpenStore(tmp_path / "s").store as store:
+        occupied = disk_usage(tmp_path / "s")
+        stored = stats.collect(store)["bytes"]["stored"]
+    assert abs(stored - occupied) <= occupied / 100
+
+
+def test_pages_and_factor_add_up(tmp_path: Path) -> None:
+    opened = OpenStore(tmp_path / "s")
+    opened.write(opened.new_volume("a"), 0, guest_memory(2, 1000))
+    opened.store.commit()
+    told = stats.collect(opened.store)
+    opened.store.close()
+    pages = told["pages"]
+    assert pages["total"] == 1000 == sum(pages.values()) - pages["total"]
+    assert told["bytes"]["logical"] == 1000 * PAGE_SIZE
+    assert told["factor"] == told["bytes"]["logical"] / told["bytes"]["stored"]
+    assert {route["count"] for route in told["routes"].values()} != {0}
+    assert sum(route["count"] for route in told["routes"].values()) == 1000
+    assert sum(route["bytes_in"] for route in told["routes"].values()) == 1000 * PAGE_SIZE
+    assert told["schema_version"] == stats.SCHEMA_VERSION
+    json.dumps(told)
+
+
+def test_memory_counts_the_write_buffer_and_the_page_cache(tmp_path: Path) -> None:
+    with open_volumes(tmp_path / "s", quiet_seconds=60) as volumes:
+        volumes.write(new_file(volumes), 0, guest_memory(3, 20))
+        memory = stats.collect(volumes.store, volumes)["memory"]
+        assert memory["write_buffer"] == 20 * PAGE_SIZE
+        assert memory["daemon_rss"] > 1 << 20
+        volumes.flush()
+        memory = stats.collect(volumes.store, volumes)["memory"]
+        assert memory["write_buffer"] == 0
+        assert memory["page_cache"] > 0
