@@ -68,11 +68,12 @@ def _routes(store: Store) -> dict[str, dict[str, int]]:
 
 
 def resident_bytes() -> int:
-    """Resident memory of this process that is its own (not pages of mapped files)."""
+    """Resident memory that is this process's own, its write buffer included, mapped files not."""
+    total = 0
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("RssAnon:"):
-            return int(line.split()[1]) * 1024
-    return 0
+        if line.startswith(("RssAnon:", "RssShmem:")):
+            total += int(line.split()[1]) * 1024
+    return total
 
 
 def cached_bytes(store: Path) -> int:

@@ -467,7 +467,7 @@ class Volumes:
         with self.lock:
             wanted = list(reversed(self._waiting)) if flushing else None
         while self._route_batch(wanted):
-            if self._since_commit >= COMMIT_PAGES:
+            if self._since_commit >= COMMIT_PAGES or self.store.holds_superseded:
                 self._commit()
             if not flushing and self._flush_asked > self._flush_done:
                 break

@@ -66,6 +66,9 @@ IDLE_DEAD_SHARE = 16
 MINIMUM_FREE_SLOTS = 16
 """Extents with fewer free slots (of 254) are not worth a turn of packing."""
 
+SUPERSEDED_BYTES = 4 << 20
+"""Old sides of extents may occupy this much, or a sixteenth of the payload, without a commit."""
+
 _REWRITES_A_COMMIT = 64
 """Bounds the time that reclaiming adds to a commit (about 0.1 ms each)."""
 
@@ -197,6 +200,7 @@ class Store:
                     self._hints.complete = False
             self.namespace = Namespace(self._index.inodes())
             self._staged = Staged()
+            self._superseded = 0
             self._reader = Context()
             self.dictionary = self._stored_dictionary()
             self.counters = self._stored_counters()
@@ -433,6 +437,7 @@ class Store:
         stored = self._payloads.read(number, side, end)
         # Of a payload file that was cut, what is missing stays damaged, and the rest is kept.
         self._staged.rewrite(self._extents, number, stored.ljust(end, b"\0"))
+        self._superseded += end
 
     def _install(self) -> None:
         staged = self._staged
@@ -510,6 +515,12 @@ class Store:
         self._extents.trim(LOADED_HEADERS)
 
     @property
+    def holds_superseded(self) -> bool:
+        """Whether rewritten extents' old sides, which the next commit frees, occupy much."""
+        limit = max(SUPERSEDED_BYTES, self._extents.live_bytes() // 16)
+        return self._superseded > limit
+
+    @property
     def reclaimable(self) -> bool:
         """Whether a commit would give dead payloads' space back."""
         with self.lock:
@@ -567,6 +578,7 @@ class Store:
         with self.lock:
             self._index.refresh()
             self._page_tables.end_commit(succeeded=True)
+            self._superseded = 0
             for number, side in self._extents.end_commit(True):
                 self._payloads.discard(number, side)
             for number, header in changes.extents:
