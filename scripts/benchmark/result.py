@@ -105,7 +105,8 @@ class Part:
         }
 
 
-def _number(value: float) -> str:
+def number(value: float) -> str:
+    """Return a figure with three digits."""
     if value == 0 or abs(value) >= 1000:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) < 100 else f"{value:.0f}"
@@ -141,7 +142,7 @@ def _table_lines(figures: list[Figure]) -> list[str]:
     for subject in subjects:
         unit = ["".join(units[subject])] if by_row else []
         found = (cells.get((subject, name)) for name in contenders)
-        values = ["" if figure is None else _number(figure.median) for figure in found]
+        values = ["" if figure is None else number(figure.median) for figure in found]
         rows.append([subject, *unit, *values])
     return _columns(rows, left=2 if by_row else 1)
 
