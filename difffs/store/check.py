@@ -16,8 +16,8 @@ from difffs import _kernels
 from difffs.codec import Codec
 from difffs.dictionary import unseal_dictionary
 from difffs.page import PAGE_SIZE, page_count
-from difffs.store.format import PAYLOAD_FILE
-from difffs.store.hints import Hints
+from difffs.store.format import DIGEST_FILE, PAYLOAD_FILE
+from difffs.store.hints import Hints, stored_digests
 from difffs.store.index import Index
 from difffs.store.namespace import Namespace
 from difffs.store.page_tables import HOLE, ZERO
@@ -272,17 +272,21 @@ class _Check:
 
     def _check_digests(self) -> None:
         """The digest table has every object's digest, and nothing under a wrong one."""
-        if self._hints is None:
-            return
-        pairs = self._hints.digests.pairs()
+        if self._hints is not None:
+            pairs, used = self._hints.digests.pairs(), self._hints.digests.used
+        else:
+            stored = stored_digests(self._path / DIGEST_FILE)
+            if stored is None:
+                return
+            pairs, used = stored
         for digest, number in pairs:
             item = self._objects.get(number)
             if item is None:
                 self._find("digest", _name(number), "the digest table names it, it does not exist")
             elif item.digest != digest:
                 self._find("digest", _name(number), "the digest table has another digest")
-        if len(pairs) != self._hints.digests.used:
-            self._find("digest", "digest table", f"counts {self._hints.digests.used} entries")
+        if len(pairs) != used:
+            self._find("digest", "digest table", f"counts {used} entries, has {len(pairs)}")
 
 
 def _name(number: int) -> str:

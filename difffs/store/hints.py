@@ -96,6 +96,22 @@ class _MappedFile:
         os.close(self._file)
 
 
+def stored_digests(path: Path) -> tuple[list[tuple[int, int]], int] | None:
+    """(pairs, entries counted) of a digest file on disk, for checking it; None when it was not
+    closed properly, and so will be filled again by the next writer."""
+    try:
+        stored = bytearray(path.read_bytes())
+    except OSError:
+        return None
+    body = len(stored) - _HEADER_BYTES
+    if body <= 0 or body % 64:
+        return None
+    magic, closed, units, used = _HEADER.unpack_from(stored)
+    if magic != _MAGIC["digests"] or not closed or units * 64 != body:
+        return None
+    return DigestTable(memoryview(stored)[_HEADER_BYTES:]).pairs(), used
+
+
 class Hints:
     """The two tables of an open store. Changed on the routing thread only."""
 

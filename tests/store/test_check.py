@@ -235,6 +235,15 @@ def test_a_wrong_digest_in_the_table(folder: Path) -> None:
     assert kinds == ["digest"]
 
 
+def test_a_wrong_digest_in_the_table_on_disk(folder: Path) -> None:
+    with Store.open(folder) as store:
+        digest, number = store.digests.pairs()[0]
+    file = bytearray((folder / "digests").read_bytes())
+    at = file.index(digest.to_bytes(4, "little") + number.to_bytes(4, "little"), 4096)
+    flip(folder / "digests", at)
+    assert "the digest table has another digest" in findings(folder)["digest"]
+
+
 def test_progress_reaches_the_number_of_objects(folder: Path) -> None:
     told: list[tuple[int, int]] = []
     with Store.open(folder, read_only=True) as store:
