@@ -43,8 +43,10 @@ def test_the_table_of_mounts(tmp_path: Path) -> None:
     assert inside is not None
     assert inside.mountpoint == "/proc"
     around = live.mount_containing(tmp_path / "not" / "there")
-    assert around is not None
-    assert tmp_path.is_relative_to(around.mountpoint)
+    if around is None:  # in a chroot
+        assert not any(mount.mountpoint == "/" for mount in table)
+    else:
+        assert tmp_path.is_relative_to(around.mountpoint)
     assert live.mountpoints_of(tmp_path) == []
 
 
