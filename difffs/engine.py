@@ -106,6 +106,12 @@ class Engine:
             self._learn(memoryview(pages))
         return ids
 
+    def patches(self) -> list[tuple[int, int]]:
+        """(page of the batch, id of its base) for each new patch; between route() and adopt()."""
+        batch = self._batch
+        patched = [i for i in range(batch.count) if batch.outcome(i)[0] == Route.PATCH]
+        return list(zip(patched, batch.bases(), strict=True))
+
     def adopt(self, ids: "array[int]", targets: Iterable[Target]) -> None:
         """Maps routed pages into volumes."""
         self.store.adopt(self._batch, ids, targets)

@@ -95,10 +95,10 @@ class Store:
     lock: threading.RLock
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], recipe: str | None = None) -> "Store":
+    def create(cls, path: str | os.PathLike[str], recipe: str | Recipe | None = None) -> "Store":
         """Makes a store in a new or empty directory and opens it."""
         directory = Path(path)
-        chosen = recipe_named(recipe or DEFAULT_RECIPE)
+        chosen = recipe if isinstance(recipe, Recipe) else recipe_named(recipe or DEFAULT_RECIPE)
         try:
             # Guests' memory and swap are for nobody else's eyes.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)

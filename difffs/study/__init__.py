@@ -1,0 +1,1 @@
+"""The study: what each mechanism is worth on memory images, measured with the product's engine."""

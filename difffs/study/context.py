@@ -1,0 +1,125 @@
+"""What a section works with: the corpora, and passes over them that are cached and run in parallel.
+
+A *pass* is a function of some images and parameters. It runs in a process of its own, so it must
+be a module's top-level function, and its result must be JSON.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass, field
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+from difffs.study.cache import Cache, Result
+from difffs.study.corpus import Corpus, Image
+
+PassFunction = Callable[[Sequence[Image], Path, Mapping[str, Any]], Result]
+"""(images, an empty folder for stores and temporary files, parameters) -> result."""
+
+
+@dataclass(frozen=True)
+class Pass:
+    """A unit of work whose result is cached."""
+
+    name: str
+    version: int
+    """Counts up whenever the function's results change."""
+    function: PassFunction
+    images: tuple[Image, ...]
+    parameters: Mapping[str, Any] = field(default_factory=dict)
+    timed: bool = False
+    """Measures times: runs with nothing else beside it."""
+
+    @property
+    def key(self) -> str:
+        """The cache's name of the result."""
+        return Cache.key(self.name, self.version, self.images, self.parameters)
+
+
+@dataclass
+class Context:
+    """Handed to every section's run()."""
+
+    corpora: Sequence[Corpus]
+    cache: Cache
+    scratch: Path
+    """Room for stores and temporary files; a pass gets an own empty folder in it."""
+    workers: int = 1
+    sample: int = 3000
+    """Real pairs, or pages, that slow measurements look at in each corpus."""
+    seed: int = 1
+    progress: Callable[[str, int, int], None] = lambda _name, _done, _count: None
+    """Told (what, passes done, passes in all)."""
+
+    def results(self, passes: Sequence[Pass]) -> list[Result]:
+        """Return the results in order, from the cache or made now and kept there.
+
+        An exception in a pass ends the study, the results made so far stay in the cache.
+        """
+        found = [self.cache.get(p.key) for p in passes]
+        missing = [i for i, result in enumerate(found) if result is None]
+        done = len(passes) - len(missing)
+        for timed in (False, True):
+            chosen = [i for i in missing if passes[i].timed is timed]
+            if not chosen:
+                continue
+            # a process for each pass: what it needed is given back, and the peak is its own
+            with ProcessPoolExecutor(
+                1 if timed else self.workers, get_context("spawn"), max_tasks_per_child=1
+            ) as pool:
+                futures = {pool.submit(_run, passes[i], self.scratch): i for i in chosen}
+                try:
+                    for future in as_completed(futures):
+                        index = futures[future]
+                        result = future.result()
+                        self.cache.put(passes[index].key, result)
+                        found[index] = result
+                        done += 1
+                        self.progress(passes[index].name, done, len(passes))
+                except BaseException:
+                    pool.shutdown(cancel_futures=True)
+                    raise
+        return [result for result in found if result is not None]
+
+    def each_corpus(
+        self,
+        name: str,
+        version: int,
+        function: PassFunction,
+        timed: bool = False,
+        **parameters: Any,
+    ) -> dict[str, Result]:
+        """Run one pass on each corpus; the results by corpus name."""
+        passes = [
+            Pass(name, version, function, corpus.images, parameters, timed)
+            for corpus in self.corpora
+        ]
+        names = [corpus.name for corpus in self.corpora]
+        return dict(zip(names, self.results(passes), strict=True))
+
+    def each_image(
+        self,
+        name: str,
+        version: int,
+        function: PassFunction,
+        timed: bool = False,
+        **parameters: Any,
+    ) -> dict[str, list[Result]]:
+        """Run one pass on each image; lists of results, to be merged, by corpus name."""
+        passes = [
+            Pass(name, version, function, (image,), parameters, timed)
+            for corpus in self.corpora
+            for image in corpus.images
+        ]
+        results = iter(self.results(passes))
+        return {corpus.name: [next(results) for _ in corpus.images] for corpus in self.corpora}
+
+
+def _run(work: Pass, scratch: Path) -> Result:
+    import tempfile
+
+    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+        return work.function(work.images, Path(folder), work.parameters)

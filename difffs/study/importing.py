@@ -1,0 +1,99 @@
+"""Imports whole corpora with a recipe, as ``difffs import`` does, and collects the statistics."""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from array import array
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from difffs import stats
+from difffs.engine import BATCH_PAGES, Engine
+from difffs.page import PAGE_SIZE
+from difffs.recipe import Recipe
+from difffs.store import Store
+from difffs.study.cache import Result
+from difffs.study.corpus import Image
+
+RECIPE_PASS_VERSION = 1
+
+
+def batches(image: Image) -> Iterator[tuple[int, memoryview]]:
+    """Iterate over (first page, up to BATCH_PAGES pages) of an image; holes read as zeros."""
+    size = BATCH_PAGES * PAGE_SIZE
+    with image.mapped() as pages:
+        for start in range(0, len(pages), size):
+            with pages[start : start + size] as batch:
+                yield start // PAGE_SIZE, batch
+
+
+def import_image(
+    engine: Engine,
+    image: Image,
+    name: str,
+    observe: Callable[[Engine, int, memoryview], None] | None = None,
+) -> None:
+    """Make a volume of an image and commit it.
+
+    `observe`, told (engine, first page, pages), sees each batch between route() and adopt().
+    """
+    store = engine.store
+    with store.lock:
+        inode = store.namespace.create("/" + name, 0o600, os.getuid(), os.getgid())
+    for first, pages in batches(image):
+        numbers = array("Q", range(first, first + len(pages) // PAGE_SIZE))
+        if observe is None:
+            engine.write(inode.number, numbers, pages)
+        else:
+            ids = engine.route(pages)
+            observe(engine, first, pages)
+            engine.adopt(ids, [(inode.number, numbers, ids)])
+    with store.lock:
+        inode.size = image.pages * PAGE_SIZE
+        store.namespace.touch(inode.number)
+    engine.commit()
+
+
+def recipe_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]) -> Result:
+    """Import the images into one new store; statistics of the closed store.
+
+    Parameters: `recipe` (Recipe.to_dict()), `verify` (read everything back and compare).
+    The result is what ``difffs stats --json`` gives, with `seconds`, `pages_per_second` (of the
+    import, durable at its end), `peak_rss` in bytes, and `images`: for each, its name, pages and
+    the bytes that it added to the payload and the metadata.
+    """
+    recipe = Recipe.from_dict(dict(parameters["recipe"]))
+    path = folder / "store"
+    grown = []
+    with Store.create(path, recipe) as store, Engine(store) as engine:
+        began = time.monotonic()
+        before = 0
+        for number, image in enumerate(images):
+            import_image(engine, image, f"{number}-{image.name}")
+            live = store.extents.live_bytes()
+            grown.append({"name": image.name, "pages": image.pages, "payload": live - before})
+            before = live
+        seconds = time.monotonic() - began
+        if parameters.get("verify"):
+            _compare(engine, images)
+    with closing(Store.open(path, read_only=True)) as store:
+        result: Result = dict(stats.collect(store))
+    result["seconds"] = seconds
+    result["pages_per_second"] = sum(image.pages for image in images) / max(seconds, 1e-9)
+    result["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    result["images"] = grown
+    return result
+
+
+def _compare(engine: Engine, images: Sequence[Image]) -> None:
+    for number, image in enumerate(images):
+        inode = engine.store.namespace.lookup(f"/{number}-{image.name}")
+        for first, pages in batches(image):
+            out = bytearray(len(pages))
+            engine.read(inode.number, first, len(pages) // PAGE_SIZE, out)
+            if out != pages:
+                raise AssertionError(f"{image.path}: pages from {first} on read back differently")
