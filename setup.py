@@ -27,15 +27,26 @@ if sanitizers:
     compile_arguments += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g", "-O1"]
     link_arguments += [f"-fsanitize={sanitizers}"]
 
-sources = ["page", "codec", "tables", "extents", "router", "vcdiff"]
-kernels = Extension(
-    "difffs._kernels",
-    sources=["difffs/_kernels.pyx", *(f"native/{name}.c" for name in sources)],
-    depends=[f"native/{name}.h" for name in sources],
-    include_dirs=["native"],
-    libraries=["zstd", "lz4", "pthread"],
-    extra_compile_args=compile_arguments,
-    extra_link_args=link_arguments,
-)
 
-setup(ext_modules=cythonize([kernels], compiler_directives={"language_level": "3"}))
+def extension(package: str, sources: list[str]) -> Extension:
+    """The package's _kernels, bound from files of native/."""
+    return Extension(
+        f"{package}._kernels",
+        sources=[
+            f"{package.replace('.', '/')}/_kernels.pyx",
+            *(f"native/{name}.c" for name in sources),
+        ],
+        depends=[f"native/{name}.h" for name in sources],
+        include_dirs=["native"],
+        libraries=["zstd", "lz4", "pthread"],
+        extra_compile_args=compile_arguments,
+        extra_link_args=link_arguments,
+    )
+
+
+extensions = [
+    extension("difffs", ["page", "codec", "tables", "extents", "router", "vcdiff"]),
+    # what only the study needs, so that the daemon does not carry it
+    extension("difffs.study", ["bwt"]),
+]
+setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))
