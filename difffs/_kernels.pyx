@@ -6,8 +6,10 @@ Python calls with batches and the calls release the GIL where they work for long
 _kernels.pyi give the types. Each pure function has a plain Python twin in the tests.
 """
 from cpython.array cimport array, clone
-from cpython.bytearray cimport PyByteArray_AS_STRING
+from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.dict cimport PyDict_GetItem
+from cpython.ref cimport PyObject
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -30,6 +32,7 @@ cdef extern from "codec.h" nogil:
         CODEC_VCDIFF
         CODEC_ZSTD_DICTIONARY
     enum: CODEC_COUNT
+    enum: CODEC_ROOM
     enum: BASE_ID_BYTES
     ctypedef struct codec_context
     ctypedef struct codec_dictionary
@@ -506,14 +509,19 @@ cdef class Extents:
     """
     cdef extents native
     cdef bint ready
-    cdef readonly list decode_totals  # per codec [count, nanoseconds]
+    cdef uint64_t decoded[CODEC_ROOM]
+    cdef uint64_t decode_nanoseconds[CODEC_ROOM]
 
     def __cinit__(self, int file):
         if extents_init(&self.native):
             raise MemoryError("extents")
         self.ready = True
         self.native.file = file
-        self.decode_totals = [[0, 0] for _ in range(CODEC_COUNT)]
+
+    @property
+    def decode_totals(self):
+        """Per codec (objects decoded, nanoseconds)."""
+        return [(self.decoded[k], self.decode_nanoseconds[k]) for k in range(CODEC_COUNT)]
 
     def __dealloc__(self):
         if self.ready:
@@ -647,8 +655,8 @@ cdef class Extents:
         cdef Py_ssize_t i
         cdef read_result result
         cdef uint64_t began, ended
-        cdef uint64_t counts[8]
-        cdef uint64_t spent[8]
+        cdef uint64_t counts[CODEC_ROOM]
+        cdef uint64_t spent[CODEC_ROOM]
         cdef bint failed = False
         memset(counts, 0, sizeof(counts))
         memset(spent, 0, sizeof(spent))
@@ -668,8 +676,8 @@ cdef class Extents:
                 began = ended
         for k in range(CODEC_COUNT):
             if counts[k]:
-                self.decode_totals[k][0] += counts[k]
-                self.decode_totals[k][1] += spent[k]
+                self.decoded[k] += counts[k]
+                self.decode_nanoseconds[k] += spent[k]
         if failed:
             return <int>result.status, i, result.culprit, result.error
         return None
@@ -700,6 +708,22 @@ cdef class Extents:
             raise IndexError(first + count)
         return self.read_ids(<uint32_t *>PyByteArray_AS_STRING(table) + 4 + first, count,
                              &out[at * PAGE_BYTES], context)
+
+    def read_page(self, dict chunks, object volume, uint64_t page, uint8_t[::1] out not None,
+                  Context context not None):
+        """Decodes one page into the beginning of out, by the page tables in memory.
+
+        `chunks` maps (volume, chunk) to page table chunks. False, and nothing promised of out,
+        where something is missing or wrong: the long way then finds out what.
+        """
+        cdef uint64_t chunk = page // TABLE_ENTRIES_C
+        cdef PyObject *table = PyDict_GetItem(chunks, (volume, chunk))
+        if table == NULL or out.shape[0] < PAGE_BYTES:
+            return False
+        if PyByteArray_GET_SIZE(<object>table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
+            return False
+        cdef const uint32_t *ids = <const uint32_t *>PyByteArray_AS_STRING(<object>table) + 4
+        return self.read_ids(ids + page % TABLE_ENTRIES_C, 1, &out[0], context) is None
 
     def reference(self, const uint32_t[::1] ids not None, bint by_patch):
         """One more reference to each; headers must be loaded. ValueError names a wrong id."""

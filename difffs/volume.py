@@ -110,23 +110,30 @@ class Volumes:
     def read(self, inode: int, offset: int, size: int) -> bytes:
         """Bytes of a volume, fewer at its end; PayloadDamaged when a page cannot be rebuilt."""
         with self.lock:
-            end = min(offset + size, self.namespace.get(inode).size)
-            if offset >= end:
-                return b""
-            first = offset // PAGE_SIZE
-            count = page_count(end) - first
-            out = bytearray(count * PAGE_SIZE)
-            self._read_pages(inode, first, count, out)
-            start = offset - first * PAGE_SIZE
-            if start == 0 and end - offset == len(out):
-                return bytes(out)
-            return bytes(memoryview(out)[start : start + end - offset])
+            out = bytearray(min(size, max(0, self.namespace.get(inode).size - offset)))
+            self.read_into(inode, offset, memoryview(out))
+            return bytes(out)
 
-    def _read_pages(self, inode: int, first: int, count: int, out: bytearray) -> None:
+    def read_into(self, inode: int, offset: int, out: memoryview) -> int:
+        """Fills out as read() would; returns how many bytes count, those behind are undefined."""
+        with self.lock:
+            end = min(offset + len(out), self.namespace.get(inode).size)
+            if offset >= end:
+                return 0
+            first, start = divmod(offset, PAGE_SIZE)
+            count = (end - 1) // PAGE_SIZE + 1 - first
+            if start == 0 and count * PAGE_SIZE <= len(out):
+                self._read_pages(inode, first, count, out)
+            else:
+                pages = memoryview(bytearray(count * PAGE_SIZE))
+                self._read_pages(inode, first, count, pages)
+                out[: end - offset] = pages[start : start + end - offset]
+            return end - offset
+
+    def _read_pages(self, inode: int, first: int, count: int, out: memoryview) -> None:
         if not self._waiting and not self._routing:
-            self._read_stored(inode, first, count, memoryview(out))
+            self.engine.read(inode, first, count, out)
             return
-        view = memoryview(out)
         key = inode << 32 | first
         run = 0  # pages not in the buffer, up to here
         for index in range(count):
@@ -135,16 +142,13 @@ class Volumes:
                 run += 1
                 continue
             if run:
-                self._read_stored(
-                    inode, first + index - run, run, view[(index - run) * PAGE_SIZE :]
-                )
+                self.engine.read(inode, first + index - run, run, out[(index - run) * PAGE_SIZE :])
                 run = 0
-            view[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = self._page_view(slot)
-        if run:
-            self._read_stored(inode, first + count - run, run, view[(count - run) * PAGE_SIZE :])
-
-    def _read_stored(self, inode: int, first: int, count: int, out: memoryview) -> None:
-        self.engine.read(inode, first, count, out)
+            out[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = self._page_view(slot)
+        if run == count:
+            self.engine.read(inode, first, count, out)
+        elif run:
+            self.engine.read(inode, first + count - run, run, out[(count - run) * PAGE_SIZE :])
 
     # -- writing ---------------------------------------------------------------------------------
 
@@ -206,7 +210,7 @@ class Volumes:
         if routing is not None:
             self._page_view(slot)[:] = self._page_view(routing)
         else:
-            self._read_stored(inode, page, 1, self._page_view(slot))
+            self.engine.read(inode, page, 1, self._page_view(slot))
 
     def _take_slot(self, inode: int) -> int:
         if len(self._free) <= self._slots // 2:

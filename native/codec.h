@@ -17,6 +17,9 @@ enum codec {
     CODEC_COUNT = 8,
 };
 
+/* Codecs that a record's four bits can tell apart. */
+#define CODEC_ROOM 16u
+
 /* A patch payload begins with the object id of its base. */
 #define BASE_ID_BYTES 4u
 

@@ -27,6 +27,7 @@ log = logging.getLogger("difffs.mount")
 # Bytes from which on a view of libfuse's buffer is cheaper than a copy.
 _LARGE = 32 << 10
 _PYBUF_READ = 0x100
+_PYBUF_WRITE = 0x200
 
 _memory_view = ctypes.pythonapi.PyMemoryView_FromMemory
 _memory_view.restype = ctypes.py_object
@@ -180,11 +181,9 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         return 0
 
     def read(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
-        data = self.operations.read(_text(path), size, offset, info.contents.fh)
-        length = len(data)
-        if length > size:
-            raise OSError(errno.EIO, f"read returned {length} bytes for {size}")
-        ctypes.memmove(buffer, data, length)
+        # Pages are decoded where libfuse sends them from.
+        out = _memory_view(buffer, size, _PYBUF_WRITE)
+        length: int = self.operations.read(_text(path), out, offset, info.contents.fh)
         return length
 
     def write(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:

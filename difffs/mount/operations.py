@@ -398,11 +398,14 @@ class VolumeOperations:
 
     # ---- data --------------------------------------------------------------------------------
 
-    def read(self, path: str | None, size: int, offset: int, fh: int) -> bytes:
-        """Return up to ``size`` bytes from ``offset``. EIO for a damaged page, named in the log."""
+    def read(self, path: str | None, out: memoryview, offset: int, fh: int) -> int:
+        """Fill ``out`` from ``offset`` on; return how many bytes of it count, fewer at the end.
+
+        EIO for a damaged page, named in the log.
+        """
         number = self._volume(path, fh)
         try:
-            return self._volumes.read(number, offset, size)
+            return self._volumes.read_into(number, offset, out)
         except DifffsError as error:
             log.error("reading %s: %s", self._names.path(number), error)
             raise _error(errno.EIO, path) from error

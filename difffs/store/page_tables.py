@@ -32,7 +32,8 @@ class PageTables:
     def __init__(self, index: Index) -> None:
         """Nothing is loaded yet."""
         self._index = index
-        self._chunks: dict[tuple[int, int], bytearray] = {}
+        self.chunks: dict[tuple[int, int], bytearray] = {}
+        """Those in memory, by (volume, chunk); to be looked at only."""
         self._dirty: set[tuple[int, int]] = set()
         self._committing: set[tuple[int, int]] = set()
         self.released = array("I")
@@ -65,23 +66,23 @@ class PageTables:
 
     def chunk(self, volume: int, chunk: int) -> bytearray | None:
         """A chunk to look at, or None when it maps nothing."""
-        return self._chunks.get((volume, chunk)) or self._load(volume, chunk)
+        return self.chunks.get((volume, chunk)) or self._load(volume, chunk)
 
     def _load(self, volume: int, chunk: int) -> bytearray | None:
         key = (volume, chunk)
-        table = self._chunks.get(key)
+        table = self.chunks.get(key)
         if table is None:
             stored = self._index.table(volume, chunk)
             if stored is None:
                 return None
             table_counts(stored)  # raises on a damaged chunk
-            table = self._chunks[key] = bytearray(stored)
+            table = self.chunks[key] = bytearray(stored)
         return table
 
     def _load_to_change(self, volume: int, chunk: int) -> bytearray:
         table = self._load(volume, chunk)
         if table is None:
-            table = self._chunks[volume, chunk] = bytearray(TABLE_BYTES)
+            table = self.chunks[volume, chunk] = bytearray(TABLE_BYTES)
         self._dirty.add((volume, chunk))
         return table
 
@@ -143,7 +144,7 @@ class PageTables:
         """Chunks of the volume that exist and overlap pages [first, end)."""
         low = first // TABLE_ENTRIES
         stored = set(self._index.chunks_of(volume, low))
-        stored.update(c for v, c in self._chunks if v == volume and c >= low)
+        stored.update(c for v, c in self.chunks if v == volume and c >= low)
         return sorted(chunk for chunk in stored if chunk * TABLE_ENTRIES < end)
 
     def _count(self, volume: int, before: tuple[int, int], table: bytearray) -> None:
@@ -160,7 +161,7 @@ class PageTables:
         """The changed chunks, sealed; None for those that map nothing any more."""
         self._committing, self._dirty = self._dirty, set()
         return [
-            (*key, None if table_seal(self._chunks[key]) else self._chunks[key])
+            (*key, None if table_seal(self.chunks[key]) else self.chunks[key])
             for key in self._committing
         ]
 
@@ -173,12 +174,12 @@ class PageTables:
 
     def trim(self) -> None:
         """Forgets the oldest clean chunks."""
-        surplus = len(self._chunks) - len(self._dirty) - len(self._committing) - CLEAN_CHUNKS
+        surplus = len(self.chunks) - len(self._dirty) - len(self._committing) - CLEAN_CHUNKS
         if surplus <= 0:
             return
-        for key in list(self._chunks):
+        for key in list(self.chunks):
             if key not in self._dirty and key not in self._committing:
-                del self._chunks[key]
+                del self.chunks[key]
                 surplus -= 1
                 if surplus <= 0:
                     break

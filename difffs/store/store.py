@@ -350,6 +350,10 @@ class Store:
     def read_pages(self, volume: int, first: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt."""
         with self.lock:
+            if count == 1 and self._extents.read_page(
+                self._page_tables.chunks, volume, first, out, self._reader
+            ):
+                return  # nearly all single pages: the index is not asked
             at = 0
             while at < count:
                 chunk, entry = divmod(first + at, TABLE_ENTRIES)

@@ -83,6 +83,7 @@ def _fio(job: Job, size: int, folder: Path | None, device: str, *, verifying: bo
         words += [f"--directory={folder}", "--filename_format=f.$jobnum"]
     if job.writes or verifying:
         words += ["--verify=crc32c", "--verify_interval=4096", "--do_verify=0"]
+        words += ["--verify_state_save=0"]
         words += [f"--buffer_compress_percentage={COMPRESSIBLE}", "--refill_buffers"]
     if verifying:
         words[words.index("--do_verify=0")] = "--do_verify=1"
