@@ -877,6 +877,10 @@ cdef class Batch:
         """Compresses with the contexts' dictionary from here on."""
         self.routing.compress_codec = CODEC_ZSTD_DICTIONARY
 
+    def continue_from(self, Batch other not None):
+        """Takes over what another batch of the same recipe has learned."""
+        self.native.single_vote_average = other.native.single_vote_average
+
     def compressed_pages(self):
         """Indices of the pages that were compressed; after routing."""
         return [i for i in range(self.native.count) if self.native.routed[i].route == ROUTE_COMPRESS]

@@ -2,7 +2,7 @@
 
 from array import array
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from types import TracebackType
 
 from difffs._kernels import BATCH_PAGES, Batch, Context, Dictionary
@@ -33,6 +33,9 @@ class Engine:
         self.store = store
         self.workers = max(1, workers)
         self._batch = Batch(store.recipe)
+        # With several workers: the batch that one of them classifies while this thread packs.
+        self._next = Batch(store.recipe) if workers > 1 else self._batch
+        self._classified: Future[None] | None = None
         self._contexts = [Context() for _ in range(self.workers)]
         self._pool = ThreadPoolExecutor(self.workers - 1, "difffs-route") if workers > 1 else None
         self._readers = (Context(), Context())
@@ -48,6 +51,7 @@ class Engine:
         for context in (*self._contexts, *self._readers):
             context.use(dictionary)
         self._batch.use_dictionary()
+        self._next.use_dictionary()
 
     def _learn(self, pages: memoryview) -> None:
         assert self._trainer is not None
@@ -86,20 +90,51 @@ class Engine:
         for future in pending:
             future.result()
 
-    def route(self, pages: memoryview | bytearray | bytes) -> "array[int]":
+    def _classify_ahead(self, pages: memoryview) -> None:
+        """Lets a worker classify the next batch while this one is packed and adopted."""
+        assert self._pool is not None
+        self._next.begin(pages)
+        self._classified = self._pool.submit(self._next.classify, 0, self._next.count)
+
+    def _take_classified(self) -> None:
+        assert self._classified is not None
+        classified, self._classified = self._classified, None
+        classified.result()
+        self._next.continue_from(self._batch)
+        self._batch, self._next = self._next, self._batch
+
+    def _forget_classified(self) -> None:
+        if self._classified is not None:
+            wait([self._classified])
+            self._classified = None
+            self._next.finish()
+
+    def route(
+        self,
+        pages: memoryview | bytearray | bytes,
+        following: memoryview | None = None,
+    ) -> "array[int]":
         """Routes up to BATCH_PAGES pages and stores their payloads. Returns their object ids.
 
-        The objects have no references until adopt() is called, which must come next.
+        The objects have no references until adopt() is called, which must come next. `following`
+        are the pages of the next call: with several workers, work on them begins meanwhile.
         """
-        batch, store = self._batch, self.store
-        batch.begin(pages)
-        self._in_slices(lambda _context, start, end: batch.classify(start, end), batch.count)
+        if self._classified is not None:
+            self._take_classified()
+            batch = self._batch
+        else:
+            batch = self._batch
+            batch.begin(pages)
+            self._in_slices(lambda _context, start, end: batch.classify(start, end), batch.count)
+        store = self.store
         store.prepare(batch.propose(store.digests, store.sketches))
         extents = store.extents
         self._in_slices(
             lambda context, start, end: batch.route(extents, context, start, end), batch.count
         )
         batch.learn()
+        if following is not None and self._pool is not None and self._trainer is None:
+            self._classify_ahead(following)
         store.pack(batch)
         ids = batch.ids()
         if self._trainer is not None:
@@ -137,10 +172,15 @@ class Engine:
         view = memoryview(pages)
         if len(numbers) * PAGE_SIZE != len(view):
             raise ValueError(f"{len(numbers)} page numbers for {len(view)} bytes")
-        for start in range(0, len(numbers), BATCH_PAGES):
-            end = min(start + BATCH_PAGES, len(numbers))
-            ids = self.route(view[start * PAGE_SIZE : end * PAGE_SIZE])
-            self.adopt(ids, [(volume, numbers[start:end], ids)])
+        try:
+            for start in range(0, len(numbers), BATCH_PAGES):
+                end = min(start + BATCH_PAGES, len(numbers))
+                stop = min(end + BATCH_PAGES, len(numbers))
+                following = view[end * PAGE_SIZE : stop * PAGE_SIZE] if end < stop else None
+                ids = self.route(view[start * PAGE_SIZE : end * PAGE_SIZE], following)
+                self.adopt(ids, [(volume, numbers[start:end], ids)])
+        finally:
+            self._forget_classified()  # of a run that an error has cut short
         self.store.settle()
         if self.store.uncommitted > COMMIT_EVERY:
             self.store.commit()

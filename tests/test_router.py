@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 from difffs._kernels import BATCH_PAGES, EXTENT_SIDE_BYTES
 from difffs.codec import Codec, Route
 from difffs.engine import Engine
+from difffs.errors import StoreFull
 from difffs.recipe import RECIPES
 from tests.pages import (
     PAGE,
@@ -312,6 +313,28 @@ def test_two_workers_lose_nothing(folder: Path, recipe: str) -> None:
     for opened in (alone, shared):
         opened.assert_clean()
         opened.close()
+
+
+def test_an_error_leaves_no_batch_half_begun(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A worker classifies the next batch already when packing fails; later writes are whole."""
+    opened = OpenStore(folder / "store", "default", workers=2)
+    volume = opened.new_volume("guest")
+    lost, kept = (
+        b"".join(page for pages, _numbers in batches(seed, 4, BATCH_PAGES) for page in pages)
+        for seed in (5, 6)
+    )
+    with monkeypatch.context() as full:
+
+        def pack(_batch: object) -> None:
+            raise StoreFull("no space left")
+
+        full.setattr(opened.store, "pack", pack)
+        with pytest.raises(StoreFull):
+            opened.write(volume, 0, lost)
+    opened.write(volume, 0, kept)
+    assert opened.read(volume, 0, len(kept) // PAGE) == kept
+    opened.assert_clean()
+    opened.close()
 
 
 def test_two_workers_agree_on_what_cannot_be_patched(folder: Path) -> None:

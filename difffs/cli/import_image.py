@@ -6,13 +6,13 @@ import os
 import stat
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 from difffs import stats
 from difffs.cli.report import SCHEMA_VERSION, print_json, state_line
 from difffs.engine import Engine
 from difffs.errors import DifffsError, EnvironmentProblem, StoreFull, UsageError, VolumeExists
+from difffs.image import ImageReader
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.progress import Progress
 from difffs.recipe import RECIPES
@@ -20,8 +20,6 @@ from difffs.size import format_size
 from difffs.store import Store
 from difffs.store.namespace import Inode, Namespace
 from difffs.store.page_tables import ZERO
-
-_BATCH_BYTES = 4 << 20
 
 # The holes of a sparse image are pages of zeros like those that it holds as data: the figures must
 # not depend on how the image was copied. Page tables of zeros take 1 MB a GiB, which is nothing
@@ -60,7 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
     path = "/" + name.strip("/")
     if path == "/" or any(part in ("", ".", "..") for part in path[1:].split("/")):
         raise UsageError(f"{name!r} cannot be a volume's name: give another NAME")
-    image, image_size, mode = _open_image(arguments.image)
+    image, image_size, mode = _open_image(arguments.image, ahead=arguments.workers > 1)
     with (
         contextlib.closing(image),
         Store.open_or_create(
@@ -90,66 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-class _Image:
-    """An open image, read front to back."""
-
-    def __init__(self, file: int, size: int) -> None:
-        """Read from ``file``, a regular file or device of ``size`` bytes or a pipe (size 0)."""
-        self._file = file
-        self._size = size
-
-    def close(self) -> None:
-        """Close the file."""
-        os.close(self._file)
-
-    def batches(self) -> Iterator[tuple[int, memoryview]]:
-        """Iterate over (offset, bytes); offsets are multiples of the page, holes left out.
-
-        The bytes are valid until the next step. Only the last batch can end within a page.
-        """
-        buffer = memoryview(bytearray(_BATCH_BYTES))
-        offset = 0
-        while True:
-            limit = _BATCH_BYTES
-            if self._size:
-                offset, limit = self._next_data(offset)
-                if not limit:
-                    return
-                os.lseek(self._file, offset, os.SEEK_SET)
-            length = self._fill(buffer[:limit])
-            if not length:
-                return
-            yield offset, buffer[:length]
-            offset += length
-            if length < limit:
-                return
-
-    def _fill(self, buffer: memoryview) -> int:
-        length = 0
-        while length < len(buffer):
-            count = os.readv(self._file, [buffer[length:]])
-            if not count:
-                break
-            length += count
-        return length
-
-    def _next_data(self, offset: int) -> tuple[int, int]:
-        """Return (offset, length) of the next batch of data; length 0 at the end."""
-        if offset >= self._size:
-            return offset, 0
-        try:
-            data = os.lseek(self._file, offset, os.SEEK_DATA)
-            hole = os.lseek(self._file, data, os.SEEK_HOLE)
-        except OSError as error:
-            if error.errno == 6:  # ENXIO: only a hole is left
-                return self._size, 0
-            return offset, min(_BATCH_BYTES, self._size - offset)  # a device: no holes
-        data -= data % PAGE_SIZE
-        hole = min(self._size, hole + -hole % PAGE_SIZE)
-        return data, min(_BATCH_BYTES, hole - data)
-
-
-def _open_image(name: str) -> tuple[_Image, int, int]:
+def _open_image(name: str, *, ahead: bool) -> tuple[ImageReader, int, int]:
     """Return the image, its size (0 for a pipe) and its permission bits."""
     try:
         file = os.dup(sys.stdin.fileno()) if name == "-" else os.open(name, os.O_RDONLY)
@@ -169,11 +108,11 @@ def _open_image(name: str) -> tuple[_Image, int, int]:
     if size > MAXIMUM_VOLUME_SIZE:
         os.close(file)
         raise UsageError(f"image {name} is larger than a volume can be ({MAXIMUM_VOLUME_SIZE})")
-    return _Image(file, size), size, mode
+    return ImageReader(file, size, ahead=ahead), size, mode
 
 
 def _import(
-    engine: Engine, path: str, mode: int, image: _Image, image_size: int, progress: Progress
+    engine: Engine, path: str, mode: int, image: ImageReader, image_size: int, progress: Progress
 ) -> int:
     """Make the volume, or nothing: whatever goes wrong, the half-made volume is removed."""
     store = engine.store
@@ -204,7 +143,9 @@ def _make_volume(names: Namespace, path: str, mode: int) -> Inode:
         raise UsageError(f"{path[1:]} cannot be made: {error.strerror}; choose another") from None
 
 
-def _copy(engine: Engine, inode: Inode, image: _Image, image_size: int, progress: Progress) -> int:
+def _copy(
+    engine: Engine, inode: Inode, image: ImageReader, image_size: int, progress: Progress
+) -> int:
     keep_holes = image_size > _LARGEST_DENSE_IMAGE
     end = 0
     for offset, data in image.batches():
