@@ -30,6 +30,10 @@ VOLUME = "swap"
 SMALLEST_SIZE = 10 * PAGE_SIZE
 """mkswap's own lower bound."""
 
+DEFAULT_OPTIONS = MountOptions(buffer_bytes=8 << 20)
+"""How a store is mounted for swapping: what lies in the buffer has left no memory yet, and a larger
+one made no program under a memory limit faster."""
+
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 
@@ -144,7 +148,7 @@ def swap_on(
             # The mount was not made for this: its daemon gets ready now.
             lock_memory(mountpoint)
         else:
-            mountpoint = _mount(store, options or MountOptions(), undo)
+            mountpoint = _mount(store, options or DEFAULT_OPTIONS, undo)
         volume = Path(mountpoint) / VOLUME
         _refuse_second_area(store, volume)
         _make_volume(volume, size)

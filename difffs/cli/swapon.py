@@ -17,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("store", metavar="STORE", type=Path, help="made if it does not exist")
     parser.add_argument("--size", default="4G", help="of the swap area (4G)")
     parser.add_argument("--priority", type=int, metavar="N", help="0 to 32767, higher is first")
-    parser.add_argument("-o", dest="options", action="append", default=[], help="mount options")
+    parser.add_argument("-o", dest="options", action="append", default=[], help="mount options (buffer=8M)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     priority = arguments.priority
     if priority is not None and not 0 <= priority <= _LARGEST_PRIORITY:
         raise UsageError(f"--priority {priority}: needs a number from 0 to {_LARGEST_PRIORITY}")
-    options = parse_options(arguments.options)
+    options = parse_options(arguments.options, swap.DEFAULT_OPTIONS)
     area = swap.swap_on(arguments.store, size, priority, options)
     for warning in area.warnings:
         print(f"difffs: {warning}", file=sys.stderr)
