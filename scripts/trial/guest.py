@@ -1,4 +1,4 @@
-"""Guests booted by ``vm-configs/run-guest``, watched through their serial console and QMP."""
+"""Guests under QEMU, watched through their serial console and QMP."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RUN_GUEST = CHECKOUT / "vm-configs" / "run-guest"
@@ -62,24 +62,18 @@ def accelerator() -> str:
 
 
 @dataclass
-class Guest:
+class QemuGuest:
     """A QEMU process whose RAM is the file ``memory``; leaving the context ends it.
 
-    ``work``, ``rounds``, ``seed`` and ``end`` are explained in ``vm-configs/guest/init``.
-    ``folder`` takes the console log and the monitor's socket.
+    ``folder`` takes the console log and the monitor's socket. What is booted is for subclasses to
+    say: they implement :meth:`command`.
     """
 
     name: str
     memory: Path
     folder: Path
     mebibytes: int = 128
-    work: str = "archive,copies,sort,words,noise"
-    rounds: int = 1
-    seed: int = 1
-    end: str = "off"
     accelerator: str = "auto"
-    machine: str = "q35"
-    incoming: bool = False
     process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
     _monitor: _Monitor | None = field(default=None, init=False, repr=False)
 
@@ -88,19 +82,17 @@ class Guest:
         """The log of the serial console; one that is resumed goes on in the same file."""
         return self.folder / f"{self.name}.console"
 
-    def __enter__(self) -> Guest:
-        append = (
-            f"difffs.name={self.name} difffs.work={self.work} difffs.rounds={self.rounds}"
-            f" difffs.seed={self.seed} difffs.end={self.end}"
-        )
-        self._socket.unlink(missing_ok=True)
-        command = [
-            str(RUN_GUEST),
-            *("--memory", str(self.memory), "--size", f"{self.mebibytes}M"),
-            *("--machine", self.machine, "--accel", self._accelerator()),
-            *("--append", append, "--serial", str(self.console), "--qmp", str(self._socket)),
-            *(["--incoming"] if self.incoming else []),
-        ]
+    def command(self) -> list[str]:
+        """Return the command that becomes the QEMU process, with a monitor at ``socket``."""
+        raise NotImplementedError
+
+    def environment(self) -> dict[str, str]:
+        """Return the environment of the QEMU process."""
+        return dict(os.environ)
+
+    def __enter__(self) -> Self:
+        self.socket.unlink(missing_ok=True)
+        command, environment = self.command(), self.environment()
         with self._errors.open("wb") as errors:
             # a session of its own: Ctrl-C is for us, and we end the guest in order
             self.process = subprocess.Popen(
@@ -109,17 +101,20 @@ class Guest:
                 stdout=errors,
                 stderr=errors,
                 start_new_session=True,
+                env=environment,
             )
         return self
 
     def __exit__(self, *_: object) -> None:
         self.stop()
 
-    def _accelerator(self) -> str:
+    def chosen_accelerator(self) -> str:
+        """Return ``kvm`` or ``tcg``, whatever ``accelerator`` says."""
         return accelerator() if self.accelerator == "auto" else self.accelerator
 
     @property
-    def _socket(self) -> Path:
+    def socket(self) -> Path:
+        """Where the monitor listens."""
         path = self.folder / f"{self.name}.qmp"
         if len(os.fsencode(path)) < 100:  # the kernel takes 107 bytes
             return path
@@ -134,7 +129,7 @@ class Guest:
         if self._monitor is not None:
             self._monitor.close()
             self._monitor = None
-        self._socket.unlink(missing_ok=True)
+        self.socket.unlink(missing_ok=True)
         if self.process is None or self.process.poll() is not None:
             return
         with contextlib.suppress(ProcessLookupError):
@@ -176,12 +171,12 @@ class Guest:
             for event in self.events()[seen:]:
                 seen += 1
                 if event.kind == "failed":
-                    raise self._error(f"reports a failure: {dict(event.values)}")
+                    raise self.error(f"reports a failure: {dict(event.values)}")
                 yield event
             if not running:
                 return
             if time.monotonic() > deadline:
-                raise self._error(f"did not finish within {seconds:.0f} s")
+                raise self.error(f"did not finish within {seconds:.0f} s")
             time.sleep(0.05)
 
     def wait_for(self, kind: str, seconds: float = 120, start: int = 0) -> Event:
@@ -189,19 +184,10 @@ class Guest:
         for event in self.follow(seconds, start):
             if event.kind == kind:
                 return event
-        raise self._error(f"ended without '{kind}'")
+        raise self.error(f"ended without '{kind}'")
 
-    def wait_until_off(self, seconds: float = 120) -> Event:
-        """Wait until the guest has done its work and powered off; return its ``done``."""
-        last = None
-        for event in self.follow(seconds):
-            if event.kind == "done":
-                last = event
-        if last is None or last.values.get("ok") != "1":
-            raise self._error("ended without having done its work")
-        return last
-
-    def _error(self, text: str) -> GuestError:
+    def error(self, text: str) -> GuestError:
+        """Return an error about this guest, with the last lines of QEMU and the console."""
         lines: list[str] = []
         for path in (self._errors, self.console):
             with contextlib.suppress(FileNotFoundError):
@@ -210,14 +196,53 @@ class Guest:
             f"guest {self.name} {text}\n" + "\n".join(f"  | {line}" for line in lines)
         )
 
-    # --- suspend and resume: RAM stays in its file, only the devices' state is saved -------------
-
     @property
     def monitor(self) -> _Monitor:
         """The QMP connection, made when first asked for."""
         if self._monitor is None:
-            self._monitor = _Monitor(self._socket, lambda: self.running)
+            self._monitor = _Monitor(self.socket, lambda: self.running)
         return self._monitor
+
+
+@dataclass
+class Guest(QemuGuest):
+    """The small guest that ``scripts/make-guest`` builds, booted by ``vm-configs/run-guest``.
+
+    ``work``, ``rounds``, ``seed`` and ``end`` are explained in ``vm-configs/guest/init``.
+    """
+
+    work: str = "archive,copies,sort,words,noise"
+    rounds: int = 1
+    seed: int = 1
+    end: str = "off"
+    machine: str = "q35"
+    incoming: bool = False
+
+    def command(self) -> list[str]:
+        """Return the call of ``run-guest``."""
+        append = (
+            f"difffs.name={self.name} difffs.work={self.work} difffs.rounds={self.rounds}"
+            f" difffs.seed={self.seed} difffs.end={self.end}"
+        )
+        return [
+            str(RUN_GUEST),
+            *("--memory", str(self.memory), "--size", f"{self.mebibytes}M"),
+            *("--machine", self.machine, "--accel", self.chosen_accelerator()),
+            *("--append", append, "--serial", str(self.console), "--qmp", str(self.socket)),
+            *(["--incoming"] if self.incoming else []),
+        ]
+
+    def wait_until_off(self, seconds: float = 120) -> Event:
+        """Wait until the guest has done its work and powered off; return its ``done``."""
+        last = None
+        for event in self.follow(seconds):
+            if event.kind == "done":
+                last = event
+        if last is None or last.values.get("ok") != "1":
+            raise self.error("ended without having done its work")
+        return last
+
+    # --- suspend and resume: RAM stays in its file, only the devices' state is saved -------------
 
     def suspend(self, state: Path) -> None:
         """Stop the guest, save its devices' state to a file and end QEMU."""
@@ -247,9 +272,9 @@ class Guest:
             if status == "completed":
                 return
             if status in ("failed", "cancelled"):
-                raise self._error(f"could not be saved or loaded: migration {status}")
+                raise self.error(f"could not be saved or loaded: migration {status}")
             time.sleep(0.02)
-        raise self._error(f"was not saved or loaded within {seconds:.0f} s")
+        raise self.error(f"was not saved or loaded within {seconds:.0f} s")
 
 
 class _Monitor:
