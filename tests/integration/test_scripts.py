@@ -15,9 +15,10 @@ from trial import cgroup, demo, guest, hog, report, swap
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = [
     *("scripts/setup", "scripts/demo", "scripts/test", "scripts/bench", "scripts/make-guest"),
-    *(".ci/run", "vm-configs/run-guest"),
+    *("scripts/collect-images", ".ci/run", "vm-configs/run-guest"),
 ]
 INIT = "vm-configs/guest/init"
+GUEST_FILES = "scripts/collection/guest-files"
 
 
 def run(*words: str) -> subprocess.CompletedProcess[str]:
@@ -40,11 +41,20 @@ def test_guest_init_parses_as_posix_shell() -> None:
     assert run("sh", "-n", INIT).returncode == 0
 
 
+@pytest.mark.parametrize("program", ["prepare", "workload"])
+def test_programs_of_collected_guests_parse(program: str) -> None:
+    path = f"{GUEST_FILES}/{program}"
+    assert (CHECKOUT / path).stat().st_mode & 0o111 == 0o111
+    assert run("bash", "-n", path).returncode == 0
+
+
 @pytest.mark.skipif(shutil.which("shellcheck") is None, reason="no shellcheck")
 def test_shellcheck() -> None:
     found = run("shellcheck", *SCRIPTS)
     assert found.returncode == 0, found.stdout
     found = run("shellcheck", "--shell=sh", INIT)
+    assert found.returncode == 0, found.stdout
+    found = run("shellcheck", f"{GUEST_FILES}/prepare", f"{GUEST_FILES}/workload")
     assert found.returncode == 0, found.stdout
 
 

@@ -1,0 +1,1 @@
+"""Builds Debian guests, lets them work and keeps images of their memory (``collect-images``)."""
