@@ -38,6 +38,32 @@ def qemu_version() -> str:
     return (done.stdout.splitlines() or ["unknown"])[0].removeprefix("QEMU emulator version ")
 
 
+class Stopwatch:
+    """Counts the seconds that a guest runs.
+
+    It wants to be asked some times a second: while this process stood still, as when it was
+    stopped, its guests most likely did too, so such gaps do not count.
+    """
+
+    GAP_SECONDS = 2.0
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        """Begin to count."""
+        self.seconds = 0.0
+        self._clock = clock
+        self._last = clock()
+
+    def tick(self) -> None:
+        """Count what has passed since the last call."""
+        last, self._last = self._last, self._clock()
+        if self._last - last < self.GAP_SECONDS:
+            self.seconds += self._last - last
+
+    def skip(self) -> None:
+        """Leave out what has passed since the last call."""
+        self._last = self._clock()
+
+
 class Collection:
     """One run: builds the disks that are missing, then collects from one guest after another."""
 
@@ -69,7 +95,9 @@ class Collection:
             try:
                 # disks come first in the pool's queue, so a guest never waits for one behind it
                 disks: dict[str, Future[Disk]] = {
-                    system.name: pool.submit(build, system, build_folder, self._mirror, self._say)
+                    system.name: pool.submit(
+                        build, system, build_folder, self._mirror, self._say, self._watch
+                    )
                     for system in systems(members)
                 }
                 guests = {
@@ -102,7 +130,6 @@ class Collection:
         with _memory_folder(self._folder / BUILD_FOLDER, member.mebibytes) as memory_folder:
             consoles = self._folder / BUILD_FOLDER / "consoles" / member.corpus
             consoles.mkdir(parents=True, exist_ok=True)
-            began = time.monotonic()
             guest = CollectedGuest(
                 member.name,
                 memory_folder / "ram",
@@ -116,20 +143,24 @@ class Collection:
             )
             guest.console.unlink(missing_ok=True)
             self._say(f"{label}: booting Debian {disk.release}, Linux {disk.kernel}")
+            running = Stopwatch()
+
+            def watch() -> None:
+                self._watch()
+                running.tick()
+
             with guest:
-                guest.wait_until_steady(watch=self._watch)
-                self._say(f"{label}: at work after {time.monotonic() - began:.0f} s")
-                steady = time.monotonic()
-                stopped = 0.0  # seconds that taking images took
+                guest.wait_until_steady(watch=watch)
+                steady = running.seconds
+                self._say(f"{label}: at work after {steady:.0f} s")
                 for file, seconds in zip(member.files, member.pauses, strict=True):
-                    while time.monotonic() - steady - stopped < seconds:
-                        self._watch()
-                        guest.check()
+                    while running.seconds - steady < seconds:
                         time.sleep(0.2)
+                        watch()
+                        guest.check()
                     with guest.paused():
-                        paused = time.monotonic()
-                        record = self._keep(member, disk, guest, file, paused - began - stopped)
-                    stopped += time.monotonic() - paused
+                        record = self._keep(member, disk, guest, file, running.seconds)
+                    running.skip()
                     self._say(
                         f"{file}: {record.mebibytes} MiB after {record.seconds:.0f} s, "
                         f"{record.zero_page_share:.1%} zero pages"

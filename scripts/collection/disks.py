@@ -11,8 +11,10 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,10 +93,17 @@ def stamp(system: System, mirror: str) -> str:
     return digest.hexdigest()
 
 
-def build(system: System, build_folder: Path, mirror: str, say: Callable[[str], None]) -> Disk:
+def build(
+    system: System,
+    build_folder: Path,
+    mirror: str,
+    say: Callable[[str], None],
+    watch: Callable[[], None] = lambda: None,
+) -> Disk:
     """Return the disk of a system; builds it unless it is there and up to date.
 
-    Packages are kept in ``build_folder/packages`` and downloaded once. Raises DiskError.
+    Packages are kept in ``build_folder/packages`` and downloaded once. ``watch`` is called some
+    times a second; what it raises ends the building. Raises DiskError.
     """
     folder = build_folder / system.name
     wanted = stamp(system, mirror)
@@ -106,7 +115,7 @@ def build(system: System, build_folder: Path, mirror: str, say: Callable[[str], 
     folder.mkdir(parents=True, exist_ok=True)
     stamp_file.unlink(missing_ok=True)
     with tempfile.TemporaryDirectory(prefix="root-", dir=folder) as root:
-        _Builder(system, folder, build_folder / "packages", Path(root), mirror, say).build()
+        _Builder(system, folder, build_folder / "packages", Path(root), mirror, say, watch).build()
     stamp_file.write_text(wanted)
     return Disk.open(folder)
 
@@ -119,6 +128,7 @@ class _Builder:
     root: Path
     mirror: str
     say: Callable[[str], None]
+    watch: Callable[[], None]
 
     @property
     def _log(self) -> Path:
@@ -231,23 +241,32 @@ class _Builder:
         (self.folder / "disk.json").write_text(json.dumps(values, indent=1) + "\n")
 
     def _run(self, *command: str) -> str:
-        """Run a tool; its output goes to the log. Returns the stdout."""
-        done = subprocess.run(
-            command,
-            check=False,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-            start_new_session=True,
-        )
-        with self._log.open("a") as log:
-            log.write(f"+ {' '.join(command)}\n{done.stdout}")
-        if done.returncode != 0:
-            last = "\n".join(f"  | {line}" for line in done.stdout.splitlines()[-12:])
+        """Run a tool; returns what it says, which also goes to the log."""
+        with self._log.open("a+", errors="replace") as log:
+            log.write(f"+ {' '.join(command)}\n")
+            log.flush()
+            begin = log.tell()
+            process = subprocess.Popen(
+                command,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,  # ended as a whole
+            )
+            try:
+                while process.poll() is None:
+                    self.watch()
+                    time.sleep(0.1)
+            finally:
+                if process.poll() is None:
+                    os.killpg(process.pid, signal.SIGKILL)
+                    process.wait()
+            log.seek(begin)
+            said = log.read()
+        if process.returncode != 0:
+            last = "\n".join(f"  | {line}" for line in said.splitlines()[-12:])
             raise DiskError(
-                f"{self.system.name}: {command[0]} ended with {done.returncode}"
+                f"{self.system.name}: {command[0]} ended with {process.returncode}"
                 f" (whole log: {self._log})\n{last}"
             )
-        return done.stdout
+        return said

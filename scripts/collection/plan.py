@@ -21,7 +21,7 @@ class Member:
     """Clients, processes or MiB: see the workload."""
     seed: int
     mebibytes: int = 256
-    pauses: tuple[int, ...] = (60,)
+    pauses: tuple[int, ...] = (120,)
     """Seconds of steady work, from its beginning, after which each image is taken."""
 
     @property
@@ -51,17 +51,19 @@ class Member:
 
 # The corpora of the paper's evaluation: clones, and two mixtures of systems and workloads.
 FULL = (
-    Member("ident", "clone-1", "debian-12", "web", load=2, seed=1, pauses=(60,)),
-    Member("ident", "clone-2", "debian-12", "web", load=4, seed=2, pauses=(45,)),
-    Member("ident", "clone-3", "debian-12", "web", load=8, seed=3, pauses=(90,)),
-    Member("ident", "clone-4", "debian-12", "web", load=3, seed=4, pauses=(120,)),
+    Member("ident", "clone-1", "debian-12", "web", load=2, seed=1, pauses=(90,)),
+    Member("ident", "clone-2", "debian-12", "web", load=4, seed=2, pauses=(120,)),
+    Member("ident", "clone-3", "debian-12", "web", load=8, seed=3, pauses=(150,)),
+    Member("ident", "clone-4", "debian-12", "web", load=3, seed=4, pauses=(180,)),
     Member("mixed-1", "debian-13-shop", "debian-13", "shop", load=3, seed=5),
     Member("mixed-1", "debian-12-compile", "debian-12", "compile", load=2, seed=6),
     Member("mixed-1", "debian-11-files", "debian-11", "files", load=3, seed=7),
     Member("mixed-2", "debian-11-scripts", "debian-11", "scripts", load=28, seed=8),
     Member("mixed-2", "debian-12-jvm", "debian-12", "jvm", load=150, seed=9, mebibytes=320),
     Member("mixed-2", "debian-13-text", "debian-13", "text", load=10, seed=10),
-    Member("series", "debian-13", "debian-13", "turns", load=2, seed=11, pauses=(10, 70, 160, 280)),
+    Member(
+        "series", "debian-13", "debian-13", "turns", load=2, seed=11, pauses=(20, 100, 200, 320)
+    ),
 )
 SMALL = (
     Member("small", "text", "debian-13-small", "text", load=3, seed=1, mebibytes=128, pauses=(10,)),
