@@ -45,8 +45,11 @@ def extension(package: str, sources: list[str]) -> Extension:
 
 
 extensions = [
-    extension("difffs", ["page", "codec", "tables", "extents", "router", "vcdiff"]),
+    extension(
+        "difffs",
+        ["page", "codec", "tables", "extents", "router", "vcdiff", "bwt", "range_coder"],
+    ),
     # what only the study needs, so that the daemon does not carry it
-    extension("difffs.study", ["bwt"]),
+    extension("difffs.study", ["bwt", "range_coder"]),
 ]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))

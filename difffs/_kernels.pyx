@@ -103,10 +103,10 @@ cdef extern from "extents.h" nogil:
         uint8_t state
         uint8_t flipped
     struct extent_totals:
-        uint64_t objects[8]
-        uint64_t bytes[8]
-        uint64_t page_references[8]
-        uint64_t pageless[8]
+        uint64_t objects[14]
+        uint64_t bytes[14]
+        uint64_t page_references[14]
+        uint64_t pageless[14]
     struct extents:
         extent *array
         uint32_t count

@@ -24,11 +24,17 @@ class Codec(IntEnum):
     """Base id, then the variable part of an RFC 3284 stream (native/vcdiff.h)."""
     ZSTD_DICTIONARY = 7
     """A zstd frame that needs the store's dictionary."""
+    BWT_RANGE = 11
+    """MTF(BWT(page)) by the adaptive range coder (native/range_coder.h), behind its row."""
+    BWT_ZSTD = 12
+    """A zstd frame of MTF(BWT(page)), behind its row."""
+    BWT_PREFIX = 13
+    """Base id, row, a zstd frame of MTF(BWT(page)) that has MTF(BWT(base)) as its prefix."""
 
     @property
     def is_patch(self) -> bool:
         """Whether decoding needs a base page."""
-        return self in (Codec.ZSTD_PREFIX, Codec.VCDIFF)
+        return self in (Codec.ZSTD_PREFIX, Codec.VCDIFF, Codec.BWT_PREFIX)
 
 
 class Route(IntEnum):
@@ -42,7 +48,7 @@ class Route(IntEnum):
     RAW = 5
 
 
-ROUTE_OF_CODEC = {
+ROUTE_OF_CODEC: dict[int, Route] = {
     Codec.SAME: Route.SAME,
     Codec.RAW: Route.RAW,
     Codec.ZSTD: Route.COMPRESS,
@@ -50,4 +56,7 @@ ROUTE_OF_CODEC = {
     Codec.ZSTD_DICTIONARY: Route.COMPRESS,
     Codec.ZSTD_PREFIX: Route.PATCH,
     Codec.VCDIFF: Route.PATCH,
+    Codec.BWT_RANGE: Route.COMPRESS,
+    Codec.BWT_ZSTD: Route.COMPRESS,
+    Codec.BWT_PREFIX: Route.PATCH,
 }

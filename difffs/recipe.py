@@ -107,6 +107,16 @@ _ALL = (
         sketch=Sketch.NONE,
         patch_codec=Codec.NONE,
     ),
+    Recipe(
+        "bwt-mtf",
+        "pages transformed by Burrows-Wheeler and move-to-front: two keys and patches of that, "
+        "range coder for the rest",
+        sketch=Sketch.TRANSFORMED_BLOCKS,
+        patch_codec=Codec.BWT_PREFIX,
+        candidates=2,
+        single_vote_gain=0,
+        compress_codec=Codec.BWT_RANGE,
+    ),
 )
 
 RECIPES = {recipe.name: recipe for recipe in _ALL}

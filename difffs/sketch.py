@@ -16,8 +16,15 @@ class Sketch(IntEnum):
     FIXED_BLOCKS = 2
     """HashSimilarityDetector(2,1) of Difference Engine (OSDI '08, section 4.2): two keys, each the
     hash of a 64-byte block at a fixed place."""
+    TRANSFORMED_BLOCKS = 3
+    """The same two keys, taken of MTF(BWT(page)) instead of the page."""
 
     @property
     def features(self) -> int:
         """The most features that a page has."""
-        return {Sketch.NONE: 0, Sketch.MIN_HASH: 4, Sketch.FIXED_BLOCKS: 2}[self]
+        return {
+            Sketch.NONE: 0,
+            Sketch.MIN_HASH: 4,
+            Sketch.FIXED_BLOCKS: 2,
+            Sketch.TRANSFORMED_BLOCKS: 2,
+        }[self]

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from difffs.codec import ROUTE_OF_CODEC, Codec, Route
+from difffs.codec import ROUTE_OF_CODEC, Route
 from difffs.page import PAGE_SIZE
 from difffs.page_cache import cached_bytes_of
 from difffs.store import Store
@@ -49,7 +49,7 @@ def _routes(store: Store) -> dict[str, dict[str, int]]:
     """Work done since the store was made; decode since it was opened."""
     decoded = {route: [0, 0] for route in Route}
     for codec, (count, nanoseconds) in enumerate(store.extents.decode_totals):
-        route = ROUTE_OF_CODEC.get(Codec(codec))
+        route = ROUTE_OF_CODEC.get(codec)
         if route is not None:
             decoded[route][0] += count
             decoded[route][1] += nanoseconds

@@ -6,31 +6,26 @@
 #define BYTE_VALUES 256u
 #define EMPTY (-1)
 
-/* Scratch memory is handed out from front to back. A level of the recursion has at most half as
- * many symbols as the one above, so that all of them together stay within a bound. */
+/* Scratch memory is handed out from front to back. The bytes of a block and their suffixes take a
+ * word each. A level of the recursion takes for each symbol a quarter of a word for its type and
+ * half a word for the reduced text, and two words for each value. There are 256 values at first,
+ * then at most as many as symbols; and each level has at most half the symbols of the one above.
+ * That is 5.5 words a byte in all, and a few hundred. */
 struct arena {
-    uint8_t *next;
+    uint32_t *next;
 };
 
-static void *take(struct arena *arena, size_t bytes) {
-    void *taken = arena->next;
-    arena->next += (bytes + 15u) & ~(size_t)15u;
+static uint32_t *take(struct arena *arena, size_t words) {
+    uint32_t *taken = arena->next;
+    arena->next += words;
     return taken;
-}
-
-size_t bwt_workspace_size(size_t length) {
-    /* The text (2 bytes a symbol) and its suffixes (4), then for each level types (1 a symbol),
-     * the reduced text (2 a symbol, for half as many) and two arrays of buckets (4 a value each,
-     * for up to half as many values below the first level): 6 in all, twice that over all levels.
-     * The inverse needs 4 bytes a row. */
-    return length * (2u + 4u + 2u * 6u) + 2u * 4u * (BYTE_VALUES + 1u) + 4096u;
 }
 
 /* A text whose suffixes are sorted. A suffix is S when it is smaller than the one behind it, else
  * L; the last is L, as the end mark behind it is smaller than everything. An S whose left
  * neighbour is L is a leftmost one (LMS). */
 struct text {
-    const uint16_t *symbols;
+    const uint32_t *symbols;
     uint8_t *is_s;
     uint32_t *starts; /* of each symbol's bucket in the suffix array, and the end of the last */
     uint32_t *next;   /* a copy that is used up */
@@ -52,7 +47,7 @@ static void point_at_ends(struct text *text) {
 
 /* From the LMS suffixes, which lie in order at the ends of their buckets, to all suffixes. */
 static void induce(struct text *text, int32_t *suffixes) {
-    const uint16_t *symbols = text->symbols;
+    const uint32_t *symbols = text->symbols;
     const uint8_t *is_s = text->is_s;
     uint32_t *next = text->next;
     uint32_t last = text->length - 1u;
@@ -113,7 +108,7 @@ static void classify(struct text *text) {
 /* Gives equal LMS substrings equal names, in their order, and writes the names in text order.
  * The sorted LMS positions are suffixes[0 .. count). Returns how many names there are. */
 static uint32_t name_substrings(const struct text *text, int32_t *suffixes, uint32_t count,
-                                uint16_t *reduced) {
+                                uint32_t *reduced) {
     /* LMS positions are at least two apart, so that half a position is a place of its own. */
     int32_t *names = suffixes + count;
     uint32_t half = text->length / 2u;
@@ -130,19 +125,19 @@ static uint32_t name_substrings(const struct text *text, int32_t *suffixes, uint
     }
     for (uint32_t i = 0; i < half; i++) {
         if (names[i] != EMPTY) {
-            *reduced++ = (uint16_t)names[i];
+            *reduced++ = (uint32_t)names[i];
         }
     }
     return used + 1u;
 }
 
-static void sort_suffixes(const uint16_t *symbols, uint32_t length, uint32_t values,
+static void sort_suffixes(const uint32_t *symbols, uint32_t length, uint32_t values,
                           int32_t *suffixes, struct arena arena) {
     struct text text = {
         .symbols = symbols,
-        .is_s = take(&arena, length),
-        .starts = take(&arena, (values + 1u) * sizeof *text.starts),
-        .next = take(&arena, values * sizeof *text.next),
+        .is_s = (uint8_t *)take(&arena, length / 4u + 1u),
+        .starts = take(&arena, values + 1u),
+        .next = take(&arena, values),
         .length = length,
         .values = values,
     };
@@ -168,7 +163,7 @@ static void sort_suffixes(const uint16_t *symbols, uint32_t length, uint32_t val
     }
 
     /* Their names are a text of half the length, whose suffixes sort as the LMS suffixes do. */
-    uint16_t *reduced = take(&arena, count * sizeof *reduced);
+    uint32_t *reduced = take(&arena, count);
     uint32_t names = name_substrings(&text, suffixes, count, reduced);
     if (names < count) {
         sort_suffixes(reduced, count, names, suffixes, arena);
@@ -198,10 +193,11 @@ static void sort_suffixes(const uint16_t *symbols, uint32_t length, uint32_t val
     induce(&text, suffixes);
 }
 
-uint32_t bwt_transform(const uint8_t *block, size_t length, uint8_t *out, void *workspace) {
+uint32_t bwt_transform(const uint8_t *block, size_t length, uint8_t *out,
+                       uint32_t *workspace) {
     struct arena arena = {workspace};
-    uint16_t *symbols = take(&arena, length * sizeof *symbols);
-    int32_t *suffixes = take(&arena, length * sizeof *suffixes);
+    uint32_t *symbols = take(&arena, length);
+    int32_t *suffixes = (int32_t *)take(&arena, length);
     for (size_t i = 0; i < length; i++) {
         symbols[i] = block[i];
     }
@@ -220,7 +216,7 @@ uint32_t bwt_transform(const uint8_t *block, size_t length, uint8_t *out, void *
 }
 
 int bwt_inverse(const uint8_t *transformed, size_t length, uint32_t row, uint8_t *block,
-                void *workspace) {
+                uint32_t *workspace) {
     if (length == 0 || row >= length) {
         return -1;
     }

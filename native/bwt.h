@@ -16,18 +16,19 @@
 
 #define BWT_MAXIMUM_BYTES 65536u
 
-/* Bytes of scratch memory for blocks of up to `length` bytes, for either direction. It needs no
- * initialisation, may be reused freely, and must be aligned as malloc aligns. */
-size_t bwt_workspace_size(size_t length);
+/* Words of scratch memory for blocks of up to `length` bytes, for either direction. It needs no
+ * initialisation and may be reused freely. */
+#define BWT_WORKSPACE_WORDS(length) (6u * (length) + 1024u)
 
 /* Writes the transform of 1 to BWT_MAXIMUM_BYTES bytes to `out`, of the same length.
  * Returns the row of the end mark, less one: 0 to length - 1. */
-uint32_t bwt_transform(const uint8_t *block, size_t length, uint8_t *out, void *workspace);
+uint32_t bwt_transform(const uint8_t *block, size_t length, uint8_t *out,
+                       uint32_t *workspace);
 
 /* The inverse. Returns 0, or -1 when no block has this transform and row: `block` then holds no
  * meaningful bytes. Any bytes and any row may be given. `block` may be `transformed`. */
 int bwt_inverse(const uint8_t *transformed, size_t length, uint32_t row, uint8_t *block,
-                void *workspace);
+                uint32_t *workspace);
 
 /* Move-to-front: each byte becomes the number of different bytes since it was last seen, starting
  * from a list in ascending order. In place. */

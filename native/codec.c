@@ -11,13 +11,28 @@
 #include <zdict.h>
 #include <zstd.h>
 
+#include "bwt.h"
+#include "range_coder.h"
 #include "vcdiff.h"
 
 #define LEVEL_UNSET (-1000)
 
+/* A transformed payload begins with the row of the page, less one. */
+#define ROW_BYTES 2u
+
 struct codec_dictionary {
     ZSTD_CDict *compress;
     ZSTD_DDict *decompress;
+};
+
+/* A page is often tried with several bases and then without: it is transformed once. */
+struct transforms {
+    uint8_t page[PAGE_BYTES];
+    uint8_t ranks[PAGE_BYTES]; /* MTF(BWT(page)) */
+    uint32_t row;
+    int is_filled;
+    uint8_t base_ranks[PAGE_BYTES];
+    uint32_t workspace[BWT_WORKSPACE_WORDS(PAGE_BYTES)];
 };
 
 struct codec_context {
@@ -31,6 +46,7 @@ struct codec_context {
     int patcher_level;
     void *lz4_state;
     vcdiff_workspace *vcdiff;
+    struct transforms *transforms; /* exist once a codec wants them: most recipes never do */
 };
 
 static int prepare(ZSTD_CCtx *context) {
@@ -75,6 +91,7 @@ void codec_context_free(codec_context *context) {
     ZSTD_freeDCtx(context->decompressor);
     free(context->lz4_state);
     free(context->vcdiff);
+    free(context->transforms);
     free(context);
 }
 
@@ -183,6 +200,59 @@ static size_t zstd_compress(ZSTD_CCtx *zstd, const uint8_t *page, uint8_t *out, 
     return written;
 }
 
+/* NULL without memory. */
+static struct transforms *transforms_of(codec_context *context) {
+    if (context->transforms == NULL) {
+        context->transforms = malloc(sizeof *context->transforms);
+        if (context->transforms != NULL) {
+            context->transforms->is_filled = 0;
+        }
+    }
+    return context->transforms;
+}
+
+static uint32_t transform(struct transforms *transforms, const uint8_t *page, uint8_t *ranks) {
+    uint32_t row = bwt_transform(page, PAGE_BYTES, ranks, transforms->workspace);
+    mtf_encode(ranks, PAGE_BYTES);
+    return row;
+}
+
+static size_t transformed_encode(codec_context *context, enum codec codec, int level,
+                                 const uint8_t *page, const uint8_t *base, uint8_t *out,
+                                 size_t capacity) {
+    struct transforms *transforms = transforms_of(context);
+    if (transforms == NULL || capacity < ROW_BYTES) {
+        return 0;
+    }
+    if (!transforms->is_filled || memcmp(transforms->page, page, PAGE_BYTES) != 0) {
+        memcpy(transforms->page, page, PAGE_BYTES);
+        transforms->row = transform(transforms, page, transforms->ranks);
+        transforms->is_filled = 1;
+    }
+    out[0] = (uint8_t)transforms->row;
+    out[1] = (uint8_t)(transforms->row >> 8);
+    out += ROW_BYTES;
+    capacity -= ROW_BYTES;
+    if (codec == CODEC_BWT_RANGE) {
+        long written = range_encode(transforms->ranks, PAGE_BYTES, out, capacity);
+        return written < 0 ? 0 : ROW_BYTES + (size_t)written;
+    }
+    ZSTD_CCtx *zstd = context->compressor;
+    int *current_level = &context->compressor_level;
+    if (base != NULL) {
+        transform(transforms, base, transforms->base_ranks);
+        zstd = context->patcher;
+        current_level = &context->patcher_level;
+    }
+    if (set_level(zstd, current_level, level) ||
+        (base != NULL &&
+         ZSTD_isError(ZSTD_CCtx_refPrefix(zstd, transforms->base_ranks, PAGE_BYTES)))) {
+        return 0;
+    }
+    size_t written = zstd_compress(zstd, transforms->ranks, out, capacity);
+    return written == 0 ? 0 : ROW_BYTES + written;
+}
+
 size_t codec_encode(codec_context *context, enum codec codec, int level, const uint8_t *page,
                     const uint8_t *base, uint8_t *out, size_t capacity) {
     switch (codec) {
@@ -225,6 +295,12 @@ size_t codec_encode(codec_context *context, enum codec codec, int level, const u
             base == NULL ? -1 : vcdiff_encode(context->vcdiff, page, base, out, capacity);
         return written > 0 ? (size_t)written : 0;
     }
+    case CODEC_BWT_RANGE:
+    case CODEC_BWT_ZSTD:
+        return transformed_encode(context, codec, level, page, NULL, out, capacity);
+    case CODEC_BWT_PREFIX:
+        return base == NULL ? 0
+                            : transformed_encode(context, codec, level, page, base, out, capacity);
     case CODEC_NONE:
     case CODEC_COUNT:
         break;
@@ -241,6 +317,27 @@ static int zstd_decode(codec_context *context, const uint8_t *payload, size_t le
     size_t written =
         ZSTD_decompressDCtx(context->decompressor, page, PAGE_BYTES, payload, length);
     return written == PAGE_BYTES ? 0 : -1;
+}
+
+static int transformed_decode(codec_context *context, enum codec codec, const uint8_t *payload,
+                              size_t length, const uint8_t *base, uint8_t *page) {
+    struct transforms *transforms = transforms_of(context);
+    if (transforms == NULL || length < ROW_BYTES) {
+        return -1;
+    }
+    uint32_t row = payload[0] | (uint32_t)payload[1] << 8;
+    payload += ROW_BYTES;
+    length -= ROW_BYTES;
+    if (base != NULL) {
+        transform(transforms, base, transforms->base_ranks);
+        base = transforms->base_ranks;
+    }
+    if (codec == CODEC_BWT_RANGE ? range_decode(payload, length, page, PAGE_BYTES)
+                                 : zstd_decode(context, payload, length, base, page)) {
+        return -1;
+    }
+    mtf_decode(page, PAGE_BYTES);
+    return bwt_inverse(page, PAGE_BYTES, row, page, transforms->workspace);
 }
 
 int codec_decode(codec_context *context, enum codec codec, const uint8_t *payload, size_t length,
@@ -278,6 +375,12 @@ int codec_decode(codec_context *context, enum codec codec, const uint8_t *payloa
                    : -1;
     case CODEC_VCDIFF:
         return base == NULL ? -1 : vcdiff_decode(payload, length, base, page);
+    case CODEC_BWT_RANGE:
+    case CODEC_BWT_ZSTD:
+        return transformed_decode(context, codec, payload, length, NULL, page);
+    case CODEC_BWT_PREFIX:
+        return base == NULL ? -1
+                            : transformed_decode(context, codec, payload, length, base, page);
     case CODEC_NONE:
     case CODEC_COUNT:
         break;

@@ -14,7 +14,10 @@ enum codec {
     CODEC_ZSTD_PREFIX = 5, /* payload: base id (4 bytes, little endian), zstd frame with the base as prefix */
     CODEC_VCDIFF = 6,      /* payload: base id, VCDIFF windows (RFC 3284) against the base */
     CODEC_ZSTD_DICTIONARY = 7, /* payload: magicless zstd frame, needs the store's dictionary */
-    CODEC_COUNT = 8,
+    CODEC_BWT_RANGE = 11,  /* payload: row (2 bytes), MTF(BWT(page)) by the range coder */
+    CODEC_BWT_ZSTD = 12,   /* payload: row, magicless zstd frame of MTF(BWT(page)) */
+    CODEC_BWT_PREFIX = 13, /* payload: base id, row, zstd frame with MTF(BWT(base)) as prefix */
+    CODEC_COUNT = 14,
 };
 
 /* Codecs that a record's four bits can tell apart. */
@@ -24,7 +27,7 @@ enum codec {
 #define BASE_ID_BYTES 4u
 
 static inline int codec_is_patch(unsigned codec) {
-    return codec == CODEC_ZSTD_PREFIX || codec == CODEC_VCDIFF;
+    return codec == CODEC_ZSTD_PREFIX || codec == CODEC_VCDIFF || codec == CODEC_BWT_PREFIX;
 }
 
 /* One thread at a time; each worker owns one. Holds the zstd contexts and the scratch space. */

@@ -5,6 +5,8 @@
 #define XXH_INLINE_ALL
 #include <xxhash.h>
 
+#include "bwt.h"
+
 #define WORDS (PAGE_BYTES / 8u)
 #define WINDOW_WORDS 4u
 #define WINDOWS (WORDS - WINDOW_WORDS + 1u)
@@ -86,12 +88,22 @@ static unsigned sketch_fixed_blocks(const uint8_t *page, uint32_t *features) {
     return 2;
 }
 
+static unsigned sketch_transformed_blocks(const uint8_t *page, uint32_t *features) {
+    uint8_t ranks[PAGE_BYTES];
+    uint32_t workspace[BWT_WORKSPACE_WORDS(PAGE_BYTES)]; /* 100 KiB, touched by this sketch only */
+    bwt_transform(page, PAGE_BYTES, ranks, workspace);
+    mtf_encode(ranks, PAGE_BYTES);
+    return sketch_fixed_blocks(ranks, features);
+}
+
 unsigned page_sketch(enum sketch_kind kind, const uint8_t *page, uint32_t *features) {
     switch (kind) {
     case SKETCH_MIN_HASH:
         return sketch_min_hash(page, features);
     case SKETCH_FIXED_BLOCKS:
         return sketch_fixed_blocks(page, features);
+    case SKETCH_TRANSFORMED_BLOCKS:
+        return sketch_transformed_blocks(page, features);
     case SKETCH_NONE:
         break;
     }

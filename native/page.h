@@ -13,6 +13,7 @@ enum sketch_kind {
     SKETCH_NONE = 0,
     SKETCH_MIN_HASH = 1,     /* one-permutation min-hash, four features */
     SKETCH_FIXED_BLOCKS = 2, /* Difference Engine's (2,1): two keys from two fixed 64-byte blocks */
+    SKETCH_TRANSFORMED_BLOCKS = 3, /* the same keys of the transformed page, MTF(BWT(page)) */
 };
 
 /* True when the page is one 8-byte word repeated; the word goes to *word. */

@@ -26,6 +26,7 @@ def test_the_promised_recipes_are_there() -> None:
         "identical-only",
         "patch-only",
         "compress-only",
+        "bwt-mtf",
     }
     assert promised <= set(RECIPES)
     assert DEFAULT_RECIPE == "default"
@@ -61,10 +62,10 @@ def test_a_store_remembers_it_as_json(recipe: Recipe) -> None:
     share=st.booleans(),
     sketch=st.sampled_from(Sketch),
     candidates=st.integers(1, 2),
-    patch_codec=st.sampled_from([Codec.NONE, Codec.ZSTD_PREFIX, Codec.VCDIFF]),
+    patch_codec=st.sampled_from([Codec.NONE, *(codec for codec in Codec if codec.is_patch)]),
     patch_level=st.integers(-50, 19),
     patch_limit=st.integers(1, PAGE),
-    compress_codec=st.sampled_from([Codec.NONE, Codec.ZSTD, Codec.LZ4]),
+    compress_codec=st.sampled_from([Codec.NONE, Codec.ZSTD, Codec.LZ4, Codec.BWT_RANGE]),
 )
 def test_any_recipe_is_remembered(**values: object) -> None:
     recipe = replace(RECIPES["default"], **values)  # type: ignore[arg-type]
@@ -103,6 +104,14 @@ def test_the_router_can_work_with_it(recipe: Recipe) -> None:
     assert compresses is Codec.NONE or ROUTE_OF_CODEC[compresses] is Route.COMPRESS
     # Without a sketch no base is ever found, without patches no sketch is wanted.
     assert (recipe.sketch is Sketch.NONE) == (recipe.patch_codec is Codec.NONE)
+
+
+def test_the_transforming_recipe_transforms_everywhere() -> None:
+    recipe = RECIPES["bwt-mtf"]
+    assert recipe.sketch is Sketch.TRANSFORMED_BLOCKS
+    assert recipe.patch_codec is Codec.BWT_PREFIX
+    assert recipe.compress_codec is Codec.BWT_RANGE
+    assert recipe.candidates == RECIPES["difference-engine"].candidates
 
 
 def test_the_papers_recipe_is_the_papers() -> None:

@@ -164,7 +164,7 @@ def test_any_small_batches(recipe: str, steps: list[tuple[int, int]]) -> None:
         compared.finish()
 
 
-@pytest.mark.parametrize("recipe", ["default", "difference-engine", "compress-only"])
+@pytest.mark.parametrize("recipe", ["default", "difference-engine", "compress-only", "bwt-mtf"])
 def test_a_full_batch_and_a_single_page(folder: Path, recipe: str) -> None:
     compared = Comparison(folder, recipe)
     pages = guest_pages(Random(6), BATCH_PAGES)

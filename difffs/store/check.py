@@ -28,6 +28,7 @@ Progress = Callable[[int, int], None]
 _PREFIX = Struct("<IIBBHI")  # checksum, end, side, highest slot, reserved, extent
 _RECORD = Struct("<IB3sII")  # place, kind, references, digest, checksum
 _BASE_ID = Struct("<I")
+_PATCHES = frozenset(codec for codec in Codec if codec.is_patch)
 _DEPTH_LIMIT = 15
 
 
@@ -179,7 +180,7 @@ class _Check:
 
     def _patches(self) -> Iterator[tuple[int, _Object]]:
         for number, item in self._objects.items():
-            if item.codec in (Codec.ZSTD_PREFIX, Codec.VCDIFF):
+            if item.codec in _PATCHES:
                 yield number, item
 
     def _count_patch_references(self, file: int) -> "Counter[int]":
@@ -222,7 +223,7 @@ class _Check:
             if item.depth > _DEPTH_LIMIT:
                 self._find("base", _name(number), f"its chain has {item.depth} patches")
         for number, item in self._objects.items():
-            if item.depth and item.codec not in (Codec.ZSTD_PREFIX, Codec.VCDIFF):
+            if item.depth and item.codec not in _PATCHES:
                 self._find("base", _name(number), "no patch, yet it has a depth")
 
     def _decode_all(self, file: int, progress: Progress | None) -> None:
@@ -253,7 +254,7 @@ class _Check:
             self._find("payload", _name(number), "its checksum is wrong")
             return None
         base = None
-        if item.codec in (Codec.ZSTD_PREFIX, Codec.VCDIFF):
+        if item.codec in _PATCHES:
             base_item = self._objects.get(item.base)
             if base_item is None or depth > _DEPTH_LIMIT:
                 return None  # reported with the references

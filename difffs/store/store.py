@@ -28,7 +28,7 @@ from difffs._kernels import (
     SketchTable,
     Staged,
 )
-from difffs.codec import ROUTE_OF_CODEC, Codec, Route
+from difffs.codec import ROUTE_OF_CODEC, Route
 from difffs.dictionary import seal_dictionary, unseal_dictionary
 from difffs.errors import (
     CorruptStore,
@@ -81,7 +81,9 @@ _REASONS = {
     -6: "it is at the end of too long a chain of patches",
 }
 _HEADER_MISSING = 1
-_BASE_CODECS = (Codec.ZSTD, Codec.ZSTD_DICTIONARY, Codec.LZ4, Codec.RAW)
+_BASE_CODECS = [
+    codec for codec, route in ROUTE_OF_CODEC.items() if route in (Route.COMPRESS, Route.RAW)
+]
 _APPEND, _REWRITE = 1, 2
 
 
@@ -608,7 +610,7 @@ class Store:
             counts = {route.name.lower(): 0 for route in Route}
             referenced = 0
             for codec, (objects, _bytes, references, pageless) in enumerate(totals):
-                route = ROUTE_OF_CODEC.get(Codec(codec))
+                route = ROUTE_OF_CODEC.get(codec)
                 if route is None:
                     continue
                 if route is Route.SAME:

@@ -7,7 +7,7 @@ give the types. Each pure function has a plain Python twin in the tests.
 """
 from cpython.array cimport array, clone
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdint cimport uint8_t, uint32_t
+from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
@@ -15,12 +15,19 @@ import array as array_module
 
 cdef extern from "bwt.h" nogil:
     enum: BWT_MAXIMUM_BYTES
-    size_t bwt_workspace_size(size_t length)
-    uint32_t bwt_transform(const uint8_t *block, size_t length, uint8_t *out, void *workspace)
+    size_t BWT_WORKSPACE_WORDS(size_t length)
+    uint32_t bwt_transform(const uint8_t *block, size_t length, uint8_t *out,
+                           uint32_t *workspace)
     int bwt_inverse(const uint8_t *transformed, size_t length, uint32_t row, uint8_t *block,
-                    void *workspace)
+                    uint32_t *workspace)
     void mtf_encode(uint8_t *bytes, size_t length)
     void mtf_decode(uint8_t *bytes, size_t length)
+
+cdef extern from "range_coder.h" nogil:
+    long range_code "range_encode"(const uint8_t *ranks, size_t count, uint8_t *out,
+                                   size_t capacity)
+    int range_uncode "range_decode"(const uint8_t *code, size_t length, uint8_t *ranks,
+                                    size_t count)
 
 cdef array NUMBERS = array_module.array("I")
 
@@ -39,11 +46,11 @@ def transform(const uint8_t[::1] blocks not None, size_t block_bytes):
     cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(out)
     cdef array rows = clone(NUMBERS, <Py_ssize_t>count, False)
     cdef uint32_t *row = <uint32_t *>rows.data.as_voidptr
-    cdef void *workspace
+    cdef uint32_t *workspace
     cdef size_t i
     if count == 0:
         return out, rows
-    workspace = malloc(bwt_workspace_size(block_bytes))
+    workspace = <uint32_t *>malloc(4 * BWT_WORKSPACE_WORDS(block_bytes))
     if workspace == NULL:
         raise MemoryError("workspace of the transform")
     with nogil:
@@ -61,14 +68,14 @@ def inverse(const uint8_t[::1] transformed not None, const uint32_t[::1] rows no
     cdef size_t count = blocks_of(transformed.shape[0], block_bytes)
     cdef bytes out = PyBytes_FromStringAndSize(NULL, transformed.shape[0])
     cdef uint8_t *block = <uint8_t *>PyBytes_AS_STRING(out)
-    cdef void *workspace
+    cdef uint32_t *workspace
     cdef size_t i
     cdef int failed = 0
     if <size_t>rows.shape[0] != count:
         raise ValueError(f"{rows.shape[0]} rows for {count} blocks")
     if count == 0:
         return out
-    workspace = malloc(bwt_workspace_size(block_bytes))
+    workspace = <uint32_t *>malloc(4 * BWT_WORKSPACE_WORDS(block_bytes))
     if workspace == NULL:
         raise MemoryError("workspace of the transform")
     memcpy(block, &transformed[0], <size_t>transformed.shape[0])
@@ -80,4 +87,73 @@ def inverse(const uint8_t[::1] transformed not None, const uint32_t[::1] rows no
     free(workspace)
     if failed:
         raise ValueError("a block that is no transform of any")
+    return out
+
+
+cdef uint64_t total_of(const uint32_t[::1] lengths, Py_ssize_t available) except? 0:
+    """The sum of lengths, which is what there is."""
+    cdef uint64_t total = 0
+    cdef Py_ssize_t i
+    for i in range(lengths.shape[0]):
+        total += lengths[i]
+    if total != <uint64_t>available:
+        raise ValueError(f"lengths of {total} bytes in all for {available}")
+    return total
+
+
+def range_encode(const uint8_t[::1] ranks not None, size_t block_bytes):
+    """The range coder's codes of blocks of ranks, one behind the other, and their lengths."""
+    cdef size_t count = blocks_of(ranks.shape[0], block_bytes)
+    # Even a block of the least likely ranks stays well below this.
+    cdef size_t capacity = 4 * block_bytes + 64
+    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
+    cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
+    cdef bytes out
+    cdef uint8_t *codes
+    cdef uint8_t *to
+    cdef size_t i
+    cdef long written = 0
+    if count == 0:
+        return b"", lengths
+    codes = <uint8_t *>malloc(count * capacity)
+    if codes == NULL:
+        raise MemoryError("codes of the range coder")
+    to = codes
+    with nogil:
+        for i in range(count):
+            written = range_code(&ranks[i * block_bytes], block_bytes, to, capacity)
+            if written < 0:
+                break
+            length[i] = <uint32_t>written
+            to += written
+    out = codes[:to - codes]
+    free(codes)
+    if written < 0:
+        raise ValueError("a code longer than four times its block")
+    return out, lengths
+
+
+def range_decode(const uint8_t[::1] codes not None, const uint32_t[::1] lengths not None,
+                 size_t block_bytes):
+    """The blocks of ranks; ValueError when a code is none's."""
+    cdef size_t count = <size_t>lengths.shape[0]
+    cdef bytes out
+    cdef uint8_t *to
+    cdef const uint8_t *code = NULL
+    cdef size_t i
+    cdef int failed = 0
+    blocks_of(0, block_bytes)
+    total_of(lengths, codes.shape[0])
+    out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * block_bytes))
+    to = <uint8_t *>PyBytes_AS_STRING(out)
+    if codes.shape[0]:
+        code = &codes[0]
+    with nogil:
+        for i in range(count):
+            failed |= range_uncode(code, lengths[i], to, block_bytes)
+            to += block_bytes
+            if lengths[i]:
+                code += lengths[i]
+    if failed:
+        raise ValueError("bytes that are no block's code")
     return out

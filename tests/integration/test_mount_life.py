@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from difffs.codec import Codec
 from difffs.mount.live import mount_at
+from difffs.recipe import RECIPES
 from tests.integration.harness import (
     DIFFFS,
     SECONDS,
@@ -23,6 +25,7 @@ from tests.integration.harness import (
     unmount_command,
     wait_until,
 )
+from tests.pages import guest_memory
 
 pytestmark = pytest.mark.integration
 
@@ -128,6 +131,33 @@ def test_options_take_effect(mount: Mounted) -> None:
     line = next(line for line in table.splitlines() if f" {mount.path} " in line)
     assert "nosuid" in line
     assert " fuse.difffs " in line
+
+
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_every_recipe_keeps_files(mount: Mounted, recipe: str) -> None:
+    mount.unmount()
+    shutil.rmtree(mount.store)
+    mount.mount("--recipe", recipe)
+    memory = bytearray(guest_memory(1, 400))
+    (mount.path / "guest.mem").write_bytes(memory)
+    mount.commit()
+    # pages as before, but for a bit and in other places: similar also when transformed
+    half = 200 * PAGE
+    memory[half:] = memory[:half]
+    for offset in range(half + 2000, 2 * half, PAGE):
+        memory[offset] ^= 1
+    with (mount.path / "guest.mem").open("r+b") as file:
+        file.seek(half)
+        file.write(memory[half:])
+    statistics = mount.statistics()
+    assert statistics["recipe"] == recipe
+    counts = statistics["pages"]
+    assert counts["total"] == 400
+    assert bool(counts["patch"]) == (RECIPES[recipe].patch_codec is not Codec.NONE)
+    assert bool(counts["compress"]) == (RECIPES[recipe].compress_codec is not Codec.NONE)
+    mount.remount()
+    assert (mount.path / "guest.mem").read_bytes() == memory
+    assert mount.statistics()["recipe"] == recipe
 
 
 def test_readonly(mount: Mounted) -> None:

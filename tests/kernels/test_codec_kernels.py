@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from difffs._kernels import Context, Dictionary, train_dictionary
 from difffs.codec import Codec
+from tests.codec import bwt_oracle, range_oracle
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.strategies import damaged, pages, pairs, seeds
 from tests.pages import PAGE, compressible_page, random_page, similar_page
@@ -37,7 +38,15 @@ CONTEXT = context_with_dictionary()
 """One for all tests, so that each also tests what the one before left behind."""
 
 PAYLOAD_CODECS = [codec for codec in Codec if codec is not Codec.NONE]
-ZSTD_CODECS = (Codec.ZSTD, Codec.ZSTD_PREFIX, Codec.ZSTD_DICTIONARY)
+ZSTD_CODECS = (
+    Codec.ZSTD,
+    Codec.ZSTD_PREFIX,
+    Codec.ZSTD_DICTIONARY,
+    Codec.BWT_ZSTD,
+    Codec.BWT_PREFIX,
+)
+CONTEXT_CODECS = (*ZSTD_CODECS, Codec.LZ4, Codec.VCDIFF, Codec.BWT_RANGE)
+"""What uses the context's contexts and scratch space."""
 LEVELS = st.sampled_from([-5, -1, 1, 3, 9, 19])
 
 Pair = tuple[bytes, bytes]
@@ -100,6 +109,66 @@ def test_lz4_payloads_are_lz4_blocks(page: bytes) -> None:
         assert len(theirs) > PAGE
     else:
         assert oracle.lz4_decode(payload) == page
+
+
+def transformed(page: bytes) -> tuple[bytes, bytes]:
+    """The row in front of a payload, and MTF(BWT(page)), both in plain Python."""
+    last, row = bwt_oracle.bwt(page)
+    return row.to_bytes(2, "little"), bwt_oracle.move_to_front(last)
+
+
+@settings(deadline=None, max_examples=12)
+@given(pages())
+def test_transformed_payloads_are_a_row_and_the_range_coders_code(page: bytes) -> None:
+    row, ranks = transformed(page)
+    code = row + range_oracle.encode(ranks)
+    assert CONTEXT.decode(Codec.BWT_RANGE, code) == page
+    assert CONTEXT.encode(Codec.BWT_RANGE, page) == (code if len(code) <= PAGE else None)
+
+
+@settings(deadline=None, max_examples=25)
+@given(pairs(), LEVELS)
+def test_transformed_payloads_are_a_row_and_a_frame(pair: Pair, level: int) -> None:
+    page, base = pair
+    row, ranks = transformed(page)
+    base_ranks = transformed(base)[1]
+    for codec, prefix in ((Codec.BWT_ZSTD, None), (Codec.BWT_PREFIX, base_ranks)):
+        theirs = row + oracle.zstd_encode(ranks, prefix, level)
+        assert decoded(codec, theirs, base) == page
+        payload = encoded(codec, page, base, level)
+        if payload is None:
+            assert len(theirs) > PAGE - 200  # another zstd version
+        else:
+            assert payload[:2] == row
+            assert oracle.zstd_decode(payload[2:], prefix) == ranks
+
+
+def test_a_transform_is_not_taken_for_another_pages() -> None:
+    """The context remembers the last one."""
+    random = Random(6)
+    base = compressible_page(random)
+    first, second = (similar_page(base, random, 1) for _ in range(2))
+    context = Context()
+    for page in (first, second, first, base, second):
+        buffer = bytearray(page)  # often at the same address
+        for codec in (Codec.BWT_PREFIX, Codec.BWT_RANGE, Codec.BWT_ZSTD):
+            given_base = base if codec.is_patch else None
+            payload = context.encode(codec, buffer, given_base)
+            assert payload == Context().encode(codec, page, given_base)
+            assert payload is not None
+            assert context.decode(codec, payload, given_base) == page
+
+
+@pytest.mark.parametrize("codec", [Codec.BWT_RANGE, Codec.BWT_ZSTD, Codec.BWT_PREFIX])
+def test_a_row_that_is_not_the_pages_is_refused(codec: Codec) -> None:
+    base = compressible_page(Random(7))
+    page = similar_page(base, Random(8), 9)
+    payload = encoded(codec, page, base)
+    assert payload is not None
+    for row in (0, PAGE - 1, PAGE, 65535, int.from_bytes(payload[:2], "little") ^ 1):
+        if row.to_bytes(2, "little") != payload[:2]:
+            with pytest.raises(ValueError, match="malformed payload"):
+                decoded(codec, row.to_bytes(2, "little") + payload[2:], base)
 
 
 @given(pages())
@@ -263,7 +332,7 @@ def test_what_fits_exactly_is_given(pair: Pair, codec: Codec) -> None:
         assert CONTEXT.encode(codec, page, given_base, limit=len(payload)) == payload
 
 
-@pytest.mark.parametrize("codec", [Codec.SAME, Codec.LZ4, *ZSTD_CODECS])
+@pytest.mark.parametrize("codec", [Codec.SAME, Codec.LZ4, Codec.BWT_RANGE, *ZSTD_CODECS])
 def test_a_random_page_does_not_fit(codec: Codec) -> None:
     page, base = random_page(Random(1)), random_page(Random(2))
     assert encoded(codec, page, base) is None
@@ -275,7 +344,7 @@ def test_a_limit_above_a_page_is_a_page() -> None:
     assert CONTEXT.encode(Codec.RAW, page, limit=1 << 40) == page
 
 
-@pytest.mark.parametrize("codec", [Codec.ZSTD_PREFIX, Codec.VCDIFF])
+@pytest.mark.parametrize("codec", [codec for codec in Codec if codec.is_patch])
 def test_a_patch_needs_a_base(codec: Codec) -> None:
     page = compressible_page(Random(1))
     assert CONTEXT.encode(codec, page) is None
@@ -285,7 +354,7 @@ def test_a_patch_needs_a_base(codec: Codec) -> None:
         CONTEXT.decode(codec, payload)
 
 
-@pytest.mark.parametrize("number", [-1, 0, 8, 15, 1 << 20])
+@pytest.mark.parametrize("number", [-1, 0, max(Codec) + 1, 15, 1 << 20])
 def test_an_unknown_codec_makes_nothing(number: int) -> None:
     page = compressible_page(Random(1))
     assert CONTEXT.encode(number, page, page) is None
@@ -300,7 +369,7 @@ def still_works(context: Context) -> bool:
     """Every codec round-trips, and makes what a fresh context makes."""
     base = compressible_page(Random(11))
     page = similar_page(base, Random(12), 20)
-    for codec in (*ZSTD_CODECS, Codec.LZ4, Codec.VCDIFF):
+    for codec in CONTEXT_CODECS:
         given_base = base if codec.is_patch else None
         payload = context.encode(codec, page, given_base)
         if payload is None or payload != context_with_dictionary().encode(codec, page, given_base):
@@ -311,7 +380,7 @@ def still_works(context: Context) -> bool:
 
 
 @pytest.mark.parametrize("limit", [0, 1, 4, 100, 4032])
-@pytest.mark.parametrize("codec", [*ZSTD_CODECS, Codec.LZ4, Codec.VCDIFF])
+@pytest.mark.parametrize("codec", CONTEXT_CODECS)
 def test_a_result_that_does_not_fit_leaves_the_context_usable(codec: Codec, limit: int) -> None:
     """Once, a patch that did not fit left its frame open, and no patch was made ever after."""
     context = context_with_dictionary()
@@ -322,7 +391,7 @@ def test_a_result_that_does_not_fit_leaves_the_context_usable(codec: Codec, limi
         assert still_works(context)
 
 
-@pytest.mark.parametrize("codec", [*ZSTD_CODECS, Codec.LZ4, Codec.VCDIFF])
+@pytest.mark.parametrize("codec", CONTEXT_CODECS)
 def test_a_payload_that_cannot_be_decoded_leaves_the_context_usable(codec: Codec) -> None:
     context = context_with_dictionary()
     base = compressible_page(Random(1))
@@ -410,7 +479,7 @@ def test_a_payload_of_another_size_than_a_page_is_refused(size: int) -> None:
 @given(pairs())
 def test_a_patch_against_another_base_is_caught_by_the_size_or_gives_a_page(pair: Pair) -> None:
     page, base = pair
-    for codec in (Codec.ZSTD_PREFIX, Codec.VCDIFF):
+    for codec in (each for each in Codec if each.is_patch):
         payload = encoded(codec, page, base)
         if payload is None:
             continue

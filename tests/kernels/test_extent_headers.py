@@ -368,7 +368,7 @@ def contradictions() -> list[Header]:
         Header(1, end=100, used=1, records={1: Record(1, 100, Codec.RAW)}),
         Header(1, end=PAGE, used=1, records={1: Record((1 << 20) - 1, 100, Codec.RAW)}),
         Header(1, end=150, used=2, records={1: whole, 2: whole}),  # twice the same bytes
-        Header(1, end=100, used=1, records={1: Record(0, 100, len(Codec))}),
+        Header(1, end=100, used=1, records={1: Record(0, 100, max(Codec) + 1)}),
         Header(1, end=100, used=1, records={1: Record(0, 100, 15)}),
     ]
 

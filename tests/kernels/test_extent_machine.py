@@ -351,7 +351,8 @@ class ExtentsMachine(RuleBasedStateMachine):
                 references[record.codec] += record.pages
                 pageless[record.codec] += record.pages == 0
         assert self.extents.totals() == [
-            (objects[codec], sizes[codec], references[codec], pageless[codec]) for codec in Codec
+            (objects[codec], sizes[codec], references[codec], pageless[codec])
+            for codec in range(max(Codec) + 1)
         ]
         assert self.extents.live_bytes() == sizes.total()
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from difffs import _kernels
 from difffs.sketch import Sketch
+from tests.codec import bwt_oracle
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.strategies import pages, seeds, sparse_pages
 from tests.pages import PAGE, compressible_page, guest_pages, random_page, similar_page
@@ -59,6 +60,13 @@ def test_min_hash_of_a_guests_pages() -> None:
 @given(pages())
 def test_fixed_blocks_are_two_hashes(page: bytes) -> None:
     assert _kernels.sketch(Sketch.FIXED_BLOCKS, page) == oracle.fixed_blocks(page)
+
+
+@settings(max_examples=20, deadline=None)
+@given(pages())
+def test_transformed_blocks_are_two_hashes_of_the_transformed_page(page: bytes) -> None:
+    ranks = bwt_oracle.move_to_front(bwt_oracle.bwt(page)[0])
+    assert _kernels.sketch(Sketch.TRANSFORMED_BLOCKS, page) == oracle.fixed_blocks(ranks)
 
 
 @given(pages())
