@@ -19,7 +19,7 @@ from difffs.store import Store
 from difffs.study.cache import Result
 from difffs.study.corpus import Image
 
-RECIPE_PASS_VERSION = 1
+RECIPE_PASS_VERSION = 2
 
 
 def batches(image: Image) -> Iterator[tuple[int, memoryview]]:
@@ -59,7 +59,8 @@ def import_image(
 
 
 def recipe_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]) -> Result:
-    """Import the images into one new store; statistics of the closed store.
+    """Import the images into one new store, as one ``difffs import`` after the other does, and
+    return the statistics of the closed store.
 
     Parameters: `recipe` (Recipe.to_dict()), `verify` (read everything back and compare).
     The result is what ``difffs stats --json`` gives, with `seconds`, `pages_per_second` (of the
@@ -69,19 +70,22 @@ def recipe_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, 
     recipe = Recipe.from_dict(dict(parameters["recipe"]))
     path = folder / "store"
     grown = []
-    with Store.create(path, recipe) as store, Engine(store) as engine:
-        began = time.monotonic()
-        before = 0
-        for number, image in enumerate(images):
+    seconds = 0.0
+    before = 0
+    for number, image in enumerate(images):
+        opened = Store.open(path) if number else Store.create(path, recipe)
+        with opened as store, Engine(store) as engine:
+            began = time.monotonic()
             import_image(engine, image, f"{number}-{image.name}")
+            seconds += time.monotonic() - began
             live = store.extents.live_bytes()
             grown.append({"name": image.name, "pages": image.pages, "payload": live - before})
             before = live
-        seconds = time.monotonic() - began
-        if parameters.get("verify"):
-            _compare(engine, images)
     with closing(Store.open(path, read_only=True)) as store:
         result: Result = dict(stats.collect(store))
+        if parameters.get("verify"):
+            with Engine(store) as engine:
+                _compare(engine, images)
     result["seconds"] = seconds
     result["pages_per_second"] = sum(image.pages for image in images) / max(seconds, 1e-9)
     result["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
