@@ -40,17 +40,15 @@ class Image:
 
     @contextmanager
     def mapped(self) -> Iterator[memoryview]:
-        """Yield the image's whole pages, read-only."""
-        with (
-            self.path.open("rb") as file,
-            mmap.mmap(file.fileno(), self.pages * PAGE_SIZE, prot=mmap.PROT_READ) as mapping,
-        ):
-            mapping.madvise(mmap.MADV_SEQUENTIAL)
-            view = memoryview(mapping)
-            try:
-                yield view
-            finally:
-                view.release()
+        """Yield the image's whole pages, read-only. Slices of them stay valid as long as kept."""
+        with self.path.open("rb") as file:
+            # not closed here, which a slice that is still referred to would not allow: unmapped
+            # with the last of them
+            mapping = mmap.mmap(file.fileno(), self.pages * PAGE_SIZE, prot=mmap.PROT_READ)
+        mapping.madvise(mmap.MADV_SEQUENTIAL)
+        with memoryview(mapping) as view:
+            del mapping
+            yield view
 
 
 def _sha256(path: Path) -> str:

@@ -24,6 +24,10 @@ def test_an_image_is_described_by_its_content(tmp_path: Path) -> None:
     with image.mapped() as pages:
         assert pages == content[: 3 * PAGE_SIZE]
         assert pages.readonly
+        kept = pages[PAGE_SIZE : PAGE_SIZE + 4]
+    assert kept == content[:4]
+    with pytest.raises(ValueError, match="released"):
+        bytes(pages)
 
 
 def test_what_is_no_image(tmp_path: Path) -> None:
