@@ -1,5 +1,6 @@
 """Small synthetic corpora for the study's sections, made once for all of their tests."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
@@ -9,6 +10,7 @@ from difffs.study.cache import Cache
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus, Image, group_by_folder
 from tests.pages import compressible_page, guest_pages, similar_page
+from tests.stores import scratch
 
 PAGES = 768
 """Of each image: 3 MiB."""
@@ -61,6 +63,13 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def context(corpora: list[Corpus], shared_cache: Path, tmp_path: Path) -> Context:
+def scratch_folder() -> Iterator[Path]:
+    """An empty folder, in memory where possible: what files occupy on disk can vary a little."""
+    with scratch() as folder:
+        yield folder
+
+
+@pytest.fixture
+def context(corpora: list[Corpus], shared_cache: Path, scratch_folder: Path) -> Context:
     """Both corpora, two workers, small samples, and the cache of the session."""
-    return Context(corpora, Cache(shared_cache), tmp_path, workers=2, sample=SAMPLE)
+    return Context(corpora, Cache(shared_cache), scratch_folder, workers=2, sample=SAMPLE)

@@ -40,11 +40,11 @@ def test_batches_are_the_whole_image(corpora: list[Corpus]) -> None:
 
 @pytest.mark.parametrize("recipe", ["default", "identical-only"])
 def test_figures_are_those_of_the_command(
-    corpora: list[Corpus], tmp_path: Path, recipe: str, capsys: pytest.CaptureFixture[str]
+    corpora: list[Corpus], scratch_folder: Path, recipe: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     corpus = corpora[0]
-    found = imported(corpus, tmp_path / "pass", recipe, verify=True)
-    store = str(tmp_path / "store")
+    found = imported(corpus, scratch_folder / "pass", recipe, verify=True)
+    store = str(scratch_folder / "store")
     for number, image in enumerate(corpus.images):
         name = f"{number}-{image.name}"
         assert main(["import", "--recipe", recipe, store, str(image.path), name]) == 0
@@ -60,11 +60,11 @@ def test_figures_are_those_of_the_command(
     assert sum(image["payload"] for image in found["images"]) == found["bytes"]["payload"]
 
 
-def test_sizes_come_out_the_same_each_time(context: Context, tmp_path: Path) -> None:
+def test_sizes_come_out_the_same_each_time(context: Context, scratch_folder: Path) -> None:
     recipe = RECIPES["default"].to_dict()
     once = context.each_corpus("import", RECIPE_PASS_VERSION, recipe_pass, recipe=recipe)
     for corpus in context.corpora:
-        again = imported(corpus, tmp_path / corpus.name, "default")
+        again = imported(corpus, scratch_folder / corpus.name, "default")
         for key in ("pages", "bytes", "factor", "routes", "images"):
             assert counted(again[key]) == counted(once[corpus.name][key])
 
@@ -77,11 +77,14 @@ def counted(value: Any) -> Any:
 
 
 def test_an_observer_sees_every_page_before_it_is_there(
-    corpora: list[Corpus], tmp_path: Path
+    corpora: list[Corpus], scratch_folder: Path
 ) -> None:
     image = corpora[0].images[0]
     seen = []
-    with Store.create(tmp_path / "store", RECIPES["default"]) as store, Engine(store) as engine:
+    with (
+        Store.create(scratch_folder / "store", RECIPES["default"]) as store,
+        Engine(store) as engine,
+    ):
 
         def observe(observed: Engine, first: int, pages: memoryview) -> None:
             assert observed is engine
@@ -95,11 +98,14 @@ def test_an_observer_sees_every_page_before_it_is_there(
 
 
 def test_a_page_that_reads_back_differently_is_noticed(
-    corpora: list[Corpus], tmp_path: Path
+    corpora: list[Corpus], scratch_folder: Path
 ) -> None:
     """The comparison itself: the same store, another image."""
     one, two = corpora[0].images
-    with Store.create(tmp_path / "store", RECIPES["default"]) as store, Engine(store) as engine:
+    with (
+        Store.create(scratch_folder / "store", RECIPES["default"]) as store,
+        Engine(store) as engine,
+    ):
         import_image(engine, one, f"0-{one.name}")
         _compare(engine, [one])
         with pytest.raises(AssertionError, match="differently"):
