@@ -1,0 +1,47 @@
+"""KSM: really merging."""
+
+from pathlib import Path
+
+import pytest
+
+from difffs.errors import EnvironmentProblem
+from difffs.page import PAGE_SIZE
+from difffs.study.corpus import Corpus, Image
+from difffs.study.peers import ksm
+from tests.study.peers.conftest import variants
+
+pytestmark = pytest.mark.integration
+
+
+def different_pages(corpus: Corpus) -> set[bytes]:
+    """The pages of a corpus that are not zero, each once."""
+    pages = set()
+    for image in corpus.images:
+        content = image.path.read_bytes()
+        pages |= {content[i : i + PAGE_SIZE] for i in range(0, len(content), PAGE_SIZE)}
+    return pages - {bytes(PAGE_SIZE)}
+
+
+@pytest.mark.usefixtures("host_as_before")
+def test_identical_pages_are_merged_and_no_others(corpora: list[Corpus], tmp_path: Path) -> None:
+    peer = variants(ksm.find())[0]
+    for corpus in corpora:
+        found = peer.function(corpus.images, tmp_path, peer.parameters)
+        merged = found["pages_sharing"] + found["ksm_zero_pages"]
+        kept = len(different_pages(corpus))
+        assert corpus.pages - merged == kept
+        # its own data about each page is counted, too
+        assert kept * PAGE_SIZE < found["stored"] < kept * PAGE_SIZE + 256 * corpus.pages
+
+
+@pytest.mark.usefixtures("host_as_before")
+def test_settings_are_put_back_when_a_pass_fails(unreadable: Image, tmp_path: Path) -> None:
+    peer = variants(ksm.find())[0]
+    with pytest.raises(FileNotFoundError):
+        peer.function([unreadable], tmp_path, peer.parameters)
+
+
+def test_a_corpus_that_memory_should_not_hold_is_refused(tmp_path: Path) -> None:
+    image = Image(tmp_path / "huge.mem", "huge", ksm.LIMIT // PAGE_SIZE + 1, "huge")
+    with pytest.raises(EnvironmentProblem, match="holds all images"):
+        ksm.measure([image], tmp_path, {})
