@@ -36,7 +36,7 @@ def extension(package: str, sources: list[str]) -> Extension:
             f"{package.replace('.', '/')}/_kernels.pyx",
             *(f"native/{name}.c" for name in sources),
         ],
-        depends=[f"native/{name}.h" for name in sources],
+        depends=["native/binary_coder.h", *(f"native/{name}.h" for name in sources)],
         include_dirs=["native"],
         libraries=["zstd", "lz4", "pthread"],
         extra_compile_args=compile_arguments,
@@ -47,7 +47,10 @@ def extension(package: str, sources: list[str]) -> Extension:
 extensions = [
     extension(
         "difffs",
-        ["page", "codec", "tables", "extents", "router", "vcdiff", "bwt", "range_coder"],
+        [
+            *["page", "codec", "tables", "extents", "router"],
+            *["vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder"],
+        ],
     ),
     # what only the study needs, so that the daemon does not carry it
     extension("difffs.study", ["bwt", "range_coder"]),

@@ -24,6 +24,12 @@ class Codec(IntEnum):
     """Base id, then the variable part of an RFC 3284 stream (native/vcdiff.h)."""
     ZSTD_DICTIONARY = 7
     """A zstd frame that needs the store's dictionary."""
+    XBZRLE = 8
+    """Base id, then what QEMU sends of a changed page: runs of equal bytes, and the others."""
+    LZ4_PREFIX = 9
+    """Base id, then an lz4 block that has the base as its prefix."""
+    PAGE_BSDIFF = 10
+    """Base id, then a bsdiff made for pages (native/page_bsdiff.h)."""
     BWT_RANGE = 11
     """MTF(BWT(page)) by the adaptive range coder (native/range_coder.h), behind its row."""
     BWT_ZSTD = 12
@@ -34,7 +40,7 @@ class Codec(IntEnum):
     @property
     def is_patch(self) -> bool:
         """Whether decoding needs a base page."""
-        return self in (Codec.ZSTD_PREFIX, Codec.VCDIFF, Codec.BWT_PREFIX)
+        return ROUTE_OF_CODEC.get(self) is Route.PATCH
 
 
 class Route(IntEnum):
@@ -56,6 +62,9 @@ ROUTE_OF_CODEC: dict[int, Route] = {
     Codec.ZSTD_DICTIONARY: Route.COMPRESS,
     Codec.ZSTD_PREFIX: Route.PATCH,
     Codec.VCDIFF: Route.PATCH,
+    Codec.XBZRLE: Route.PATCH,
+    Codec.LZ4_PREFIX: Route.PATCH,
+    Codec.PAGE_BSDIFF: Route.PATCH,
     Codec.BWT_RANGE: Route.COMPRESS,
     Codec.BWT_ZSTD: Route.COMPRESS,
     Codec.BWT_PREFIX: Route.PATCH,

@@ -12,8 +12,10 @@
 #include <zstd.h>
 
 #include "bwt.h"
+#include "page_bsdiff.h"
 #include "range_coder.h"
 #include "vcdiff.h"
+#include "xbzrle.h"
 
 #define LEVEL_UNSET (-1000)
 
@@ -46,7 +48,10 @@ struct codec_context {
     int patcher_level;
     void *lz4_state;
     vcdiff_workspace *vcdiff;
-    struct transforms *transforms; /* exist once a codec wants them: most recipes never do */
+    /* These exist once a codec wants them: most recipes never do. */
+    struct transforms *transforms;
+    page_bsdiff_workspace *page_bsdiff;
+    uint8_t *joined; /* room for a base with a page behind it */
 };
 
 static int prepare(ZSTD_CCtx *context) {
@@ -92,6 +97,8 @@ void codec_context_free(codec_context *context) {
     free(context->lz4_state);
     free(context->vcdiff);
     free(context->transforms);
+    free(context->page_bsdiff);
+    free(context->joined);
     free(context);
 }
 
@@ -253,6 +260,34 @@ static size_t transformed_encode(codec_context *context, enum codec codec, int l
     return written == 0 ? 0 : ROW_BYTES + written;
 }
 
+/* NULL without memory. */
+static page_bsdiff_workspace *page_bsdiff_of(codec_context *context) {
+    if (context->page_bsdiff == NULL) {
+        context->page_bsdiff = malloc(page_bsdiff_workspace_size());
+    }
+    return context->page_bsdiff;
+}
+
+static size_t lz4_prefix_encode(codec_context *context, const uint8_t *page, const uint8_t *base,
+                                uint8_t *out, size_t capacity) {
+    if (context->joined == NULL) {
+        context->joined = malloc(2u * PAGE_BYTES);
+    }
+    if (context->joined == NULL || capacity == 0) {
+        return 0;
+    }
+    /* lz4 treats a dictionary that happens to end where the page begins in another way: here it
+     * always does, so that a payload does not depend on where its pages lie. */
+    memcpy(context->joined, base, PAGE_BYTES);
+    memcpy(context->joined + PAGE_BYTES, page, PAGE_BYTES);
+    LZ4_stream_t *stream = LZ4_initStream(context->lz4_state, sizeof *stream);
+    LZ4_loadDict(stream, (const char *)context->joined, (int)PAGE_BYTES);
+    int written =
+        LZ4_compress_fast_continue(stream, (const char *)context->joined + PAGE_BYTES, (char *)out,
+                                   (int)PAGE_BYTES, (int)capacity, 1);
+    return written > 0 ? (size_t)written : 0;
+}
+
 size_t codec_encode(codec_context *context, enum codec codec, int level, const uint8_t *page,
                     const uint8_t *base, uint8_t *out, size_t capacity) {
     switch (codec) {
@@ -293,6 +328,19 @@ size_t codec_encode(codec_context *context, enum codec codec, int level, const u
     case CODEC_VCDIFF: {
         long written =
             base == NULL ? -1 : vcdiff_encode(context->vcdiff, page, base, out, capacity);
+        return written > 0 ? (size_t)written : 0;
+    }
+    case CODEC_XBZRLE: {
+        long written = base == NULL ? -1 : xbzrle_encode(page, base, out, capacity);
+        return written > 0 ? (size_t)written : 0;
+    }
+    case CODEC_LZ4_PREFIX:
+        return base == NULL ? 0 : lz4_prefix_encode(context, page, base, out, capacity);
+    case CODEC_PAGE_BSDIFF: {
+        page_bsdiff_workspace *ws = page_bsdiff_of(context);
+        long written = base == NULL || ws == NULL
+                           ? -1
+                           : page_bsdiff_encode(ws, page, base, out, capacity);
         return written > 0 ? (size_t)written : 0;
     }
     case CODEC_BWT_RANGE:
@@ -375,6 +423,20 @@ int codec_decode(codec_context *context, enum codec codec, const uint8_t *payloa
                    : -1;
     case CODEC_VCDIFF:
         return base == NULL ? -1 : vcdiff_decode(payload, length, base, page);
+    case CODEC_XBZRLE:
+        return base == NULL ? -1 : xbzrle_decode(payload, length, base, page);
+    case CODEC_LZ4_PREFIX:
+        return base != NULL && LZ4_decompress_safe_usingDict(
+                                   (const char *)payload, (char *)page, (int)length,
+                                   (int)PAGE_BYTES, (const char *)base, (int)PAGE_BYTES) ==
+                                   (int)PAGE_BYTES
+                   ? 0
+                   : -1;
+    case CODEC_PAGE_BSDIFF: {
+        page_bsdiff_workspace *ws = page_bsdiff_of(context);
+        return base == NULL || ws == NULL ? -1
+                                          : page_bsdiff_decode(ws, payload, length, base, page);
+    }
     case CODEC_BWT_RANGE:
     case CODEC_BWT_ZSTD:
         return transformed_decode(context, codec, payload, length, NULL, page);

@@ -14,6 +14,9 @@ enum codec {
     CODEC_ZSTD_PREFIX = 5, /* payload: base id (4 bytes, little endian), zstd frame with the base as prefix */
     CODEC_VCDIFF = 6,      /* payload: base id, VCDIFF windows (RFC 3284) against the base */
     CODEC_ZSTD_DICTIONARY = 7, /* payload: magicless zstd frame, needs the store's dictionary */
+    CODEC_XBZRLE = 8,      /* payload: base id, QEMU's XBZRLE against the base */
+    CODEC_LZ4_PREFIX = 9,  /* payload: base id, lz4 block with the base as prefix */
+    CODEC_PAGE_BSDIFF = 10, /* payload: base id, patch of page_bsdiff.h */
     CODEC_BWT_RANGE = 11,  /* payload: row (2 bytes), MTF(BWT(page)) by the range coder */
     CODEC_BWT_ZSTD = 12,   /* payload: row, magicless zstd frame of MTF(BWT(page)) */
     CODEC_BWT_PREFIX = 13, /* payload: base id, row, zstd frame with MTF(BWT(base)) as prefix */
@@ -27,7 +30,8 @@ enum codec {
 #define BASE_ID_BYTES 4u
 
 static inline int codec_is_patch(unsigned codec) {
-    return codec == CODEC_ZSTD_PREFIX || codec == CODEC_VCDIFF || codec == CODEC_BWT_PREFIX;
+    return codec == CODEC_ZSTD_PREFIX || codec == CODEC_VCDIFF || codec == CODEC_XBZRLE ||
+           codec == CODEC_LZ4_PREFIX || codec == CODEC_PAGE_BSDIFF || codec == CODEC_BWT_PREFIX;
 }
 
 /* One thread at a time; each worker owns one. Holds the zstd contexts and the scratch space. */

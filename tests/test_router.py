@@ -35,6 +35,12 @@ VARIANTS = {
     "lonely": replace(RECIPES["default"], name="lonely", share=False),
     "choosy": replace(RECIPES["default"], name="choosy", minimum_votes=3, single_vote_gain=5000),
     "never-satisfied": replace(RECIPES["default"], name="never-satisfied", single_vote_gain=5000),
+    **{
+        name: replace(RECIPES["default"], name=name, patch_codec=codec)
+        for codec in Codec
+        if codec.is_patch and all(codec is not each.patch_codec for each in RECIPES.values())
+        for name in [f"patch-by-{codec.name}"]
+    },
 }
 """Settings that no recipe has (yet)."""
 

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from difffs.cli.main import main
+from difffs.codec import Codec
 from difffs.engine import Engine
 from difffs.errors import StoreFull
 from difffs.page import PAGE_SIZE
 from difffs.progress import Progress
+from difffs.recipe import RECIPES
 from difffs.store import Store
+from tests.pages import guest_memory
 
 BATCH = 4 << 20
 
@@ -154,6 +158,23 @@ def test_recipes(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*arguments, "five", "--change-recipe"]) == 2
     assert main([*arguments, "five", "--recipe", "nonsense"]) == 2
     assert "patch-only" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("codec", [codec for codec in Codec if codec.is_patch])
+def test_images_come_back_from_patches_of_every_codec(
+    store: Path, codec: Codec, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    changed = replace(RECIPES["patch-only"], name="changed", patch_codec=codec)
+    monkeypatch.setitem(RECIPES, "changed", changed)
+    content = guest_memory(codec, 600)
+    source = store.parent / "source"
+    source.write_bytes(content)
+    assert main(["import", str(store), str(source), "one", "--recipe", "changed", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["store"]["pages"]["patch"] > 0
+    put(store, "two", content[::-1])
+    assert get(store, "one") == content
+    assert get(store, "two") == content[::-1]
+    assert main(["check", str(store)]) == 0
 
 
 def test_json(store: Path, capsys: pytest.CaptureFixture[str]) -> None:

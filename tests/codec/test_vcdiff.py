@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from difffs import _kernels
 from tests.codec import vcdiff_oracle as oracle
+from tests.codec.page_pairs import Pair, pairs, seeds
 from tests.codec.vcdiff_oracle import (
     ADD,
     CODE_TABLE,
@@ -24,48 +25,6 @@ from tests.codec.vcdiff_oracle import (
     Half,
     Run,
 )
-
-ROOT = Path(__file__).parents[2]
-Pair = tuple[bytes, bytes]  # the page and its base
-
-seeds = st.integers(0, 2**32)
-
-
-# ---------------------------------------------------------------------------------------- pages
-
-
-@st.composite
-def plain_pages(draw: st.DrawFn) -> bytes:
-    """Random, of few values, periodic, and all bytes equal."""
-    period = draw(st.sampled_from([PAGE, PAGE, 1, 2, 3, 8, 12, 64, 1000]))
-    alphabet = draw(st.sampled_from([bytes(range(256)), b"\x00\x01", b"the quick brown fox"]))
-    cell = bytes(Random(draw(seeds)).choices(alphabet, k=period))
-    return (cell * (PAGE // period + 1))[:PAGE]
-
-
-@st.composite
-def pairs(draw: st.DrawFn) -> Pair:
-    """A page and its base: unrelated, similar, shifted, made of pieces."""
-    base = draw(plain_pages())
-    kind = draw(st.sampled_from(["unrelated", "similar", "shifted", "pieces"]))
-    if kind == "unrelated":
-        return draw(plain_pages()), base
-    page = bytearray(base)
-    if kind == "shifted":
-        shift = draw(st.integers(0, PAGE))
-        page = page[shift:] + page[:shift]
-    elif kind == "pieces":
-        random = Random(draw(seeds))
-        page.clear()
-        while len(page) < PAGE:
-            start, size = random.randrange(PAGE), random.randint(1, 100)
-            page += base[start : start + size]
-        del page[PAGE:]
-    for offset, data in draw(
-        st.lists(st.tuples(st.integers(0, PAGE - 1), st.binary(min_size=1, max_size=30)))
-    ):
-        page[offset : offset + len(data)] = data
-    return bytes(page[:PAGE]), base
 
 
 @st.composite
@@ -304,32 +263,6 @@ def test_hostile_instructions_are_judged_as_the_oracle_does(
 @example(b"\x00\x00\x00")
 def test_noise_is_judged_as_the_oracle_does(noise: bytes) -> None:
     assert_same_verdict(noise, bytes(range(256)) * 16)
-
-
-def test_nothing_is_read_or_written_out_of_bounds(tmp_path: Path) -> None:
-    """The codec alone, with sanitizers, on hostile patches: see vcdiff_fuzz.c."""
-    compiler = shutil.which("cc") or shutil.which("gcc")
-    if compiler is None:
-        pytest.skip("no C compiler")
-    flags = ["-std=c11", "-O1", "-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all"]
-    probe = tmp_path / "probe.c"
-    probe.write_text("int main(void) { return 0; }\n")
-    built = subprocess.run([compiler, *flags, str(probe), "-o", str(tmp_path / "probe")])
-    if built.returncode:
-        pytest.skip("the compiler has no address sanitizer")
-
-    native = ROOT / "native"
-    program = tmp_path / "vcdiff_fuzz"
-    subprocess.run(
-        [
-            *[compiler, *flags, "-Wall", "-Wextra", "-Wshadow", "-Wconversion", "-Werror"],
-            *["-I", str(native), str(native / "vcdiff.c")],
-            *[str(Path(__file__).with_name("vcdiff_fuzz.c")), "-o", str(program)],
-        ],
-        check=True,
-    )
-    fuzz = subprocess.run([program, "3000", "20"], capture_output=True, text=True)
-    assert fuzz.returncode == 0, fuzz.stderr
 
 
 # ------------------------------------------------------------------------------ streams, the tool

@@ -105,11 +105,11 @@ def zstd_decode(
     return decompressor.decompress(payload, max_output_size=PAGE)
 
 
-def lz4_encode(page: bytes) -> bytes:
-    block: bytes = lz4.block.compress(page, store_size=False)
+def lz4_encode(page: bytes, base: bytes = b"") -> bytes:
+    block: bytes = lz4.block.compress(page, store_size=False, dict=base)
     return block
 
 
-def lz4_decode(payload: bytes) -> bytes:
-    page: bytes = lz4.block.decompress(payload, uncompressed_size=PAGE)
+def lz4_decode(payload: bytes, base: bytes = b"") -> bytes:
+    page: bytes = lz4.block.decompress(payload, uncompressed_size=PAGE, dict=base)
     return page

@@ -92,9 +92,11 @@ def test_every_codec_is_read(payloads: ExtentFile) -> None:
     }
     base_id = 2 << 8 | 1
     stored[payloads.add_patch(3, similar, base_id, base)] = similar
-    vcdiff = CONTEXT.encode(Codec.VCDIFF, similar, base)
-    assert vcdiff is not None
-    stored[payloads.add(9, Codec.VCDIFF, vcdiff, base=base_id, depth=1)] = similar
+    others = [codec for codec in Codec if codec.is_patch and codec is not Codec.ZSTD_PREFIX]
+    for extent, codec in enumerate(others, 9):
+        patch = CONTEXT.encode(codec, similar, base)
+        assert patch is not None
+        stored[payloads.add(extent, codec, patch, base=base_id, depth=1)] = similar
     extents = opened(payloads)
     for identity, page in stored.items():
         assert page_of(extents, identity) == page
@@ -265,6 +267,9 @@ def test_a_flipped_byte_anywhere_in_a_payload_is_found(payloads: ExtentFile) -> 
         (Codec.ZSTD_PREFIX, b"no frame", 0x201),
         (Codec.VCDIFF, b"", 0x201),
         (Codec.VCDIFF, b"\xff\xff\xff", 0x201),
+        (Codec.XBZRLE, b"\xff\xff\xff", 0x201),
+        (Codec.LZ4_PREFIX, b"no block", 0x201),
+        (Codec.PAGE_BSDIFF, b"\xff\xff\xff", 0x201),
         (Codec.ZSTD_DICTIONARY, b"no dictionary", None),
     ],
 )

@@ -1,17 +1,19 @@
-/* Feeds the VCDIFF codec pages of many kinds and hostile patches. test_vcdiff.py builds it
- * together with native/vcdiff.c under the address and undefined behaviour sanitizers; every buffer
- * is an allocation of its own of the exact size, so that one byte too far is seen.
+/* Feeds a patch codec pages of many kinds and hostile patches. test_patch_fuzz.py builds it together
+ * with the codecs under the address and undefined behaviour sanitizers; every buffer is an
+ * allocation of its own of the exact size, so that one byte too far is seen.
  *
- *     vcdiff_fuzz ROUNDS [SEED]
+ *     patch_fuzz CODEC ROUNDS [SEED]
  */
+#include "page_bsdiff.h"
 #include "vcdiff.h"
+#include "xbzrle.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define PAGE VCDIFF_PAGE_SIZE
-#define ENOUGH (PAGE + 512) /* longer than any patch of the encoder */
+#define PAGE 4096
+#define ENOUGH (PAGE + PAGE) /* longer than any patch of the encoders */
 
 static uint64_t state = 88172645463325252u;
 
@@ -34,7 +36,7 @@ static uint8_t *allocate(size_t size)
 static void require(int condition, const char *what)
 {
     if (!condition) {
-        fprintf(stderr, "vcdiff_fuzz: %s\n", what);
+        fprintf(stderr, "patch_fuzz: %s\n", what);
         abort();
     }
 }
@@ -91,15 +93,81 @@ static void make_page(uint8_t *page, const uint8_t *base)
     }
 }
 
+/* ------------------------------------------------------------------------------ the codecs ---- */
+
+typedef struct {
+    const char *name;
+    size_t (*workspace_size)(void);
+    long (*encode)(void *ws, const uint8_t *page, const uint8_t *base, uint8_t *out, size_t capacity);
+    int (*decode)(void *ws, const uint8_t *patch, size_t length, const uint8_t *base, uint8_t *page);
+} patcher;
+
+static long encode_vcdiff(void *ws, const uint8_t *page, const uint8_t *base, uint8_t *out,
+                          size_t capacity)
+{
+    return vcdiff_encode(ws, page, base, out, capacity);
+}
+
+static int decode_vcdiff(void *ws, const uint8_t *patch, size_t length, const uint8_t *base,
+                         uint8_t *page)
+{
+    (void)ws;
+    const size_t capacity = length + VCDIFF_STREAM_OVERHEAD;
+    uint8_t *stream = allocate(capacity), *tight = allocate(length);
+    vcdiff_to_stream(patch, length, stream, capacity);
+    vcdiff_to_stream(patch, length, tight, length);
+    free(tight);
+    free(stream);
+    return vcdiff_decode(patch, length, base, page);
+}
+
+static long encode_page_bsdiff(void *ws, const uint8_t *page, const uint8_t *base, uint8_t *out,
+                               size_t capacity)
+{
+    return page_bsdiff_encode(ws, page, base, out, capacity);
+}
+
+static int decode_page_bsdiff(void *ws, const uint8_t *patch, size_t length, const uint8_t *base,
+                              uint8_t *page)
+{
+    return page_bsdiff_decode(ws, patch, length, base, page);
+}
+
+static size_t nothing(void)
+{
+    return 0;
+}
+
+static long encode_xbzrle(void *ws, const uint8_t *page, const uint8_t *base, uint8_t *out,
+                          size_t capacity)
+{
+    (void)ws;
+    return xbzrle_encode(page, base, out, capacity);
+}
+
+static int decode_xbzrle(void *ws, const uint8_t *patch, size_t length, const uint8_t *base,
+                         uint8_t *page)
+{
+    (void)ws;
+    return xbzrle_decode(patch, length, base, page);
+}
+
+static const patcher patchers[] = {
+    {"vcdiff", vcdiff_workspace_size, encode_vcdiff, decode_vcdiff},
+    {"page_bsdiff", page_bsdiff_workspace_size, encode_page_bsdiff, decode_page_bsdiff},
+    {"xbzrle", nothing, encode_xbzrle, decode_xbzrle},
+};
+
+/* --------------------------------------------------------------------------------- fuzzing ---- */
+
+static const patcher *codec;
+static uint8_t *ws;
+
 static void decode_hostile(const uint8_t *bytes, size_t length, const uint8_t *base)
 {
     uint8_t *patch = allocate(length), *page = allocate(PAGE);
-    uint8_t *stream = allocate(length + VCDIFF_STREAM_OVERHEAD);
     memcpy(patch, bytes, length);
-    vcdiff_decode(patch, length, base, page);
-    vcdiff_to_stream(patch, length, stream, length + VCDIFF_STREAM_OVERHEAD);
-    vcdiff_to_stream(patch, length, stream, length);
-    free(stream);
+    codec->decode(ws, patch, length, base, page);
     free(page);
     free(patch);
 }
@@ -127,26 +195,26 @@ static void mutate_and_decode(const uint8_t *patch, size_t length, const uint8_t
     decode_hostile(bytes, mutated, base);
 }
 
-static void round_trip(vcdiff_workspace *ws)
+static void round_trip(void)
 {
     uint8_t *base = allocate(PAGE), *page = allocate(PAGE), *decoded = allocate(PAGE);
     make_page(base, NULL);
     make_page(page, base);
 
     uint8_t *room = allocate(ENOUGH);
-    const long length = vcdiff_encode(ws, page, base, room, ENOUGH);
+    const long length = codec->encode(ws, page, base, room, ENOUGH);
     require(length > 0, "a patch is longer than it can be");
     uint8_t *patch = allocate((size_t)length);
     memcpy(patch, room, (size_t)length);
-    require(vcdiff_decode(patch, (size_t)length, base, decoded) == 0, "a patch is refused");
+    require(codec->decode(ws, patch, (size_t)length, base, decoded) == 0, "a patch is refused");
     require(memcmp(decoded, page, PAGE) == 0, "a patch gives another page");
 
     uint8_t *exact = allocate((size_t)length);
-    require(vcdiff_encode(ws, page, base, exact, (size_t)length) == length, "no exact fit");
+    require(codec->encode(ws, page, base, exact, (size_t)length) == length, "no exact fit");
     require(memcmp(exact, patch, (size_t)length) == 0, "the patch depends on the capacity");
     const size_t less = below((uint32_t)length);
     uint8_t *tight = allocate(less);
-    require(vcdiff_encode(ws, page, base, tight, less) == -1, "the capacity is overrun");
+    require(codec->encode(ws, page, base, tight, less) == -1, "the capacity is overrun");
 
     for (int i = 0; i < 20; i++)
         mutate_and_decode(patch, (size_t)length, base);
@@ -167,15 +235,18 @@ static void round_trip(vcdiff_workspace *ws)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) {
-        fprintf(stderr, "usage: vcdiff_fuzz ROUNDS [SEED]\n");
+    for (size_t i = 0; argc > 2 && i < sizeof patchers / sizeof *patchers; i++)
+        if (strcmp(argv[1], patchers[i].name) == 0)
+            codec = &patchers[i];
+    if (!codec) {
+        fprintf(stderr, "usage: patch_fuzz CODEC ROUNDS [SEED]\n");
         return 2;
     }
-    state ^= (argc > 2 ? strtoull(argv[2], NULL, 0) : 1) * 0x9e3779b97f4a7c15u;
-    vcdiff_workspace *ws = (vcdiff_workspace *)allocate(vcdiff_workspace_size());
-    memset(ws, 0xa5, vcdiff_workspace_size());
-    for (long rounds = strtol(argv[1], NULL, 0); rounds > 0; rounds--)
-        round_trip(ws);
+    state ^= (argc > 3 ? strtoull(argv[3], NULL, 0) : 1) * 0x9e3779b97f4a7c15u;
+    ws = allocate(codec->workspace_size());
+    memset(ws, 0xa5, codec->workspace_size());
+    for (long rounds = strtol(argv[2], NULL, 0); rounds > 0; rounds--)
+        round_trip();
     free(ws);
     return 0;
 }
