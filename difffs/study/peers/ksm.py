@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from difffs.errors import EnvironmentProblem
+from difffs.page import PAGE_SIZE
 from difffs.size import format_size
 from difffs.study.cache import Result
 from difffs.study.corpus import Image
@@ -23,7 +24,9 @@ LIMIT = 1152 << 20
 
 _VERSION = 1
 _FOLDER = Path("/sys/kernel/mm/ksm")
-_OWN_MERGED = Path("/proc/self/ksm_merging_pages")
+_OWN = Path("/proc/self/ksm_stat")
+_OTHERS = 0.01
+"""The share of pages that may be other processes': QEMU gives its guests' ROMs to KSM."""
 _PAGES_AT_ONCE = 100_000
 _SCANS = 3
 """A first scan takes checksums, a second merges, a third finds what has come to rest since."""
@@ -36,10 +39,12 @@ def find() -> Found:
         return absent(NAME, "this kernel has no KSM")
     if not os.access(_FOLDER / "run", os.W_OK) or os.geteuid() != 0:
         return absent(NAME, "its settings need root")
-    if _figure("run") != 0 or _figure("pages_shared") != 0:
+    with host.alone(_FOLDER / "run"):
+        in_use = _figure("run") != 0 or _figure("pages_shared") != 0
+    if in_use:
         return absent(NAME, "it is at work on this host, for others")
-    if not (_FOLDER / "general_profit").exists() or not _OWN_MERGED.exists():
-        return absent(NAME, "this kernel does not tell its profit, which came with Linux 6.4")
+    if "ksm_zero_pages" not in (own_figures(_OWN.read_text()) if _OWN.exists() else ()):
+        return absent(NAME, "this kernel does not tell what it merged of which process")
     return Found(
         [Peer(NAME, "ksm", _VERSION, measure, {"kernel": host.kernel()}, read="nothing")], []
     )
@@ -53,7 +58,12 @@ def measure(images: Sequence[Image], _folder: Path, _parameters: Mapping[str, An
             f"it holds all images of a corpus in memory, here {format_size(logical)};"
             f" at most {format_size(LIMIT)} are tried"
         )
-    with host.undone_when_interrupted(), _at_work() as start, mergeable(images):
+    with (
+        host.undone_when_interrupted(),
+        host.alone(_FOLDER / "run"),
+        _at_work() as start,
+        mergeable(images),
+    ):
         began = time.monotonic()
         start()
         _wait_for_scans(began)
@@ -63,11 +73,22 @@ def measure(images: Sequence[Image], _folder: Path, _parameters: Mapping[str, An
             for name in ("pages_shared", "pages_sharing", "pages_unshared", "ksm_zero_pages")
         }
         profit = _figure("general_profit")
-        ours = _own_merged()
-    if ours != found["pages_shared"] + found["pages_sharing"]:
+        own = own_figures(_OWN.read_text())
+    others = {
+        "others_merged": found["pages_shared"] + found["pages_sharing"] - own["ksm_merging_pages"],
+        "others_zero": found["ksm_zero_pages"] - own["ksm_zero_pages"],
+    }
+    if others["others_merged"] * PAGE_SIZE > _OTHERS * logical:
         raise EnvironmentProblem("other processes have given memory to KSM as well")
     # the profit is what was merged away, less KSM's own data about every page it looks at
-    return {"stored": logical - profit, "seconds": seconds, **found}
+    stored = logical - profit + others["others_zero"] * PAGE_SIZE
+    return {"stored": stored, "seconds": seconds, **found, **others}
+
+
+def own_figures(text: str) -> dict[str, int]:
+    """The figures of /proc/self/ksm_stat."""
+    lines = (line.split() for line in text.splitlines())
+    return {words[0].rstrip(":"): int(words[1]) for words in lines if words[1].isdecimal()}
 
 
 @contextmanager
@@ -91,11 +112,6 @@ def mergeable(images: Sequence[Image]) -> Iterator[None]:
 
 def _figure(name: str) -> int:
     return int((_FOLDER / name).read_text())
-
-
-def _own_merged() -> int:
-    """How many pages of this process are merged, those that are kept included."""
-    return int(_OWN_MERGED.read_text())
 
 
 @contextmanager

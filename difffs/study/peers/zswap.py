@@ -45,7 +45,9 @@ def find() -> Found:
     for program in ("losetup", "mkswap", "swapon"):
         if reason := host.tool_obstacle(program, "mount and util-linux"):
             return absent(NAME, reason)
-    if len(Path("/proc/swaps").read_text().splitlines()) > 1:
+    with host.alone(_SETTINGS / "enabled"):
+        swapping = len(Path("/proc/swaps").read_text().splitlines()) > 1
+    if swapping:
         return absent(NAME, "this host swaps: its own pages would be counted")
     if "zswpout" not in read_figures(Path("/proc/vmstat")):
         return absent(NAME, "this kernel does not count what goes to it")
@@ -73,6 +75,7 @@ def measure(images: Sequence[Image], _folder: Path, parameters: Mapping[str, Any
     """Send the images to swap with `compressor` in front of it."""
     logical = host.total_bytes(images)
     with host.undone_when_interrupted(), ExitStack() as stack:
+        stack.enter_context(host.alone(_SETTINGS / "enabled"))
         # swap off before the settings are put back: memory returns through them
         settings = {"compressor": parameters["compressor"], "enabled": "Y"}
         for name, value in settings.items():

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 from pathlib import Path
 
 import pytest
@@ -69,3 +70,21 @@ def test_a_missing_tool_is_named_with_its_package() -> None:
     reason = host.tool_obstacle("no-such-program", "no-such-package")
     assert reason == "no no-such-program (install the package no-such-package)"
     assert host.tool_obstacle("ls", "coreutils") is None
+
+
+def test_one_study_waits_for_the_other(tmp_path: Path) -> None:
+    path = tmp_path / "knob"
+    path.write_text("0")
+    order = []
+
+    def second() -> None:
+        with host.alone(path):
+            order.append("second")
+
+    thread = threading.Thread(target=second)
+    with host.alone(path):
+        thread.start()
+        thread.join(0.2)
+        order.append("first")
+    thread.join()
+    assert order == ["first", "second"]
