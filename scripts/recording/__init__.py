@@ -1,0 +1,1 @@
+"""Records guests that run on a difffs mount: see ``scripts/record-guest``."""
