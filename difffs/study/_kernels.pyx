@@ -29,6 +29,31 @@ cdef extern from "range_coder.h" nogil:
     int range_uncode "range_decode"(const uint8_t *code, size_t length, uint8_t *ranks,
                                     size_t count)
 
+cdef extern from *:
+    """
+    #define ZSTD_STATIC_LINKING_ONLY
+    #include <zstd.h>
+    """
+    ctypedef struct ZSTD_CCtx
+    ctypedef struct ZSTD_DCtx
+    enum: ZSTD_c_format
+    enum: ZSTD_c_compressionLevel
+    enum: ZSTD_c_contentSizeFlag
+    enum: ZSTD_d_format
+    enum: ZSTD_f_zstd1_magicless
+    ZSTD_CCtx *ZSTD_createCCtx() nogil
+    size_t ZSTD_freeCCtx(ZSTD_CCtx *context) nogil
+    size_t ZSTD_CCtx_setParameter(ZSTD_CCtx *context, int parameter, int value) nogil
+    size_t ZSTD_compressBound(size_t length) nogil
+    size_t ZSTD_compress2(ZSTD_CCtx *context, void *out, size_t capacity, const void *data,
+                          size_t length) nogil
+    ZSTD_DCtx *ZSTD_createDCtx() nogil
+    size_t ZSTD_freeDCtx(ZSTD_DCtx *context) nogil
+    size_t ZSTD_DCtx_setParameter(ZSTD_DCtx *context, int parameter, int value) nogil
+    size_t ZSTD_decompressDCtx(ZSTD_DCtx *context, void *out, size_t capacity, const void *data,
+                               size_t length) nogil
+    unsigned ZSTD_isError(size_t code) nogil
+
 cdef array NUMBERS = array_module.array("I")
 
 
@@ -156,4 +181,76 @@ def range_decode(const uint8_t[::1] codes not None, const uint32_t[::1] lengths 
                 code += lengths[i]
     if failed:
         raise ValueError("bytes that are no block's code")
+    return out
+
+
+def zstd_encode(const uint8_t[::1] blocks not None, size_t block_bytes, int level):
+    """Frames of the blocks as the store has them (magicless), and their lengths."""
+    cdef size_t count = blocks_of(blocks.shape[0], block_bytes)
+    cdef size_t capacity = ZSTD_compressBound(block_bytes)
+    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
+    cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
+    cdef ZSTD_CCtx *context
+    cdef uint8_t *frames
+    cdef uint8_t *to
+    cdef bytes out
+    cdef size_t i
+    cdef size_t written = 0
+    if count == 0:
+        return b"", lengths
+    context = ZSTD_createCCtx()
+    frames = <uint8_t *>malloc(count * capacity)
+    if context == NULL or frames == NULL:
+        ZSTD_freeCCtx(context)
+        free(frames)
+        raise MemoryError("frames of zstd")
+    ZSTD_CCtx_setParameter(context, ZSTD_c_format, ZSTD_f_zstd1_magicless)
+    ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0)
+    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level)
+    to = frames
+    with nogil:
+        for i in range(count):
+            written = ZSTD_compress2(context, to, capacity, &blocks[i * block_bytes], block_bytes)
+            if ZSTD_isError(written):
+                break
+            length[i] = <uint32_t>written
+            to += written
+    out = frames[:to - frames]
+    ZSTD_freeCCtx(context)
+    free(frames)
+    if ZSTD_isError(written):
+        raise ValueError(f"zstd cannot encode at level {level}")
+    return out, lengths
+
+
+def zstd_decode(const uint8_t[::1] frames not None, const uint32_t[::1] lengths not None,
+                size_t block_bytes):
+    """The blocks; ValueError when a frame is malformed or of another length."""
+    cdef size_t count = <size_t>lengths.shape[0]
+    cdef ZSTD_DCtx *context
+    cdef const uint8_t *frame = NULL
+    cdef bytes out
+    cdef uint8_t *to
+    cdef size_t i
+    cdef int failed = 0
+    blocks_of(0, block_bytes)
+    total_of(lengths, frames.shape[0])
+    out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * block_bytes))
+    to = <uint8_t *>PyBytes_AS_STRING(out)
+    if frames.shape[0]:
+        frame = &frames[0]
+    context = ZSTD_createDCtx()
+    if context == NULL:
+        raise MemoryError("context of zstd")
+    ZSTD_DCtx_setParameter(context, ZSTD_d_format, ZSTD_f_zstd1_magicless)
+    with nogil:
+        for i in range(count):
+            failed |= ZSTD_decompressDCtx(context, to, block_bytes, frame,
+                                          lengths[i]) != block_bytes
+            to += block_bytes
+            if lengths[i]:
+                frame += lengths[i]
+    ZSTD_freeDCtx(context)
+    if failed:
+        raise ValueError("bytes that are no block's frame")
     return out

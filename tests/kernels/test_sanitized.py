@@ -12,7 +12,13 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 SANITIZERS = "address,undefined"
-CHOSEN = ("tests/kernels", "tests/codec", "tests/test_router.py", "tests/test_dictionary.py")
+CHOSEN = (
+    "tests/kernels",
+    "tests/codec",
+    "tests/study/test_kernels.py",
+    "tests/test_router.py",
+    "tests/test_dictionary.py",
+)
 
 pytestmark = pytest.mark.slow
 
