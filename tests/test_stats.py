@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import threading
 from pathlib import Path
 
 from difffs import stats
@@ -63,3 +64,27 @@ def test_memory_counts_the_write_buffer_and_the_page_cache(tmp_path: Path) -> No
         memory = stats.collect(volumes.store, volumes)["memory"]
         assert memory["write_buffer"] == 0
         assert memory["page_cache"] > 0
+
+
+def test_statistics_can_be_asked_for_while_changes_are_committed(tmp_path: Path) -> None:
+    """A commit ends the index's read transaction and begins another."""
+    opened = OpenStore(tmp_path / "s")
+    volume = opened.new_volume("a")
+    pages = guest_memory(4, 400)
+    end = threading.Event()
+
+    def commit() -> None:
+        while not end.is_set():
+            opened.store.namespace.touch(volume)
+            opened.store.commit()
+
+    opened.write(volume, 0, pages)
+    committer = threading.Thread(target=commit)
+    committer.start()
+    try:
+        for _ in range(500):
+            assert stats.collect(opened.store)["pages"]["total"] == 400
+    finally:
+        end.set()
+        committer.join()
+        opened.store.close()

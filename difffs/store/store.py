@@ -292,7 +292,8 @@ class Store:
     @property
     def since(self) -> float:
         """When the store was made (seconds since the epoch)."""
-        return float(self._index.setting("created") or b"0")
+        with self.lock:  # a commit on another thread renews what the index reads from
+            return float(self._index.setting("created") or b"0")
 
     @property
     def digests(self) -> DigestTable:
