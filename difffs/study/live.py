@@ -51,10 +51,12 @@ def mounted(store: Path, mountpoint: Path, recipe: str = "default") -> Iterator[
     )
     if done.returncode != 0:
         raise EnvironmentProblem(done.stderr.strip().removeprefix("difffs: "))
+    well = False
     try:
         yield mountpoint
+        well = True
     finally:
-        unmount(str(mountpoint))
+        unmount(str(mountpoint), force=not well)
         mountpoint.rmdir()
         shutil.rmtree(store)
 
