@@ -14,8 +14,9 @@ from difffs.store import Store
 Target = tuple[int, "array[int]", "array[int]"]
 """(volume, ascending page numbers as 'Q', their object ids as 'I')."""
 
-COMMIT_EVERY = 4096
-"""Changed index pages (16 MiB) at which a long run of writes commits in between."""
+COMMIT_EVERY = 1024
+"""Changed index pages (4 MiB) at which a long run of writes commits in between. LMDB writes changed
+pages elsewhere: the index carries up to twice as many free ones."""
 
 _SMALLEST_SLICE = 64
 """Pages below which a second worker costs more than it saves."""
