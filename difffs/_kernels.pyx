@@ -60,17 +60,21 @@ cdef extern from "tables.h" nogil:
     uint32_t digest_table_find(const digest_table *table, uint32_t digest)
     int digest_table_insert(digest_table *table, uint32_t digest, uint32_t id)
     int digest_table_remove(digest_table *table, uint32_t digest, uint32_t id)
-    enum: SKETCH_WAYS
+    enum: SKETCH_LEAST_WAYS
+    enum: SKETCH_MOST_WAYS
     enum: SKETCH_FIRST_BUCKET_BITS
     enum: SKETCH_FIRST_ID_BITS
     enum: SKETCH_LAST_ID_BITS
     struct sketch_table:
         uint32_t *slots
         uint32_t bucket_bits
+        uint32_t ways
         uint32_t id_bits
+    size_t sketch_table_slots(const sketch_table *table)
+    size_t sketch_table_next_slots(const sketch_table *table)
     uint32_t sketch_table_find(const sketch_table *table, uint32_t feature)
     void sketch_table_put(sketch_table *table, uint32_t feature, uint32_t id)
-    void sketch_table_double(const sketch_table *old, sketch_table *new)
+    void sketch_table_grow(const sketch_table *old, sketch_table *new)
 
 cdef extern from "extents.h" nogil:
     enum: C_EXTENT_SIDE_BYTES "EXTENT_SIDE_BYTES"
@@ -192,6 +196,8 @@ cdef extern from "router.h" nogil:
     void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
     void batch_propose(batch *self, const routing *routing, const digest_table *digests,
                        const sketch_table *sketches)
+    void batch_prefetch(const batch *self, const routing *routing, uint32_t index,
+                        const digest_table *digests, const sketch_table *sketches)
     void batch_route(batch *self, const routing *routing, extents *extents, codec_context *context,
                      uint32_t start, uint32_t end)
     void batch_learn(batch *self)
@@ -441,26 +447,34 @@ cdef class DigestTable:
 
 
 cdef class SketchTable:
-    """Feature -> newest object id in a caller's buffer (a power of two of 16-byte buckets)."""
+    """Feature -> newest object id in a caller's buffer: 2 ** n buckets of four to seven slots of
+    4 bytes."""
     cdef sketch_table native
     cdef uint8_t[::1] buffer
 
     def __cinit__(self, uint8_t[::1] buffer not None, uint32_t id_bits=SKETCH_FIRST_ID_BITS):
+        cdef uint64_t size = <uint64_t>buffer.shape[0]
         cdef uint32_t bits = SKETCH_FIRST_BUCKET_BITS
-        while bits < 26 and (<Py_ssize_t>16 << bits) < buffer.shape[0]:
+        while bits < 26 and <uint64_t>(4 * SKETCH_LEAST_WAYS) << (bits + 1) <= size:
             bits += 1
-        if (<Py_ssize_t>16 << bits) != buffer.shape[0]:
-            raise ValueError(f"a sketch table of {buffer.shape[0]} bytes")
+        cdef uint64_t ways = size >> (bits + 2)
+        if ways << (bits + 2) != size or not SKETCH_LEAST_WAYS <= ways <= SKETCH_MOST_WAYS:
+            raise ValueError(f"a sketch table of {size} bytes")
         if not SKETCH_FIRST_ID_BITS <= id_bits <= SKETCH_LAST_ID_BITS:
             raise ValueError(f"a sketch table with ids of {id_bits} bits")
         self.buffer = buffer
         self.native.slots = <uint32_t *>&buffer[0]
         self.native.bucket_bits = bits
+        self.native.ways = <uint32_t>ways
         self.native.id_bits = id_bits
 
     @property
     def slots(self):
-        return SKETCH_WAYS << self.native.bucket_bits if self.native.slots != NULL else 0
+        return sketch_table_slots(&self.native) if self.native.slots != NULL else 0
+
+    @property
+    def next_slots(self):
+        return sketch_table_next_slots(&self.native)
 
     @property
     def id_bits(self):
@@ -477,13 +491,13 @@ cdef class SketchTable:
         if self.native.slots != NULL:
             sketch_table_put(&self.native, feature, id)
 
-    def double_into(self, uint8_t[::1] buffer not None):
-        """A table of twice the slots in a buffer of zeros, with all that this one knows."""
-        if buffer.shape[0] != 2 * self.buffer.shape[0]:
-            raise ValueError("the buffer is not twice as large")
+    def grow_into(self, uint8_t[::1] buffer not None):
+        """A table of next_slots slots in a buffer of zeros, with what this one knows."""
+        if <uint64_t>buffer.shape[0] != 4 * sketch_table_next_slots(&self.native):
+            raise ValueError("the buffer has not the next size")
         cdef SketchTable other = SketchTable(buffer)
         with nogil:
-            sketch_table_double(&self.native, &other.native)
+            sketch_table_grow(&self.native, &other.native)
         return other
 
 
@@ -1003,6 +1017,7 @@ cdef class Batch:
         cdef uint64_t references = 0
         for i in range(self.native.count):
             r = &self.native.routed[i]
+            batch_prefetch(self.native, &self.routing, i, &digests.native, &sketches.native)
             if r.route == ROUTE_ZERO or r.route == ROUTE_IDENTICAL:
                 continue
             if self.routing.share:

@@ -102,6 +102,26 @@ static void vote(struct routed *r, const struct sketch_table *sketches) {
     }
 }
 
+/* Pages whose buckets are fetched ahead: a table is larger than the processor's caches. */
+#define AHEAD 16u
+
+void batch_prefetch(const struct batch *batch, const struct routing *routing, uint32_t index,
+                    const struct digest_table *digests, const struct sketch_table *sketches) {
+    uint32_t end = index + AHEAD + 1u < batch->count ? index + AHEAD + 1u : batch->count;
+    for (uint32_t i = index == 0 ? 0 : index + AHEAD; i < end; i++) {
+        const struct routed *r = &batch->routed[i];
+        if (r->route == ROUTE_ZERO || r->route == ROUTE_IDENTICAL) {
+            continue;
+        }
+        if (routing->share) {
+            digest_table_prefetch(digests, (uint32_t)r->digest);
+        }
+        for (unsigned f = 0; f < r->feature_count && sketches->slots != NULL; f++) {
+            sketch_table_prefetch(sketches, r->features[f]);
+        }
+    }
+}
+
 void batch_propose(struct batch *batch, const struct routing *routing,
                    const struct digest_table *digests, const struct sketch_table *sketches) {
     if (routing->share) {
@@ -109,6 +129,7 @@ void batch_propose(struct batch *batch, const struct routing *routing,
     }
     for (uint32_t i = 0; i < batch->count; i++) {
         struct routed *r = &batch->routed[i];
+        batch_prefetch(batch, routing, i, digests, sketches);
         if (r->route == ROUTE_ZERO || r->route == ROUTE_IDENTICAL) {
             continue;
         }

@@ -80,6 +80,11 @@ void batch_propose(struct batch *batch, const struct routing *routing,
 void batch_route(struct batch *batch, const struct routing *routing, struct extents *extents,
                  codec_context *context, uint32_t start, uint32_t end);
 
+/* Fetches the buckets of pages that come a little behind `index`; for loops over all pages that
+ * look into the tables or change them. */
+void batch_prefetch(const struct batch *batch, const struct routing *routing, uint32_t index,
+                    const struct digest_table *digests, const struct sketch_table *sketches);
+
 /* Takes account of the routed batch for those to come. */
 void batch_learn(struct batch *batch);
 

@@ -1,5 +1,7 @@
 #include "tables.h"
 
+#include <string.h>
+
 static inline struct digest_entry *bucket_of(const struct digest_table *table, uint32_t hash) {
     size_t bucket = (size_t)(((uint64_t)hash * table->buckets) >> 32);
     return table->entries + bucket * DIGEST_BUCKET_ENTRIES;
@@ -118,10 +120,6 @@ int digest_table_remove(struct digest_table *table, uint32_t digest, uint32_t id
     return 1;
 }
 
-static inline uint32_t *ways_of(const struct sketch_table *table, uint32_t feature) {
-    return table->slots + (size_t)(feature >> (32u - table->bucket_bits)) * SKETCH_WAYS;
-}
-
 /* Covers the tag; the rest is the id. */
 static inline uint32_t tag_mask(const struct sketch_table *table) {
     return UINT32_MAX << table->id_bits;
@@ -132,10 +130,10 @@ static inline uint32_t tag_of(const struct sketch_table *table, uint32_t feature
 }
 
 uint32_t sketch_table_find(const struct sketch_table *table, uint32_t feature) {
-    const uint32_t *ways = ways_of(table, feature);
+    const uint32_t *ways = sketch_table_ways(table, feature);
     uint32_t mask = tag_mask(table);
     uint32_t tag = tag_of(table, feature);
-    for (unsigned way = 0; way < SKETCH_WAYS; way++) {
+    for (unsigned way = 0; way < table->ways; way++) {
         if ((ways[way] & mask) == tag && (ways[way] & ~mask) != 0) {
             return ways[way] & ~mask;
         }
@@ -145,7 +143,7 @@ uint32_t sketch_table_find(const struct sketch_table *table, uint32_t feature) {
 
 /* One bit more for ids: the tags' lowest bit becomes the ids' highest, and 0 in all of them. */
 static void widen(struct sketch_table *table) {
-    size_t slots = SKETCH_WAYS * ((size_t)1 << table->bucket_bits);
+    size_t slots = sketch_table_slots(table);
     for (size_t slot = 0; slot < slots; slot++) {
         table->slots[slot] &= ~(UINT32_C(1) << table->id_bits);
     }
@@ -159,12 +157,12 @@ void sketch_table_put(struct sketch_table *table, uint32_t feature, uint32_t id)
         }
         widen(table);
     }
-    uint32_t *ways = ways_of(table, feature);
+    uint32_t *ways = sketch_table_ways(table, feature);
     uint32_t mask = tag_mask(table);
     uint32_t tag = tag_of(table, feature);
     /* An older object with the feature makes way, else an empty slot, else the oldest. */
     unsigned way = 0;
-    while (way < SKETCH_WAYS - 1u && (ways[way] & ~mask) != 0 && (ways[way] & mask) != tag) {
+    while (way < table->ways - 1u && (ways[way] & ~mask) != 0 && (ways[way] & mask) != tag) {
         way++;
     }
     for (; way > 0; way--) {
@@ -173,22 +171,48 @@ void sketch_table_put(struct sketch_table *table, uint32_t feature, uint32_t id)
     ways[0] = tag | id;
 }
 
-void sketch_table_double(const struct sketch_table *from, struct sketch_table *to) {
-    /* The tags move up by the bit that now chooses the bucket. Their new lowest bit would be
-     * unknown, so it goes to the ids; at their limit it stays, and half the entries are lost. */
-    to->bucket_bits = from->bucket_bits + 1u;
-    to->id_bits = from->id_bits < SKETCH_LAST_ID_BITS ? from->id_bits + 1u : from->id_bits;
+size_t sketch_table_next_slots(const struct sketch_table *table) {
+    return table->ways < SKETCH_MOST_WAYS
+               ? (size_t)(table->ways + 1u) << table->bucket_bits
+               : (size_t)SKETCH_LEAST_WAYS << (table->bucket_bits + 1u);
+}
+
+static void add_a_way(const struct sketch_table *from, struct sketch_table *to) {
+    for (size_t bucket = 0; bucket < (size_t)1 << from->bucket_bits; bucket++) {
+        memcpy(to->slots + bucket * to->ways, from->slots + bucket * from->ways,
+               from->ways * sizeof *to->slots);
+    }
+}
+
+static void split_buckets(const struct sketch_table *from, struct sketch_table *to) {
     uint32_t mask = tag_mask(from);
     for (size_t bucket = 0; bucket < (size_t)1 << from->bucket_bits; bucket++) {
         unsigned filled[2] = {0, 0};
-        for (unsigned way = 0; way < SKETCH_WAYS; way++) {
-            uint32_t slot = from->slots[bucket * SKETCH_WAYS + way];
-            if ((slot & ~mask) == 0) {
+        for (unsigned way = 0; way < from->ways; way++) {
+            uint32_t slot = from->slots[bucket * from->ways + way];
+            unsigned half = slot >> 31;
+            if ((slot & ~mask) == 0 || filled[half] == to->ways) {
                 continue;
             }
-            unsigned half = slot >> 31;
-            to->slots[(2u * bucket + half) * SKETCH_WAYS + filled[half]++] =
+            to->slots[(2u * bucket + half) * to->ways + filled[half]++] =
                 ((slot & mask) << 1) | (slot & ~mask);
         }
+    }
+}
+
+void sketch_table_grow(const struct sketch_table *from, struct sketch_table *to) {
+    if (from->ways < SKETCH_MOST_WAYS) {
+        to->bucket_bits = from->bucket_bits;
+        to->ways = from->ways + 1u;
+        to->id_bits = from->id_bits;
+        add_a_way(from, to);
+    } else {
+        /* The tags move up by the bit that now chooses the bucket. Their new lowest bit would be
+         * unknown, so it goes to the ids; at their limit it stays, and half the entries are
+         * lost. */
+        to->bucket_bits = from->bucket_bits + 1u;
+        to->ways = SKETCH_LEAST_WAYS;
+        to->id_bits = from->id_bits < SKETCH_LAST_ID_BITS ? from->id_bits + 1u : from->id_bits;
+        split_buckets(from, to);
     }
 }

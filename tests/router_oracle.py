@@ -334,9 +334,9 @@ class RouterOracle:
                 self._released(stored.base, by_patch=True)
 
     def sketch_table_grew(self, slots: int) -> None:
-        """Follows the store's table, which doubles as it fills."""
+        """Follows the store's table, which grows as it fills."""
         while self.sketches.slots < slots:
-            self.sketches = self.sketches.double_into(bytearray(8 * self.sketches.slots))
+            self.sketches = self.sketches.grow_into(bytearray(4 * self.sketches.next_slots))
 
     def page(self, number: int) -> bytes:
         identity = self.volume.get(number, ZERO)

@@ -5,6 +5,7 @@ ids take bits from the tags.
 """
 
 from dataclasses import dataclass, field
+from itertools import pairwise
 from random import Random
 
 import pytest
@@ -14,10 +15,10 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition,
 
 from difffs._kernels import SketchTable
 
-WAYS = 4
-FIRST_BUCKET_BITS = 8
+LEAST_WAYS, MOST_WAYS = 8, 15
+FIRST_BUCKET_BITS = 7
 FIRST_ID_BITS, LAST_ID_BITS = 10, 25
-SMALLEST = 16 << FIRST_BUCKET_BITS
+SMALLEST = 4 * LEAST_WAYS << FIRST_BUCKET_BITS
 """Bytes."""
 
 features = (
@@ -38,6 +39,7 @@ class SketchModel:
     """(known bits of the feature, object id) by bucket, newest first."""
 
     bucket_bits: int = FIRST_BUCKET_BITS
+    ways: int = LEAST_WAYS
     id_bits: int = FIRST_ID_BITS
     buckets: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
@@ -67,7 +69,7 @@ class SketchModel:
         if same:
             bucket.remove(same[0])
         bucket.insert(0, (self._known(feature), number))
-        del bucket[WAYS:]
+        del bucket[self.ways :]
 
     def _widen(self) -> None:
         before = self.known_bits
@@ -76,8 +78,12 @@ class SketchModel:
         for bucket in self.buckets.values():
             bucket[:] = [(known >> lost, number) for known, number in bucket]
 
-    def double(self) -> None:
+    def grow(self) -> None:
+        if self.ways < MOST_WAYS:
+            self.ways += 1
+            return
         before, old = self.known_bits, self.buckets
+        self.ways = LEAST_WAYS
         self.bucket_bits += 1
         self.id_bits = min(self.id_bits + 1, LAST_ID_BITS)
         gained = self.known_bits - before  # a bit that nobody knows: taken for 0
@@ -85,11 +91,13 @@ class SketchModel:
         for bucket in old.values():
             for known, number in bucket:
                 which = known << gained >> (self.known_bits - self.bucket_bits)
-                self.buckets.setdefault(which, []).append((known << gained, number))
+                half = self.buckets.setdefault(which, [])
+                if len(half) < self.ways:
+                    half.append((known << gained, number))
 
 
 class SketchTableMachine(RuleBasedStateMachine):
-    """Puts, finds and doublings, each compared with the model."""
+    """Puts, finds and growth, each compared with the model."""
 
     table: SketchTable
     model: SketchModel
@@ -123,11 +131,12 @@ class SketchTableMachine(RuleBasedStateMachine):
         self._compare(feature)
 
     @precondition(lambda self: self.table.slots <= 8192)
-    @rule()
-    def double(self) -> None:
-        self.buffer = bytearray(8 * self.table.slots)
-        self.table = self.table.double_into(self.buffer)
-        self.model.double()
+    @rule(steps=st.integers(1, 8))
+    def grow(self, steps: int) -> None:
+        for _ in range(steps):
+            self.buffer = bytearray(4 * self.table.next_slots)
+            self.table = self.table.grow_into(self.buffer)
+            self.model.grow()
         self._compare(0)
 
     @rule()
@@ -143,7 +152,7 @@ class SketchTableMachine(RuleBasedStateMachine):
         for each in self.asked:
             assert self.table.find(each) == self.model.find(each)
         assert self.table.id_bits == self.model.id_bits
-        assert self.table.slots == WAYS << self.model.bucket_bits
+        assert self.table.slots == self.model.ways << self.model.bucket_bits
 
 
 SketchTableMachine.TestCase.settings = settings(
@@ -162,30 +171,67 @@ def filled(entries: int, seed: int = 3) -> tuple[SketchTable, dict[int, int]]:
     return table, put
 
 
-def test_doubling_forgets_nothing() -> None:
+def test_growing_forgets_nothing_while_there_is_room() -> None:
     table, put = filled(700)
     found = {feature: table.find(feature) for feature in put}
     assert sum(found[feature] == number for feature, number in put.items()) > 600
-    for _ in range(6):
-        table = table.double_into(bytearray(8 * table.slots))
+    while table.slots < 64 * 1024:
+        table = table.grow_into(bytearray(4 * table.next_slots))
         assert {feature: table.find(feature) for feature in put} == found
+
+
+def test_it_grows_by_an_eighth_or_less() -> None:
+    table = SketchTable(bytearray(SMALLEST))
+    sizes = [table.slots]
+    while table.slots < 64 * 1024:
+        table = table.grow_into(bytearray(4 * table.next_slots))
+        sizes.append(table.slots)
+    assert all(8 * after <= 9 * before for before, after in pairwise(sizes))
+    assert {1024 << doublings for doublings in range(7)} <= set(sizes)
+
+
+def test_splitting_a_crowded_bucket_keeps_the_newest_of_each_half() -> None:
+    table = SketchTable(bytearray(SMALLEST))
+    while table.slots != MOST_WAYS << FIRST_BUCKET_BITS:
+        table = table.grow_into(bytearray(4 * table.next_slots))
+    upper = 1 << (31 - FIRST_BUCKET_BITS)
+    features = [i << 16 | (upper if i % 5 == 0 else 0) for i in range(MOST_WAYS)]
+    for i, feature in enumerate(features):
+        table.put(feature, 300 + i)
+    assert [table.find(feature) for feature in features] == [*range(300, 300 + MOST_WAYS)]
+    table = table.grow_into(bytearray(4 * table.next_slots))
+    lower = [i for i in range(MOST_WAYS) if i % 5]
+    kept = {*range(0, MOST_WAYS, 5), *lower[-LEAST_WAYS:]}
+    assert [table.find(feature) for feature in features] == [
+        300 + i if i in kept else 0 for i in range(MOST_WAYS)
+    ]
+
+
+def test_only_the_next_size_is_grown_into() -> None:
+    table = SketchTable(bytearray(SMALLEST))
+    for size in (SMALLEST, 2 * SMALLEST, 4 * table.next_slots + 64):
+        with pytest.raises(ValueError, match="next size"):
+            table.grow_into(bytearray(size))
 
 
 def test_the_newest_of_a_crowded_bucket_stay() -> None:
     table = SketchTable(bytearray(SMALLEST))
-    for i in range(8):
+    for i in range(2 * LEAST_WAYS):
         table.put(i << 16, 300 + i)
-    assert [table.find(i << 16) for i in range(8)] == [0, 0, 0, 0, 304, 305, 306, 307]
+    assert [table.find(i << 16) for i in range(2 * LEAST_WAYS)] == [
+        *[0] * LEAST_WAYS,
+        *range(300 + LEAST_WAYS, 300 + 2 * LEAST_WAYS),
+    ]
 
 
 def test_a_feature_again_takes_no_second_place() -> None:
     table = SketchTable(bytearray(SMALLEST))
-    for i in range(3):
+    for i in range(LEAST_WAYS - 1):
         table.put(i << 16, 300 + i)
     for i in range(100):
-        table.put(5 << 16, 400 + i)
-    assert [table.find(i << 16) for i in range(3)] == [300, 301, 302]
-    assert table.find(5 << 16) == 499
+        table.put(LEAST_WAYS << 16, 400 + i)
+    assert [table.find(i << 16) for i in range(LEAST_WAYS - 1)] == [*range(300, 299 + LEAST_WAYS)]
+    assert table.find(LEAST_WAYS << 16) == 499
 
 
 def test_strangers_are_rarely_proposed() -> None:
@@ -193,7 +239,7 @@ def test_strangers_are_rarely_proposed() -> None:
     random = Random(9)
     asked = [random.getrandbits(32) for _ in range(50_000)]
     strangers = sum(table.find(feature) != 0 for feature in asked if feature not in put)
-    assert strangers < 50  # four tags of 19 bits a bucket: 0.4 expected
+    assert strangers < 50  # eight tags of 19 bits a bucket: 0.8 expected
 
 
 def test_objects_beyond_128_gib_become_no_bases() -> None:
@@ -206,7 +252,7 @@ def test_objects_beyond_128_gib_become_no_bases() -> None:
 
 
 @pytest.mark.parametrize(
-    "size", [0, 4, 16, SMALLEST - 16, SMALLEST + 16, 3 * SMALLEST, SMALLEST // 2]
+    "size", [0, 4, 16, SMALLEST - 16, SMALLEST + 16, SMALLEST // 2, 2 * SMALLEST + SMALLEST // 8]
 )
 def test_a_table_is_a_power_of_two_of_buckets(size: int) -> None:
     with pytest.raises(ValueError, match="sketch table of"):
@@ -217,12 +263,6 @@ def test_a_table_is_a_power_of_two_of_buckets(size: int) -> None:
 def test_the_width_of_ids_has_limits(id_bits: int) -> None:
     with pytest.raises(ValueError, match="bits"):
         SketchTable(bytearray(SMALLEST), id_bits)
-
-
-@pytest.mark.parametrize("size", [0, SMALLEST, 2 * SMALLEST + 16, 4 * SMALLEST])
-def test_only_twice_the_slots_is_a_doubling(size: int) -> None:
-    with pytest.raises(ValueError, match="twice as large"):
-        SketchTable(bytearray(SMALLEST)).double_into(bytearray(size))
 
 
 def test_a_released_buffer_is_free_and_the_table_empty() -> None:

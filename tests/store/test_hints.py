@@ -92,25 +92,28 @@ def test_digests_survive_growing(tmp_path: Path) -> None:
         assert not (tmp_path / "digests.new").exists()
 
 
-def test_sketches_double_and_keep_what_they_know(tmp_path: Path) -> None:
+def test_sketches_grow_and_keep_what_they_know(tmp_path: Path) -> None:
     random = Random(2)
     features = [random.getrandbits(32) for _ in range(500)]
     with open_hints(tmp_path) as hints:
         for number, feature in enumerate(features):
             hints.sketches.put(feature, 256 + number)
         known = {feature: hints.sketches.find(feature) for feature in features}
+        next_slots = hints.sketches.next_slots
+        hints.make_room(references=next_slots, features=1)
+        assert hints.sketches.slots == FIRST_SKETCH_SLOTS, "not crowded"
         hints.make_room(references=10_000, features=4)
-        assert hints.sketches.slots == 2 * FIRST_SKETCH_SLOTS
+        assert hints.sketches.slots == next_slots
         assert {feature: hints.sketches.find(feature) for feature in features} == known
         assert (tmp_path / "sketches").stat().st_size == 4096 + 4 * hints.sketches.slots
 
 
 def test_sketches_stop_growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hints_module, "MAXIMUM_SKETCH_SLOTS", 4 * FIRST_SKETCH_SLOTS)
+    monkeypatch.setattr(hints_module, "MAXIMUM_SKETCH_SLOTS", 2 * FIRST_SKETCH_SLOTS)
     with open_hints(tmp_path) as hints:
-        for _ in range(5):
+        for _ in range(20):
             hints.make_room(references=1 << 30, features=4)
-        assert hints.sketches.slots == 4 * FIRST_SKETCH_SLOTS
+        assert hints.sketches.slots == 2 * FIRST_SKETCH_SLOTS
 
 
 def test_clearing_empties_the_table(tmp_path: Path) -> None:
