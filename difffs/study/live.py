@@ -128,10 +128,8 @@ def arrival_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str,
 def _write(image: Image, volume: Path) -> None:
     descriptor = os.open(volume, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_DIRECT)
     try:
-        with image.mapped() as pages:
-            for start in range(0, len(pages), host.CHUNK):
-                with pages[start : start + host.CHUNK] as chunk:
-                    if os.write(descriptor, chunk) != len(chunk):
-                        raise EnvironmentProblem("the mount took only part of an image")
+        for chunk in host.chunks([image]):
+            if os.write(descriptor, chunk) != len(chunk):
+                raise EnvironmentProblem("the mount took only part of an image")
     finally:
         os.close(descriptor)

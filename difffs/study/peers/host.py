@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import mmap
 import os
 import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import FrameType
 
 from difffs.errors import EnvironmentProblem
+from difffs.page import PAGE_SIZE
 from difffs.study.corpus import Image
 
 CHUNK = 1 << 20
@@ -131,18 +133,33 @@ def sparse_file(path: Path, size: int) -> Iterator[Path]:
         path.unlink()
 
 
+def chunks(images: Iterable[Image]) -> Iterator[memoryview]:
+    """The images' pages one behind the other, in chunks that are valid until the next one.
+
+    Read instead of mapped: what is mapped counts as memory of the process. Aligned for O_DIRECT.
+    """
+    buffer = mmap.mmap(-1, CHUNK)
+    with memoryview(buffer) as whole:
+        for image in images:
+            left = image.pages * PAGE_SIZE
+            with image.path.open("rb", buffering=0) as file:
+                while left:
+                    length = file.readinto(whole[: min(CHUNK, left)])
+                    if not length or length % PAGE_SIZE:
+                        raise EnvironmentProblem(f"image {image.path} has become shorter")
+                    left -= length
+                    with whole[:length] as chunk:
+                        yield chunk
+
+
 def write_images(images: Sequence[Image], device: Path) -> float:
     """Write images one behind the other to a block device, past the page cache; return seconds."""
     began = time.monotonic()
     descriptor = os.open(device, os.O_WRONLY | os.O_DIRECT | os.O_EXCL)
     try:
-        for image in images:
-            with image.mapped() as pages:
-                for start in range(0, len(pages), CHUNK):
-                    with pages[start : start + CHUNK] as chunk:
-                        written = os.write(descriptor, chunk)
-                        if written != len(chunk):
-                            raise EnvironmentProblem(f"{device} took only part of an image")
+        for chunk in chunks(images):
+            if os.write(descriptor, chunk) != len(chunk):
+                raise EnvironmentProblem(f"{device} took only part of an image")
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
@@ -152,15 +169,12 @@ def write_images(images: Sequence[Image], device: Path) -> float:
 def copy_images(images: Sequence[Image], folder: Path) -> None:
     """Copy images into a folder, with their holes written as zeros, and have them on its device."""
     for number, image in enumerate(images):
-        with image.mapped() as pages, (folder / f"{number}.mem").open("wb", buffering=0) as file:
-            for start in range(0, len(pages), CHUNK):
-                with pages[start : start + CHUNK] as chunk:
-                    file.write(chunk)
+        with (folder / f"{number}.mem").open("wb", buffering=0) as file:
+            for chunk in chunks([image]):
+                file.write(chunk)
             os.fsync(file.fileno())
 
 
 def total_bytes(images: Sequence[Image]) -> int:
     """Logical bytes of some images."""
-    from difffs.page import PAGE_SIZE
-
     return sum(image.pages for image in images) * PAGE_SIZE

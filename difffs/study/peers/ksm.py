@@ -99,12 +99,9 @@ def mergeable(images: Sequence[Image]) -> Iterator[None]:
         memory.madvise(mmap.MADV_NOHUGEPAGE)
         memory.madvise(mmap.MADV_MERGEABLE)
         place = 0
-        for image in images:
-            with image.mapped() as pages:
-                for start in range(0, len(pages), host.CHUNK):
-                    with pages[start : start + host.CHUNK] as chunk:
-                        memory[place : place + len(chunk)] = chunk
-                        place += len(chunk)
+        for chunk in host.chunks(images):
+            memory[place : place + len(chunk)] = chunk
+            place += len(chunk)
         yield
     finally:
         memory.close()

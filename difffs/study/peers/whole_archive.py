@@ -60,11 +60,8 @@ def measure(images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]
             assert tool.stdin is not None
             assert tool.stderr is not None
             try:
-                for image in images:
-                    with image.mapped() as pages:
-                        for start in range(0, len(pages), host.CHUNK):
-                            with pages[start : start + host.CHUNK] as chunk:
-                                tool.stdin.write(chunk)
+                for chunk in host.chunks(images):
+                    tool.stdin.write(chunk)
                 tool.stdin.close()
                 complaint = tool.stderr.read().decode(errors="replace").strip()
             except BrokenPipeError:

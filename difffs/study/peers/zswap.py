@@ -29,10 +29,11 @@ _DISK = Path("/var/tmp")
 """Where the swap device lies: swapping to a tmpfs, which can be swapped out, may end in a deadlock.
 Next to nothing is written to it."""
 _COMPRESSORS = ("lzo", "lzo-rle", "lz4", "zstd")
-_PIECE = 64 << 20
-"""Bytes in memory at a time."""
 _MADV_PAGEOUT = 21
-_OTHERS = 0.05
+_ROOM = 512 << 20
+"""Of the swap device, for others."""
+_ATTEMPTS = 3
+_MOST_OTHERS = 0.05
 """The share of what is swapped that may be other processes' memory: a host that reclaims memory of
 its own accord finds the swap device, too."""
 
@@ -75,33 +76,44 @@ def find() -> Found:
 def measure(images: Sequence[Image], _folder: Path, parameters: Mapping[str, Any]) -> Result:
     """Send the images to swap with `compressor` in front of it."""
     logical = host.total_bytes(images)
-    with host.undone_when_interrupted(), ExitStack() as stack:
-        stack.enter_context(host.alone(_SETTINGS / "enabled"))
-        # swap off before the settings are put back: memory returns through them
-        settings = {"compressor": parameters["compressor"], "enabled": "Y"}
-        for name, value in settings.items():
-            stack.enter_context(host.setting(_SETTINGS / name, value))
-        stack.enter_context(_swap_device(logical))
-        before = _figures()
-        held: list[mmap.mmap] = []
-        stack.callback(_close, held)
-        began = time.monotonic()
-        for image in images:
-            with image.mapped() as pages:
-                for start in range(0, len(pages), _PIECE):
-                    held.append(_swapped_out(pages[start : start + _PIECE]))
-        seconds = time.monotonic() - began
-        after = _figures()
-    found = {name: after[name] - before[name] for name in before}
-    if found["all_swapped"] - found["own_swapped"] > _OTHERS * logical:
+    attempts: list[dict[str, float]] = []
+    while len(attempts) < _ATTEMPTS and not any(_others(one) == 0 for one in attempts):
+        with host.undone_when_interrupted():
+            attempts.append(_swap(images, parameters["compressor"]))
+    found = min(attempts, key=_others)
+    if _others(found) > _MOST_OTHERS * logical:
         raise EnvironmentProblem("other processes' memory was swapped out as well")
     share = found["own_swapped"] / max(1, found["all_swapped"])
     counted = {
         "pool": round(found["pool"] * share),
         "on_device": round(found["pswpout"] * PAGE_SIZE * share),
-        "resident": max(0, logical - found["own_swapped"]),
+        "resident": max(0, logical - round(found["own_swapped"])),
     }
-    return {"stored": sum(counted.values()), "seconds": seconds, **counted}
+    return {"stored": sum(counted.values()), "seconds": found["seconds"], **counted}
+
+
+def _others(found: Mapping[str, float]) -> float:
+    """Bytes of other processes that were swapped out."""
+    return max(0, found["all_swapped"] - found["own_swapped"])
+
+
+def _swap(images: Sequence[Image], compressor: str) -> dict[str, float]:
+    """How the kernel's figures have changed, and `seconds`."""
+    with ExitStack() as stack:
+        stack.enter_context(host.alone(_SETTINGS / "enabled"))
+        # swap off before the settings are put back: memory returns through them
+        for name, value in {"compressor": compressor, "enabled": "Y"}.items():
+            stack.enter_context(host.setting(_SETTINGS / name, value))
+        stack.enter_context(_swap_device(host.total_bytes(images)))
+        before = _figures()
+        held: list[mmap.mmap] = []
+        stack.callback(_close, held)
+        began = time.monotonic()
+        for chunk in host.chunks(images):
+            held.append(_swapped_out(chunk))
+        seconds = time.monotonic() - began
+        after = _figures()
+    return {"seconds": seconds} | {name: after[name] - before[name] for name in before}
 
 
 def compressors(text: str) -> set[str]:
@@ -135,12 +147,11 @@ def _figures() -> dict[str, int]:
     }
 
 
-def _swapped_out(piece: memoryview) -> mmap.mmap:
+def _swapped_out(pages: memoryview) -> mmap.mmap:
     """Make anonymous memory of some pages and send it to swap."""
-    memory = mmap.mmap(-1, len(piece), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory = mmap.mmap(-1, len(pages), flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     memory.madvise(mmap.MADV_NOHUGEPAGE)
-    memory[:] = piece
-    piece.release()
+    memory[:] = pages
     # twice: pages that went to the device itself are let go when they have arrived there
     for _attempt in range(2):
         memory.madvise(_MADV_PAGEOUT)
@@ -159,7 +170,7 @@ def _swap_device(size: int) -> Iterator[None]:
         raise EnvironmentProblem(f"{_DISK} has no room for a swap device")
     with (
         tempfile.TemporaryDirectory(prefix="difffs-study-", dir=_DISK) as folder,
-        host.sparse_file(Path(folder) / "swap", size + (16 << 20)) as file,
+        host.sparse_file(Path(folder) / "swap", size + _ROOM) as file,
         host.loop_device(file) as device,
     ):
         host.run_tool("mkswap", device)
