@@ -30,6 +30,7 @@ COMMANDS = {
     "check": Command("check", "verify a store: every invariant and checksum"),
     "swapon": Command("swapon", "swap to a store"),
     "swapoff": Command("swapoff", "stop swapping to a store"),
+    "study": Command("study", "find out what each mechanism is worth on memory images"),
 }
 
 _EXIT_CODES = """\

@@ -6,6 +6,7 @@ be a module's top-level function, and its result must be JSON.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass, field
@@ -51,6 +52,8 @@ class Context:
     sample: int = 3000
     """Real pairs, or pages, that slow measurements look at in each corpus."""
     seed: int = 1
+    recordings: Sequence[Path] = ()
+    """Running guests, recorded by scripts/record-guest."""
     progress: Callable[[str, int, int], None] = lambda _name, _done, _count: None
     """Told (what, passes done, passes in all)."""
 
@@ -119,7 +122,5 @@ class Context:
 
 
 def _run(work: Pass, scratch: Path) -> Result:
-    import tempfile
-
     with tempfile.TemporaryDirectory(dir=scratch) as folder:
         return work.function(work.images, Path(folder), work.parameters)

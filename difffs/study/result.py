@@ -148,6 +148,7 @@ class Section:
     absent: Sequence[str] = ()
     """What could not be measured on this host, each with its reason."""
     seconds: float = 0.0
+    """Time that finding the answer took, as far as it was not in the cache."""
 
     def table(self, name: str) -> Table:
         """The table of that name; KeyError when there is none."""

@@ -1,1 +1,7 @@
-"""The questions of the study, one module each; every module has NUMBER, NAME, TITLE and run()."""
+"""The questions of the study, one module each, with NUMBER, NAME, TITLE and run(context)."""
+
+SECTIONS = {
+    1: "mechanisms",
+    4: "transforms",
+}
+"""Number -> module; imported when its question is asked."""

@@ -1,0 +1,275 @@
+"""``difffs study IMAGE...``."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shlex
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from difffs.cli.report import print_json
+from difffs.errors import EnvironmentProblem, UsageError
+from difffs.progress import Progress
+from difffs.recipe import RECIPES
+from difffs.size import format_size
+
+if TYPE_CHECKING:
+    from difffs.study.context import Context
+    from difffs.study.corpus import Corpus
+
+_IMAGE_SUFFIX = ".mem"
+_COMPARED = (
+    "default",
+    "fast",
+    "difference-engine",
+    "identical-only",
+    "patch-only",
+    "compress-only",
+)
+_ROOM = 2.5
+"""Scratch room, in multiples of the largest corpus, for two workers: raw stores are its size."""
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument(
+        "images",
+        metavar="IMAGE",
+        nargs="+",
+        type=Path,
+        help="raw memory images, or folders of *.mem; the images of one folder are one corpus",
+    )
+    parser.add_argument(
+        "--questions", metavar="N,N", help="of the seven questions only these; 0 for none"
+    )
+    parser.add_argument(
+        "--recipes",
+        metavar="A,B",
+        help=f"recipes to compare ({','.join(_COMPARED)}); alone: without any question",
+    )
+    parser.add_argument(
+        "--json", metavar="FILE", nargs="?", const="-", help="everything as JSON (on stdout)"
+    )
+    parser.add_argument(
+        "--report", metavar="DIR", type=Path, help="write an HTML page, plots and CSV tables there"
+    )
+    parser.add_argument(
+        "--recording",
+        metavar="FILE",
+        type=Path,
+        action="append",
+        default=[],
+        help="a running guest recorded by scripts/record-guest, for question 6",
+    )
+    parser.add_argument(
+        "--cache", metavar="DIR", type=Path, help="results of passes ($XDG_CACHE_HOME/difffs/study)"
+    )
+    parser.add_argument("--scratch", metavar="DIR", type=Path, help="room for stores (/dev/shm)")
+    parser.add_argument("--workers", metavar="N", type=int, help="passes at once (a core each)")
+    parser.add_argument(
+        "--sample",
+        metavar="N",
+        type=int,
+        default=3000,
+        help="pages or pairs of a corpus that slow measurements look at (3000)",
+    )
+    parser.add_argument("--seed", metavar="N", type=int, default=1, help="of the samples (1)")
+    parser.add_argument(
+        "--passes-only",
+        action="store_true",
+        help="fill the cache and print nothing: for hosts that share out the images",
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Study the images."""
+    try:
+        import matplotlib  # noqa: F401  (looked for now, not after an hour)
+        import numpy  # noqa: F401
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"the study needs the Python package {error.name}: pip install 'difffs[study]'"
+        ) from None
+    from difffs.study import study, terminal
+    from difffs.study.cache import Cache
+    from difffs.study.context import Context
+    from difffs.study.corpus import group_by_folder
+
+    questions = _questions(arguments)
+    recipes = _recipes(arguments)
+    if arguments.sample < 1 or (arguments.workers is not None and arguments.workers < 1):
+        raise UsageError("--sample and --workers need numbers from 1 on")
+    for recording in arguments.recording:
+        if not recording.is_file():
+            raise UsageError(f"recording {recording} is not there: check the path")
+    paths = _images(arguments.images)
+    cache = Cache(arguments.cache or _default_cache())
+    corpora = group_by_folder(_described(paths))
+    workers = arguments.workers or os.cpu_count() or 1
+    with _scratch(arguments.scratch, corpora, workers) as scratch:
+        context = Context(
+            corpora,
+            cache,
+            scratch,
+            workers,
+            arguments.sample,
+            arguments.seed,
+            recordings=tuple(path.resolve() for path in arguments.recording),
+        )
+        quiet = arguments.passes_only or arguments.json == "-"
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 100
+        with _progress(context):
+            compared = study.compare_recipes(context, recipes)
+            if not quiet and compared:
+                print(terminal.render_table(study.recipe_table(compared), columns))
+            answers = []
+            if questions is None or questions:
+                answers = study.answer(
+                    context,
+                    questions,
+                    lambda section: (
+                        None
+                        if quiet
+                        else print(f"\n\n{terminal.render_section(section, columns)}", flush=True)
+                    ),
+                )
+    if arguments.passes_only:
+        return 0
+    report = study.report(context, answers, compared, _command(arguments))
+    _deliver(arguments, report, answers, compared)
+    return 0
+
+
+def _deliver(
+    arguments: argparse.Namespace, report: dict[str, Any], answers: list[Any], compared: Any
+) -> None:
+    import json
+
+    if arguments.json == "-":
+        print_json(report)
+    elif arguments.json:
+        try:
+            Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
+        except OSError as error:
+            raise UsageError(f"{arguments.json} cannot be written: {error.strerror}") from None
+    if arguments.report:
+        from difffs.study import study
+        from difffs.study.report import write_report
+
+        tables = [study.recipe_table(compared)] if compared else []
+        page = write_report(arguments.report, report, answers, tables)
+        print(f"report: {page}", file=sys.stderr)
+
+
+def _questions(arguments: argparse.Namespace) -> list[int] | None:
+    """None: all; an empty list: none."""
+    if arguments.questions is None:
+        return [] if arguments.recipes else None
+    try:
+        numbers = [int(word) for word in arguments.questions.split(",")]
+    except ValueError:
+        raise UsageError(f"--questions {arguments.questions}: needs numbers, as in 1,3") from None
+    chosen = [number for number in numbers if number]
+    if chosen:
+        from difffs.study.study import section_modules
+
+        section_modules(chosen)  # says so now when one is unknown
+    return chosen
+
+
+def _recipes(arguments: argparse.Namespace) -> list[str]:
+    names = arguments.recipes.split(",") if arguments.recipes else list(_COMPARED)
+    for name in names:
+        if name not in RECIPES:
+            raise UsageError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
+    return names
+
+
+def _images(given: list[Path]) -> list[Path]:
+    found: list[Path] = []
+    for path in given:
+        if path.is_dir():
+            inside = sorted(p for p in path.rglob(f"*{_IMAGE_SUFFIX}") if p.is_file())
+            if not inside:
+                raise UsageError(f"no *{_IMAGE_SUFFIX} in or below {path}: name images")
+            found += inside
+        else:
+            found.append(path)
+    return list(dict.fromkeys(found))
+
+
+def _described(paths: list[Path]) -> list[Any]:
+    from difffs.study.corpus import Image
+
+    images = []
+    with Progress("reading images", len(paths), unit="images") as progress:
+        for path in paths:
+            images.append(Image.of(path))
+            progress.advance(1)
+    return images
+
+
+def _default_cache() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "difffs" / "study"
+
+
+@contextlib.contextmanager
+def _scratch(chosen: Path | None, corpora: list[Corpus], workers: int) -> Iterator[Path]:
+    """Yield an empty folder with room for a store of the largest corpus for each worker."""
+    needed = int(max(corpus.bytes for corpus in corpora) * _ROOM * workers / 2)
+    for folder in [chosen] if chosen else [Path("/dev/shm"), Path(tempfile.gettempdir())]:
+        try:
+            room = shutil.disk_usage(folder).free
+        except OSError as error:
+            if chosen:
+                raise UsageError(f"--scratch {folder}: {error.strerror}; name a folder") from None
+            continue
+        if room >= needed:
+            break
+    else:
+        raise UsageError(
+            f"no room for stores: {format_size(needed)} are needed; name a folder with --scratch"
+        )
+    with tempfile.TemporaryDirectory(prefix="difffs-study-", dir=folder) as own:
+        yield Path(own)
+
+
+@contextlib.contextmanager
+def _progress(context: Context) -> Iterator[None]:
+    """Show how many passes of the current kind are done."""
+    bars: dict[str, Progress] = {}
+
+    def tell(name: str, done: int, count: int) -> None:
+        bar = bars.setdefault(name, Progress(name, count, unit="passes"))
+        bar.update(done, count)
+        if done == count:
+            bars.pop(name).__exit__(None, None, None)
+
+    context.progress = tell
+    try:
+        yield
+    finally:
+        for bar in bars.values():
+            bar.__exit__(None, None, None)
+
+
+def _command(arguments: argparse.Namespace) -> str:
+    words = ["difffs", "study"]
+    for option in ("questions", "recipes"):
+        if value := getattr(arguments, option):
+            words += [f"--{option}", value]
+    for recording in arguments.recording:
+        words += ["--recording", recording.name]
+    if arguments.sample != 3000:
+        words += ["--sample", str(arguments.sample)]
+    if arguments.seed != 1:
+        words += ["--seed", str(arguments.seed)]
+    if arguments.report:
+        words += ["--report", arguments.report.name]
+    return shlex.join([*words, *(path.name for path in arguments.images)])
