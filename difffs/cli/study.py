@@ -32,8 +32,8 @@ _COMPARED = (
     "patch-only",
     "compress-only",
 )
-_ROOM = 2.5
-"""Scratch room, in multiples of the largest corpus, for two workers: raw stores are its size."""
+_ROOM = 1.25
+"""Scratch room in multiples of the largest corpus: of passes that fill as much, only one runs."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -221,8 +221,8 @@ def _default_cache() -> Path:
 
 @contextlib.contextmanager
 def _scratch(chosen: Path | None, corpora: list[Corpus], workers: int) -> Iterator[Path]:
-    """Yield an empty folder with room for a store of the largest corpus for each worker."""
-    needed = int(max(corpus.bytes for corpus in corpora) * _ROOM * workers / 2)
+    """Yield an empty folder with room for the largest corpus, or half of it for each worker."""
+    needed = int(max(corpus.bytes for corpus in corpora) * _ROOM * max(1, workers / 2))
     for folder in [chosen] if chosen else [Path("/dev/shm"), Path(tempfile.gettempdir())]:
         try:
             room = shutil.disk_usage(folder).free

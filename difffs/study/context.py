@@ -9,11 +9,13 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
+from difffs.errors import EnvironmentProblem
 from difffs.study.cache import Cache, Result
 from difffs.study.corpus import Corpus, Image
 
@@ -33,6 +35,14 @@ class Pass:
     parameters: Mapping[str, Any] = field(default_factory=dict)
     timed: bool = False
     """Measures times: runs with nothing else beside it."""
+    large: bool = False
+    """Fills its folder with about as many bytes as the images have: so does this one, since that
+    folder most often lies in memory."""
+
+    @property
+    def alone(self) -> bool:
+        """Whether it runs with nothing else beside it."""
+        return self.timed or self.large
 
     @property
     def key(self) -> str:
@@ -65,13 +75,13 @@ class Context:
         found = [self.cache.get(p.key) for p in passes]
         missing = [i for i, result in enumerate(found) if result is None]
         done = len(passes) - len(missing)
-        for timed in (False, True):
-            chosen = [i for i in missing if passes[i].timed is timed]
+        for alone in (False, True):
+            chosen = [i for i in missing if passes[i].alone is alone]
             if not chosen:
                 continue
             # a process for each pass: what it needed is given back, and the peak is its own
             with ProcessPoolExecutor(
-                1 if timed else self.workers, get_context("spawn"), max_tasks_per_child=1
+                1 if alone else self.workers, get_context("spawn"), max_tasks_per_child=1
             ) as pool:
                 futures = {pool.submit(_run, passes[i], self.scratch): i for i in chosen}
                 try:
@@ -82,6 +92,11 @@ class Context:
                         found[index] = result
                         done += 1
                         self.progress(passes[index].name, done, len(passes))
+                except BrokenProcessPool:
+                    raise EnvironmentProblem(
+                        "a process of the study was killed; if memory was short, try --workers 1 or"
+                        " a --scratch on a disk: what was found so far is kept"
+                    ) from None
                 except BaseException:
                     pool.shutdown(cancel_futures=True)
                     raise

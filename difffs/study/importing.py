@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from difffs import stats
+from difffs.codec import Codec
 from difffs.engine import BATCH_PAGES, Engine
 from difffs.page import PAGE_SIZE
 from difffs.recipe import Recipe
 from difffs.store import Store
 from difffs.study.cache import Result
+from difffs.study.context import Pass
 from difffs.study.corpus import Image
 
 RECIPE_PASS_VERSION = 2
@@ -56,6 +58,18 @@ def import_image(
         inode.size = image.pages * PAGE_SIZE
         store.namespace.touch(inode.number)
     engine.commit()
+
+
+def import_pass(images: tuple[Image, ...], recipe: Recipe) -> Pass:
+    """Return the pass that imports a corpus with a recipe: the same one for every section."""
+    return Pass(
+        "import",
+        RECIPE_PASS_VERSION,
+        recipe_pass,
+        images,
+        {"recipe": recipe.to_dict()},
+        large=recipe.compress_codec is Codec.NONE,
+    )
 
 
 def recipe_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]) -> Result:

@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from difffs.recipe import RECIPES, Recipe
 from difffs.study import sharing, variants
 from difffs.study.cache import Result
-from difffs.study.context import Context, Pass
-from difffs.study.importing import RECIPE_PASS_VERSION, recipe_pass
+from difffs.study.context import Context
+from difffs.study.importing import import_pass
 from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
 
 NUMBER = 1
@@ -47,15 +47,7 @@ def run(context: Context) -> Section:
     chosen = _variants()
     recipes = [recipe for _group, _variant, recipe in chosen] + list(variants.LEFT_OUT.values())
     passes = [
-        Pass(
-            "import",
-            RECIPE_PASS_VERSION,
-            recipe_pass,
-            corpus.images,
-            {"recipe": recipe.to_dict()},
-        )
-        for corpus in context.corpora
-        for recipe in recipes
+        import_pass(corpus.images, recipe) for corpus in context.corpora for recipe in recipes
     ]
     results = iter(context.results(passes))
     by_corpus: dict[str, dict[str, Result]] = {
