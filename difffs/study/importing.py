@@ -21,7 +21,7 @@ from difffs.study.cache import Result
 from difffs.study.context import Pass
 from difffs.study.corpus import Image
 
-RECIPE_PASS_VERSION = 2
+RECIPE_PASS_VERSION = 3
 
 
 def batches(image: Image) -> Iterator[tuple[int, memoryview]]:
@@ -78,33 +78,68 @@ def recipe_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, 
 
     Parameters: `recipe` (Recipe.to_dict()), `verify` (read everything back and compare).
     The result is what ``difffs stats --json`` gives, with `seconds`, `pages_per_second` (of the
-    import, durable at its end), `peak_rss` in bytes, and `images`: for each, its name, pages and
-    the bytes that it added to the payload and the metadata.
+    import, durable at its end), `peak_rss` in bytes, and `images`: for each its `name`, and the
+    `pages`, `bytes` and `factor` of what it added to the store.
     """
     recipe = Recipe.from_dict(dict(parameters["recipe"]))
     path = folder / "store"
-    grown = []
+    images_added = []
     seconds = 0.0
-    before = 0
+    before: Result | None = None
     for number, image in enumerate(images):
         opened = Store.open(path) if number else Store.create(path, recipe)
         with opened as store, Engine(store) as engine:
             began = time.monotonic()
             import_image(engine, image, f"{number}-{image.name}")
             seconds += time.monotonic() - began
-            live = store.extents.live_bytes()
-            grown.append({"name": image.name, "pages": image.pages, "payload": live - before})
-            before = live
-    with closing(Store.open(path, read_only=True)) as store:
-        result: Result = dict(stats.collect(store))
-        if parameters.get("verify"):
-            with Engine(store) as engine:
-                _compare(engine, images)
+        with closing(Store.open(path, read_only=True)) as store:
+            now = stats.collect(store)
+        images_added.append({"name": image.name, **_added(now, before)})
+        before = now
+    result: Result = dict(before or {})
+    if parameters.get("verify"):
+        with closing(Store.open(path, read_only=True)) as store, Engine(store) as engine:
+            _compare(engine, images)
     result["seconds"] = seconds
-    result["pages_per_second"] = sum(image.pages for image in images) / max(seconds, 1e-9)
+    result["pages_per_second"] = result["pages"]["total"] / max(seconds, 1e-9)
     result["peak_rss"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    result["images"] = grown
+    result["images"] = images_added
     return result
+
+
+def _added(now: Result, before: Result | None) -> Result:
+    added: Result = {
+        part: {
+            key: count - (before[part][key] if before else 0) for key, count in now[part].items()
+        }
+        for part in ("pages", "bytes")
+    }
+    return {**added, "factor": added["bytes"]["logical"] / max(1, added["bytes"]["stored"])}
+
+
+def merge_imports(results: Mapping[str, Result]) -> Result:
+    """Sum up what recipe_pass() said of several corpora: `recipe`, `pages`, `bytes`, `factor`,
+    `seconds`, `pages_per_second`, `images`, and each corpus's own figures in `corpora`.
+    """
+    every = list(results.values())
+    sums: Result = {
+        part: {key: sum(result[part][key] for result in every) for key in every[0][part]}
+        for part in ("pages", "bytes")
+    }
+    seconds = sum(result["seconds"] for result in every)
+    return {
+        "recipe": every[0]["recipe"],
+        **sums,
+        "factor": sums["bytes"]["logical"] / max(1, sums["bytes"]["stored"]),
+        "seconds": seconds,
+        "pages_per_second": sums["pages"]["total"] / max(seconds, 1e-9),
+        "images": [
+            {"corpus": corpus, **image}
+            for corpus, result in results.items()
+            for image in result["images"]
+        ],
+        "corpora": dict(results),
+    }
 
 
 def _compare(engine: Engine, images: Sequence[Image]) -> None:

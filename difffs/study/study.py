@@ -20,7 +20,7 @@ from difffs.study import sections
 from difffs.study.cache import Result
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus
-from difffs.study.importing import RECIPE_PASS_VERSION, recipe_pass
+from difffs.study.importing import RECIPE_PASS_VERSION, merge_imports, recipe_pass
 from difffs.study.result import Cell, Column, Section, Table, Unit
 
 SCHEMA_VERSION = 1
@@ -148,10 +148,7 @@ def report(
             for image in corpus.images
         ],
         "manifest": find_manifests(context.corpora),
-        "recipes": {
-            name: results if len(results) != 1 else next(iter(results.values()))
-            for name, results in recipes.items()
-        },
+        "recipes": {name: merge_imports(results) for name, results in recipes.items()},
         "sections": {section.name: _section(section) for section in answers},
     }
 

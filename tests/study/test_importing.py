@@ -19,6 +19,7 @@ from difffs.study.importing import (
     _compare,
     batches,
     import_image,
+    merge_imports,
     recipe_pass,
 )
 
@@ -56,8 +57,27 @@ def test_figures_are_those_of_the_command(
     assert found["bytes"]["logical"] == corpus.bytes
     assert found["pages"]["total"] == corpus.pages
     assert found["pages_per_second"] == pytest.approx(corpus.pages / found["seconds"])
-    assert [image["pages"] for image in found["images"]] == [i.pages for i in corpus.images]
-    assert sum(image["payload"] for image in found["images"]) == found["bytes"]["payload"]
+    images = found["images"]
+    assert [image["pages"]["total"] for image in images] == [i.pages for i in corpus.images]
+    for part in ("pages", "bytes"):
+        for key, whole in found[part].items():
+            assert sum(image[part][key] for image in images) == whole
+    first = images[0]["bytes"]
+    assert images[0]["factor"] == first["logical"] / first["stored"]
+
+
+def test_imports_of_corpora_are_summed_up(corpora: list[Corpus], scratch_folder: Path) -> None:
+    results = {
+        corpus.name: imported(corpus, scratch_folder / corpus.name, "default") for corpus in corpora
+    }
+    merged = merge_imports(results)
+    assert merged["corpora"] == results
+    assert merged["pages"]["total"] == sum(corpus.pages for corpus in corpora)
+    stored = sum(result["bytes"]["stored"] for result in results.values())
+    assert merged["factor"] == sum(corpus.bytes for corpus in corpora) / stored
+    assert [(image["corpus"], image["name"]) for image in merged["images"]] == [
+        (corpus.name, image.name) for corpus in corpora for image in corpus.images
+    ]
 
 
 def test_sizes_come_out_the_same_each_time(context: Context, scratch_folder: Path) -> None:
