@@ -154,8 +154,6 @@ cdef extern from "extents.h" nogil:
 
 cdef extern from "router.h" nogil:
     enum: C_BATCH_PAGES "BATCH_PAGES"
-    enum: ROUTE_IDENTICAL
-    enum: ROUTE_ZERO
     enum: ROUTE_PATCH
     enum: ROUTE_COMPRESS
     struct routing:
@@ -193,6 +191,7 @@ cdef extern from "router.h" nogil:
         routed routed[512]
         uint8_t *arena
         uint32_t single_vote_average
+    int routed_is_new(const routed *self)
     void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
     void batch_propose(batch *self, const routing *routing, const digest_table *digests,
                        const sketch_table *sketches)
@@ -963,8 +962,7 @@ cdef class Batch:
 
     def next_object(self, uint32_t next):
         """The first page from `next` on that is a new object, or count."""
-        while next < self.native.count and (self.native.routed[next].route == ROUTE_ZERO or
-                                            self.native.routed[next].route == ROUTE_IDENTICAL):
+        while next < self.native.count and not routed_is_new(&self.native.routed[next]):
             next += 1
         return next
 
@@ -974,7 +972,7 @@ cdef class Batch:
         if end > self.native.count:
             raise IndexError(end)
         for i in range(start, end):
-            if self.native.routed[i].route not in (ROUTE_ZERO, ROUTE_IDENTICAL):
+            if routed_is_new(&self.native.routed[i]):
                 extents_added(&extents.native, self.native.routed[i].id)
 
     def ids(self):
@@ -993,7 +991,7 @@ cdef class Batch:
             raise IndexError(end)
         return array_module.array("I", [
             self.native.routed[i].id for i in range(end)
-            if self.native.routed[i].route not in (ROUTE_ZERO, ROUTE_IDENTICAL)])
+            if routed_is_new(&self.native.routed[i])])
 
     def bases(self):
         """The base of each new patch; after packing."""
@@ -1018,7 +1016,7 @@ cdef class Batch:
         for i in range(self.native.count):
             r = &self.native.routed[i]
             batch_prefetch(self.native, &self.routing, i, &digests.native, &sketches.native)
-            if r.route == ROUTE_ZERO or r.route == ROUTE_IDENTICAL:
+            if not routed_is_new(r):
                 continue
             if self.routing.share:
                 taken = digest_table_insert(&digests.native, <uint32_t>r.digest, r.id)
@@ -1054,7 +1052,7 @@ cdef class Batch:
                 raise ValueError("the batch has not been routed")
             sums[r.route][0] += 1
             sums[r.route][2] += r.encode_nanoseconds
-            if r.route != ROUTE_ZERO and r.route != ROUTE_IDENTICAL:
+            if routed_is_new(r):
                 sums[r.route][1] += r.length + (BASE_ID_BYTES if r.route == ROUTE_PATCH else 0)
         return [(sums[k][0], sums[k][1], sums[k][2]) for k in range(6)]
 

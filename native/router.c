@@ -42,6 +42,16 @@ void batch_classify(struct batch *batch, const struct routing *routing, uint32_t
     }
 }
 
+/* No payload for this page. Words that fill a page are told apart before anything is shared, so
+ * such a page stays `same`. */
+static void mark_shared(struct routed *r) {
+    r->shared = 1;
+    r->feature_count = 0;
+    if (r->route == ROUTE_UNDECIDED) {
+        r->route = ROUTE_IDENTICAL;
+    }
+}
+
 /* Pages of the batch with the same bytes; the first stands for all. */
 static void find_twins(struct batch *batch) {
     enum { SLOTS = 2 * BATCH_PAGES };
@@ -59,7 +69,7 @@ static void find_twins(struct batch *batch) {
                 memcmp(batch->pages + (size_t)other * PAGE_BYTES,
                        batch->pages + (size_t)i * PAGE_BYTES, PAGE_BYTES) == 0) {
                 r->twin = (int16_t)other;
-                r->route = ROUTE_IDENTICAL;
+                mark_shared(r);
                 break;
             }
         }
@@ -110,7 +120,7 @@ void batch_prefetch(const struct batch *batch, const struct routing *routing, ui
     uint32_t end = index + AHEAD + 1u < batch->count ? index + AHEAD + 1u : batch->count;
     for (uint32_t i = index == 0 ? 0 : index + AHEAD; i < end; i++) {
         const struct routed *r = &batch->routed[i];
-        if (r->route == ROUTE_ZERO || r->route == ROUTE_IDENTICAL) {
+        if (!routed_is_new(r)) {
             continue;
         }
         if (routing->share) {
@@ -130,7 +140,7 @@ void batch_propose(struct batch *batch, const struct routing *routing,
     for (uint32_t i = 0; i < batch->count; i++) {
         struct routed *r = &batch->routed[i];
         batch_prefetch(batch, routing, i, digests, sketches);
-        if (r->route == ROUTE_ZERO || r->route == ROUTE_IDENTICAL) {
+        if (!routed_is_new(r)) {
             continue;
         }
         if (routing->share) {
@@ -373,24 +383,18 @@ void batch_route(struct batch *batch, const struct routing *routing, struct exte
     memset(&local, 0, sizeof local);
     for (uint32_t i = start; i < end; i++) {
         struct routed *r = &batch->routed[i];
-        if (r->route == ROUTE_ZERO || r->twin >= 0) {
+        if (!routed_is_new(r)) {
             continue;
         }
         uint64_t began = nanoseconds();
         if (routing->share && is_identical(batch, i, extents, context)) {
-            r->route = ROUTE_IDENTICAL;
             r->id = r->identical_id;
-            r->feature_count = 0;
+            mark_shared(r);
         } else if (r->route == ROUTE_UNDECIDED) {
             route_unique(batch, routing, extents, context, &local, i);
         }
         r->encode_nanoseconds = (uint32_t)(nanoseconds() - began);
     }
-}
-
-static int is_new_object(const struct routed *r) {
-    return r->route == ROUTE_SAME || r->route == ROUTE_PATCH || r->route == ROUTE_COMPRESS ||
-           r->route == ROUTE_RAW;
 }
 
 uint32_t batch_pack(struct batch *batch, uint32_t next, union extent_header *header, uint8_t *out,
@@ -401,7 +405,7 @@ uint32_t batch_pack(struct batch *batch, uint32_t next, union extent_header *hea
     room = room < capacity ? room : capacity;
     for (; next < batch->count; next++) {
         struct routed *r = &batch->routed[next];
-        if (!is_new_object(r)) {
+        if (!routed_is_new(r)) {
             continue;
         }
         while (slot <= EXTENT_SLOTS && record_codec(&header->records[slot]) != CODEC_NONE) {

@@ -57,9 +57,16 @@ struct routed {
     uint8_t single_vote_tried;
     uint8_t feature_count;
     uint8_t route;
+    uint8_t shared; /* with an object that is there, or with the twin: no object of its own */
     uint8_t codec;
     uint8_t depth;
 };
+
+/* Whether the page has an object of its own; once it is routed. Zeros need none, a same-filled page
+ * keeps its route though it shares one. */
+static inline int routed_is_new(const struct routed *r) {
+    return r->route != ROUTE_ZERO && !r->shared;
+}
 
 struct batch {
     const uint8_t *pages; /* the caller's; alive until packed */

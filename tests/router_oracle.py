@@ -64,7 +64,7 @@ class Outcome:
 
     @property
     def is_new(self) -> bool:
-        return self.route not in (Route.ZERO, Route.IDENTICAL)
+        return self.route is not Route.ZERO and self.twin is None and not self.same_as
 
 
 @dataclass
@@ -132,7 +132,7 @@ class RouterOracle:
         first: dict[bytes, int] = {}
         for index, page in enumerate(pages):
             if self.recipe.share and any(page) and first.setdefault(page, index) != index:
-                self._outcomes.append(Outcome(Route.IDENTICAL, twin=first[page]))
+                self._outcomes.append(Outcome(self._shared_route(page), twin=first[page]))
             else:
                 self._outcomes.append(self._decide(index, page))
         for outcome in self._outcomes:
@@ -146,7 +146,7 @@ class RouterOracle:
         if word == bytes(8):
             return Outcome(Route.ZERO)
         if (identical := self._identical(page)) is not None:
-            return Outcome(Route.IDENTICAL, same_as=identical)
+            return Outcome(self._shared_route(page), same_as=identical)
         if word is not None:
             return Outcome(Route.SAME, Codec.SAME, 0, 8)
         features: tuple[int, ...] = ()
@@ -160,6 +160,11 @@ class RouterOracle:
         if outcome.local_base is not None:
             self._local_patches[outcome.local_base] += 1
         return outcome
+
+    @staticmethod
+    def _shared_route(page: bytes) -> Route:
+        """That a page is filled with one word is found out before what it shares."""
+        return Route.IDENTICAL if same_word(page) is None else Route.SAME
 
     def _identical(self, page: bytes) -> int | None:
         if not self.recipe.share:

@@ -388,6 +388,21 @@ def test_the_engine_counts_what_it_did(folder: Path) -> None:
     opened.close()
 
 
+def test_pages_of_one_word_count_as_same_whatever_they_share(folder: Path) -> None:
+    opened = OpenStore(folder / "store", "default")
+    page = same_filled_page(Random(8))
+    volume = opened.new_volume("guest")
+    opened.write(volume, 0, page * 3)  # two share with the first page of their batch
+    opened.write(volume, 3, page)  # and one with a stored page
+    counters = opened.store.counters
+    assert tuple(counters["same"][:3]) == (4, 4 * PAGE, 8)
+    assert counters["identical"][0] == 0
+    assert opened.store.page_counts()["same"] == 4
+    assert opened.store.object_count() == 1
+    opened.assert_clean()
+    opened.close()
+
+
 def test_page_numbers_and_pages_must_agree(folder: Path) -> None:
     with OpenStore(folder / "store") as opened, pytest.raises(ValueError, match="2 page numbers"):
         opened.engine.write(5, [1, 2], bytes(PAGE))
