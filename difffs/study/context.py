@@ -6,6 +6,7 @@ be a module's top-level function, and its result must be JSON.
 
 from __future__ import annotations
 
+import subprocess
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -15,7 +16,7 @@ from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
-from difffs.errors import EnvironmentProblem
+from difffs.errors import DifffsError, EnvironmentProblem
 from difffs.study.cache import Cache, Result
 from difffs.study.corpus import Corpus, Image
 
@@ -48,6 +49,13 @@ class Pass:
     def key(self) -> str:
         """The cache's name of the result."""
         return Cache.key(self.name, self.version, self.images, self.parameters)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a pass could not be made on this host, in one line."""
+
+    reason: str
 
 
 @dataclass
@@ -101,6 +109,30 @@ class Context:
                     pool.shutdown(cancel_futures=True)
                     raise
         return [result for result in found if result is not None]
+
+    def attempts(self, what: str, passes: Sequence[Pass]) -> list[Result | Failure]:
+        """As results(), for passes that a host may not be able to make: one after the other, alone
+        on the machine, and where one fails for the host's sake, its reason in place of its result.
+
+        Failures are not kept in the cache: another time the host may be able to.
+        """
+        found: list[Result | Failure] = []
+        for work in passes:
+            result = self.cache.get(work.key)
+            found.append(self._attempt(work) if result is None else result)
+            self.progress(what, len(found), len(passes))
+        return found
+
+    def _attempt(self, work: Pass) -> Result | Failure:
+        try:
+            with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+                result = pool.submit(_run, work, self.scratch).result()
+        except (DifffsError, OSError, subprocess.SubprocessError) as error:
+            return Failure(" ".join(str(error).split()) or type(error).__name__)
+        except BrokenProcessPool:
+            return Failure("its process was killed, as when memory is short")
+        self.cache.put(work.key, result)
+        return result
 
     def each_corpus(
         self,

@@ -12,8 +12,9 @@ import pytest
 
 from difffs.errors import EnvironmentProblem
 from difffs.study.cache import Cache, Result
-from difffs.study.context import Context, Pass
+from difffs.study.context import Context, Failure, Pass
 from difffs.study.corpus import Image
+from tests.study.passes import broken, refused, unwritable
 
 
 def spans(_images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]) -> Result:
@@ -79,3 +80,26 @@ def test_a_killed_pass_is_reported_and_others_are_kept(fresh: Context) -> None:
         fresh.results([kept, bad])
     assert fresh.cache.get(kept.key) is not None
     assert fresh.cache.get(bad.key) is None
+
+
+def test_attempts_give_reasons_where_a_host_fails(fresh: Context) -> None:
+    (good,) = passes(fresh, 1, 0.0)
+    told: list[tuple[str, int, int]] = []
+    fresh.progress = lambda name, done, count: told.append((name, done, count))
+    bad = [Pass("bad", 1, function, good.images) for function in (refused, unwritable, killed)]
+    refusal, complaint, end, result = fresh.attempts("trying", [*bad, good])
+    assert refusal == Failure("it is forbidden here")
+    assert isinstance(complaint, Failure)
+    assert "No such file or directory" in complaint.reason
+    assert isinstance(end, Failure)
+    assert "killed" in end.reason
+    assert isinstance(result, dict)
+    assert result == fresh.cache.get(good.key)
+    assert told == [("trying", number, 4) for number in (1, 2, 3, 4)]
+    assert all(fresh.cache.get(each.key) is None for each in bad), "another time it may work"
+    assert fresh.attempts("trying", [good]) == [result]
+
+
+def test_a_bug_is_no_property_of_the_host(fresh: Context) -> None:
+    with pytest.raises(AssertionError, match="differently"):
+        fresh.attempts("trying", [Pass("broken", 1, broken, fresh.corpora[0].images)])

@@ -1,0 +1,33 @@
+"""Passes that tests give to the study. Light to import: each runs in a new process."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from difffs.errors import EnvironmentProblem
+from difffs.study.cache import Result
+from difffs.study.corpus import Image
+
+
+def refused(_images: Sequence[Image], _folder: Path, _parameters: Mapping[str, Any]) -> Result:
+    """What a host does that lacks something."""
+    raise EnvironmentProblem("it is forbidden\nhere")
+
+
+def unwritable(_images: Sequence[Image], folder: Path, _parameters: Mapping[str, Any]) -> Result:
+    """What a system call does that fails."""
+    (folder / "missing" / "file").write_text("")
+    return {}
+
+
+def broken(_images: Sequence[Image], _folder: Path, _parameters: Mapping[str, Any]) -> Result:
+    """A bug, which nobody may take for a property of the host."""
+    raise AssertionError("a page reads back differently")
+
+
+def halves(images: Sequence[Image], _folder: Path, parameters: Mapping[str, Any]) -> Result:
+    """A peer that makes one page of `of` pages; it refuses images named by `refuses`."""
+    if any(image.sha256 in parameters.get("refuses", ()) for image in images):
+        raise EnvironmentProblem("it holds all images in memory, and these are too many")
+    logical = sum(image.pages for image in images) * 4096
+    return {"stored": logical // parameters["of"], "seconds": 1.5, **parameters.get("figures", {})}
