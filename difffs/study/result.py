@@ -77,6 +77,8 @@ class Table:
     rows: Sequence[Mapping[str, Cell]]
     note: str = ""
     """How it was measured, what is left out: one or two sentences below the table."""
+    detail: bool = False
+    """Long, and there for a plot or for programs: a terminal only names it."""
 
     def column(self, key: str) -> Column:
         """The column of that key; KeyError when there is none."""

@@ -23,7 +23,15 @@ def render_section(section: Section, columns: int = 100) -> str:
 
 
 def render_table(table: Table, columns: int = 100) -> str:
-    """Return a table with its title and note. A corpus that repeats is shown once."""
+    """Return a table with its title and note. A corpus that repeats is shown once.
+
+    Of a detail only the title: who wants it reads the report, the CSV or the JSON.
+    """
+    if table.detail:
+        return _wrapped(
+            f"{table.title}: {len(table.rows):,} rows, as {table.name} in --report and --json",
+            columns,
+        )
     texts = [[show(row.get(c.key), c.unit) for c in table.columns] for row in table.rows]
     titles = [column.title for column in table.columns]
     widths = [

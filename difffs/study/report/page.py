@@ -74,7 +74,7 @@ def _contents(sections: Sequence[Section], compared: bool) -> str:
         f'<li value="{s.number}"><a href="#{escape(s.name)}">{escape(s.title)}</a></li>'
         for s in sections
     )
-    first = '<p><a href="#recipes">Named recipes compared</a></p>' if compared else ""
+    first = '<p><a href="#table-recipes">Named recipes compared</a></p>' if compared else ""
     return (
         f'<nav>{first}<ol>{items}</ol><p><a href="#origin">Images, machine, command</a></p></nav>'
     )
@@ -114,12 +114,16 @@ def _table(table: Table) -> str:
         )
         lines.append(f"<tr{mark}>{cells}</tr>")
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
-    return (
-        f'<h3 id="{escape(table.name)}">{escape(table.title)}</h3>\n<div class="scroll"><table>'
-        f"<thead><tr>{heads}</tr></thead>\n<tbody>\n"
+    rows = (
+        f'<div class="scroll"><table><thead><tr>{heads}</tr></thead>\n<tbody>\n'
         + "\n".join(lines)
-        + "\n</tbody></table></div>"
-        f'\n{note}<p class="note"><a href="{escape(table.name)}.csv">CSV</a></p>'
+        + "\n</tbody></table></div>\n"
+    )
+    if table.detail:
+        rows = f"<details><summary>{len(table.rows):,} rows</summary>\n{rows}</details>\n"
+    return (
+        f'<h3 id="table-{escape(table.name)}">{escape(table.title)}</h3>\n{rows}'
+        f'{note}<p class="note"><a href="{escape(table.name)}.csv">CSV</a></p>'
     )
 
 
