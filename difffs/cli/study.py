@@ -100,14 +100,14 @@ def run(arguments: argparse.Namespace) -> int:
     from difffs.study.cache import Cache
     from difffs.study.context import Context
     from difffs.study.corpus import group_by_folder
+    from difffs.study.recording import Recording
 
     questions = _questions(arguments)
     recipes = _recipes(arguments)
     if arguments.sample < 1 or (arguments.workers is not None and arguments.workers < 1):
         raise UsageError("--sample and --workers need numbers from 1 on")
     for recording in arguments.recording:
-        if not recording.is_file():
-            raise UsageError(f"recording {recording} is not there: check the path")
+        Recording.read(recording)  # says so now when it is none
     paths = _images(arguments.images)
     cache = Cache(arguments.cache or _default_cache())
     corpora = group_by_folder(_described(paths))

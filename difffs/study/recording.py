@@ -125,7 +125,7 @@ class Recording:
 
 
 def _write(file: TextIO, entry: object) -> None:
-    file.write(json.dumps(entry) + "\n")
+    file.write(json.dumps(entry, separators=(",", ":")) + "\n")
     file.flush()
 
 

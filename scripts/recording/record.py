@@ -127,6 +127,10 @@ def _follow(
     say: Callable[[str], None],
 ) -> None:
     began = time.monotonic()
+
+    def elapsed() -> float:
+        return round(time.monotonic() - began, 3)
+
     end = began + BOOT_SECONDS
     due = began
     seen = 0
@@ -136,7 +140,7 @@ def _follow(
             due += options.interval * (1 + int((now - due) / options.interval))
             statistics = read_statistics(mountpoint)
             cached = cached_bytes_of(one.memory)
-            recorded.append(file, sample(statistics, time.monotonic() - began, cached))
+            recorded.append(file, sample(statistics, elapsed(), cached))
         for event in one.events()[seen:]:
             seen += 1
             text = " ".join(
@@ -145,7 +149,7 @@ def _follow(
                     *(event.values[key] for key in ("work", "number") if key in event.values),
                 ]
             )
-            recorded.append(file, Event(time.monotonic() - began, text))
+            recorded.append(file, Event(elapsed(), text))
             say(f"{text}, saving {recorded.samples[-1].saving:.1%}")
             if event.kind == "failed":
                 raise one.error("reports a failure")

@@ -3,5 +3,6 @@
 SECTIONS = {
     1: "mechanisms",
     4: "transforms",
+    6: "live",
 }
 """Number -> module; imported when its question is asked."""
