@@ -18,7 +18,7 @@ from difffs.page import PAGE_SIZE
 from difffs.recipe import Recipe
 from difffs.store import Store
 from difffs.study.cache import Result
-from difffs.study.context import Pass
+from difffs.study.context import Context, Pass
 from difffs.study.corpus import Image
 
 RECIPE_PASS_VERSION = 3
@@ -140,6 +140,18 @@ def merge_imports(results: Mapping[str, Result]) -> Result:
         ],
         "corpora": dict(results),
     }
+
+
+def timed_imports(context: Context, recipe: Recipe) -> dict[str, Result]:
+    """Import each corpus with nothing else beside it, and read it back; the results by corpus."""
+    return context.each_corpus(
+        "timed-import",
+        RECIPE_PASS_VERSION,
+        recipe_pass,
+        timed=True,
+        recipe=recipe.to_dict(),
+        verify=True,
+    )
 
 
 def _compare(engine: Engine, images: Sequence[Image]) -> None:

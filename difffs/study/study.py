@@ -20,7 +20,7 @@ from difffs.study import sections
 from difffs.study.cache import Result
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus
-from difffs.study.importing import RECIPE_PASS_VERSION, merge_imports, recipe_pass
+from difffs.study.importing import merge_imports, timed_imports
 from difffs.study.result import Cell, Column, Section, Table, Unit
 
 SCHEMA_VERSION = 1
@@ -76,17 +76,7 @@ def compare_recipes(context: Context, names: Sequence[str]) -> dict[str, dict[st
     for name in names:
         if name not in RECIPES:
             raise UsageError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
-    return {
-        name: context.each_corpus(
-            "timed-import",
-            RECIPE_PASS_VERSION,
-            recipe_pass,
-            timed=True,
-            recipe=RECIPES[name].to_dict(),
-            verify=True,
-        )
-        for name in names
-    }
+    return {name: timed_imports(context, RECIPES[name]) for name in names}
 
 
 def describe_machine() -> dict[str, Any]:

@@ -22,7 +22,7 @@ NAME = "KSM"
 LIMIT = 1152 << 20
 """The most that a pass holds in memory: KSM merges what is resident, all of it at once."""
 
-_VERSION = 1
+_VERSION = 2
 _FOLDER = Path("/sys/kernel/mm/ksm")
 _OWN = Path("/proc/self/ksm_stat")
 _OTHERS = 0.01
@@ -82,7 +82,7 @@ def measure(images: Sequence[Image], _folder: Path, _parameters: Mapping[str, An
         raise EnvironmentProblem("other processes have given memory to KSM as well")
     # the profit is what was merged away, less KSM's own data about every page it looks at
     stored = logical - profit + others["others_zero"] * PAGE_SIZE
-    return {"stored": stored, "seconds": seconds, **found, **others}
+    return {"stored": stored, "seconds": seconds, "profit": profit, **found, **others}
 
 
 def own_figures(text: str) -> dict[str, int]:

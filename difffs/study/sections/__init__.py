@@ -4,5 +4,6 @@ SECTIONS = {
     1: "mechanisms",
     4: "transforms",
     6: "live",
+    7: "peers",
 }
 """Number -> module; imported when its question is asked."""

@@ -33,7 +33,8 @@ def write_recording(path: Path, name: str, samples: list[Sample], events: list[E
     recorded = Recording(name, about)
     with path.open("w") as file:
         recorded.begin(file)
-        for item in sorted([*samples, *events], key=lambda item: item.seconds):
+        items: list[Sample | Event] = [*samples, *events]
+        for item in sorted(items, key=lambda item: item.seconds):
             recorded.append(file, item)
     return path
 
@@ -115,7 +116,8 @@ def test_an_arrival_that_the_host_refuses_is_absent(
     assert section.absent[:4] == [
         f"arrival of alike with {recipe}: it is forbidden here" for recipe in live._RECIPES
     ]
-    assert section.tables == section.plots == []
+    assert section.tables == []
+    assert section.plots == []
     assert section.conclusion.startswith("No corpus could be written")
 
 
@@ -162,7 +164,8 @@ def test_a_recording_of_nothing_is_absent(context: Context, tmp_path: Path) -> N
     ]
     section = live.run(replace(context, recordings=empty))
     assert [line.partition(":")[0] for line in section.absent[1:]] == ["a", "b"]
-    assert section.tables == section.plots == []
+    assert section.tables == []
+    assert section.plots == []
     assert section.conclusion.startswith("No corpus could be written")
 
 

@@ -1,0 +1,203 @@
+"""Section 7: with peers made up, and with those that this host has."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+
+from difffs.recipe import RECIPES
+from difffs.study.context import Context
+from difffs.study.peers import btrfs, ksm, squashfs, whole_archive, zram
+from difffs.study.peers.peer import Found, Peer, absent
+from difffs.study.report.plots import draw
+from difffs.study.result import Section
+from difffs.study.sections import peers
+from tests.study.passes import halves
+from tests.study.peers.conftest import host_as_before  # noqa: F401  (a fixture)
+
+KSM_FIGURES = {
+    "pages_shared": 10,
+    "pages_sharing": 50,
+    "pages_unshared": 900,
+    "ksm_zero_pages": 14,
+    "profit": 64 * 4096 - 9000,
+}
+
+
+def made_up(name: str, of: float, **changes: object) -> Peer:
+    """A peer that stores a page for each `of` pages."""
+    parameters = {"of": of, **changes.pop("parameters", {})}  # type: ignore[dict-item]
+    return replace(Peer(name, f"made up {name}", 1, halves, parameters), **changes)  # type: ignore[arg-type]
+
+
+def finder(*found: Peer) -> Callable[[], Found]:
+    return lambda: Found(list(found), [])
+
+
+@pytest.fixture
+def made_up_peers(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of each class that is worse than difffs, an archive that is better, one that is absent,
+    and one that fails on the corpus `different`.
+    """
+    refuses = [image.sha256 for image in context.corpora[1].images]
+    monkeypatch.setattr(
+        peers,
+        "FINDERS",
+        (
+            finder(
+                made_up("twice", 2),
+                made_up("merged", 1, kind="ksm", parameters={"figures": KSM_FIGURES}),
+            ),
+            finder(made_up("fussy", 3, parameters={"refuses": refuses})),
+            finder(made_up("blocks", 2, place="file", read="128 KiB", write="128 KiB")),
+            finder(made_up("stream", 500, place="file", read="all before it", write="all")),
+            lambda: absent("nowhere", "this kernel has none"),
+        ),
+    )
+
+
+@pytest.fixture
+def section(context: Context, made_up_peers: None) -> Section:
+    return peers.run(context)
+
+
+def test_every_peer_stands_beside_the_recipes(section: Section) -> None:
+    names = [row["peer"] for row in section.table("peers").rows if row["corpus"] == "alike"]
+    ours = ["difffs default", "difffs fast", "difffs difference-engine", "difffs identical-only"]
+    assert names == [*ours, "twice", "merged", "fussy", "blocks", "stream"]
+    by_name = {row["peer"]: row for row in section.table("peers").rows if row["corpus"] == "alike"}
+    assert by_name["twice"]["factor"] == 2
+    assert by_name["stream"]["read"] == "all before it"
+    assert by_name["difffs default"]["read"] == "a page and its base"
+    assert by_name["difffs identical-only"]["read"] == "a page"
+    (plot,) = section.plots
+    assert draw(plot, section.table(plot.table)).startswith("<svg")
+
+
+def test_one_that_fails_on_a_corpus_is_absent_there_alone(section: Section) -> None:
+    assert section.absent == [
+        "nowhere: this kernel has none",
+        "fussy on different: it holds all images in memory, and these are too many",
+    ]
+    rows = section.table("peers").rows
+    assert [row["corpus"] for row in rows if row["peer"] == "fussy"] == ["alike"]
+
+
+def test_recipes_have_the_figures_of_imports(section: Section, context: Context) -> None:
+    table = section.table("peers")
+    for corpus in context.corpora:
+        factors = [
+            table.value("factor", corpus=corpus.name, peer=f"difffs {name}")
+            for name in ("default", "fast", "identical-only")
+        ]
+        assert factors == sorted(factors, key=lambda value: -float(value or 0))
+        for row in table.rows:
+            if row["corpus"] == corpus.name:
+                stored, factor = row["stored"], row["factor"]
+                assert isinstance(stored, int)
+                assert isinstance(factor, float)
+                assert stored * factor == pytest.approx(corpus.bytes, rel=1e-3)
+
+
+def test_the_verdict_is_on_the_best_of_each_class(section: Section) -> None:
+    verdict = section.table("peer_classes")
+    default = section.table("peers").value("factor", corpus="alike", peer="difffs default")
+    assert isinstance(default, float)
+    rows = [row for row in verdict.rows if row["corpus"] == "alike"]
+    assert [(row["class"], row["peer"]) for row in rows] == [
+        ("the kernel's stores in memory", "fussy"),
+        ("the file systems that compress", "blocks"),
+        ("a stream without random access", "stream"),
+    ]
+    for row, of in zip(rows, (3, 2, 500), strict=True):
+        assert row["over"] == pytest.approx(default / of, rel=1e-2)
+    other = [row["peer"] for row in verdict.rows if row["corpus"] == "different"]
+    assert other == ["twice", "blocks", "stream"]
+
+
+def test_the_conclusion_says_what_the_figures_say(section: Section) -> None:
+    assert section.unsupported_numbers() == []
+    told = section.conclusion
+    assert told.count("So it is ahead of the kernel's stores in memory and the file systems") == 2
+    assert told.count("compress, not of a stream without random access.") == 2
+    assert "On alike, difffs default reaches a factor of" in told
+    assert "times that of fussy (3.00, in 1.5 s)" in told
+
+
+@pytest.mark.parametrize(
+    ("of", "said"),
+    [(1.01, "So it is ahead of the kernel's"), (900, "So it is not ahead of the kernel's")],
+)
+def test_the_judgement_follows_the_factors(
+    of: float, said: str, context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(peers, "FINDERS", (finder(made_up("one", of)),))
+    section = peers.run(replace(context, corpora=context.corpora[:1]))
+    assert section.unsupported_numbers() == []
+    assert said in section.conclusion
+
+
+def test_figures_of_a_kind_have_a_table_of_their_own(section: Section) -> None:
+    assert [table.name for table in section.tables] == ["peers", "peer_classes", "ksm_figures"]
+    row = section.table("ksm_figures").rows[0]
+    assert (row["peer"], row["pages_sharing"], row["ksm_zero_pages"]) == ("merged", 50, 14)
+    assert row["own_data"] == 9000
+
+
+def test_a_dense_recipe_is_judged_as_well(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    denser = replace(RECIPES["default"], name="dense", compress_level=9, dictionary_bytes=0)
+    monkeypatch.setitem(RECIPES, "dense", denser)
+    monkeypatch.setattr(peers, "FINDERS", (finder(made_up("twice", 2)),))
+    section = peers.run(replace(context, corpora=context.corpora[:1]))
+    judged = [row["recipe"] for row in section.table("peer_classes").rows]
+    assert judged == ["difffs default", "difffs dense"]
+    assert "On alike, difffs dense reaches a factor of" in section.conclusion
+    assert section.unsupported_numbers() == []
+
+
+def test_a_host_without_peers(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peers, "FINDERS", (lambda: absent("zram", "this kernel has no zram"),))
+    section = peers.run(context)
+    assert [table.name for table in section.tables] == ["peers"]
+    assert section.absent == ["zram: this kernel has no zram"]
+    assert section.conclusion == "None of the peers could be run on this host."
+
+
+def test_classes() -> None:
+    """Of the peers as they are: what they say of themselves puts each where it belongs."""
+    assert peers.class_of(made_up("any", 1)) == peers._MEMORY
+    expected = {
+        ksm: peers._MEMORY,
+        zram: peers._MEMORY,
+        btrfs: peers._FILES,
+        squashfs: peers._FILES,
+        whole_archive: peers._STREAM,
+    }
+    for module, kind in expected.items():
+        for peer in module.find().peers:
+            assert peers.class_of(peer) == kind, peer.name
+
+
+@pytest.mark.integration
+@pytest.mark.usefixtures("host_as_before")
+def test_peers_of_this_host_really_run(context: Context) -> None:
+    found = [find() for find in peers.FINDERS]
+    if not any(one.peers for one in found):
+        pytest.skip("; ".join(line for one in found for line in one.absent))
+    alike = replace(context, corpora=context.corpora[:1])
+    section = peers.run(alike)
+    measured = {str(row["peer"]) for row in section.table("peers").rows}
+    missing = {line.partition(" on alike: ")[0] for line in section.absent}
+    for peer in (peer for one in found for peer in one.peers):
+        assert (peer.name in measured) != (peer.name in missing), peer.name
+    for row in section.table("peers").rows:
+        stored = row["stored"]
+        assert isinstance(stored, int)
+        # no room for less than what is different, nor for more than all with the peer's own data
+        assert 0.02 * alike.corpora[0].bytes < stored < 1.2 * alike.corpora[0].bytes, row
+    assert section.unsupported_numbers() == []
+    for table in section.tables:
+        for row in table.rows:
+            assert set(row) == {column.key for column in table.columns}
