@@ -155,7 +155,8 @@ def _arrival_table(arrivals: Sequence[_Arrival]) -> Table:
                 "peak": max(mean, recording.peak_rate(one.samples)),
                 "over_scan": mean / _SCAN_RATE,
                 "saving": last.saving,
-                **{name: last.share(*routes) for name, routes in _ROUTES.items()},
+                "identical": last.share("identical"),
+                "patch": last.share("patch"),
                 "memory": max(sample.daemon_rss for sample in one.samples),
             }
         )
@@ -171,11 +172,8 @@ def _arrival_table(arrivals: Sequence[_Arrival]) -> Table:
             Column("peak", "at most, for a second", Unit.RATE),
             Column("over_scan", "pages/s / ESX's", Unit.FACTOR),
             Column("saving", "saving", Unit.SHARE),
-            Column("zero", "zero or same", Unit.SHARE),
-            Column("identical", "identical", Unit.SHARE),
-            Column("patch", "patch", Unit.SHARE),
-            Column("compress", "compress", Unit.SHARE),
-            Column("raw", "raw", Unit.SHARE),
+            Column("identical", "identical pages", Unit.SHARE),
+            Column("patch", "patched", Unit.SHARE),
             Column("memory", "daemon MiB", Unit.MEBIBYTES),
         ],
         rows,
@@ -273,8 +271,6 @@ def _recording_table(recordings: Mapping[str, Recording]) -> Table:
         rows.append(
             {
                 "recording": name,
-                "work": one.about.get("work"),
-                "mebibytes": one.about.get("mebibytes"),
                 "recipe": one.about.get("recipe"),
                 "seconds": last.seconds,
                 "pages": last.total,
@@ -284,7 +280,8 @@ def _recording_table(recordings: Mapping[str, Recording]) -> Table:
                 "over_scan": peak / _SCAN_RATE,
                 "up": up.saving if up else None,
                 "saving": last.saving,
-                **{key: last.share(*routes) for key, routes in _ROUTES.items()},
+                "identical": last.share("identical"),
+                "patch": last.share("patch"),
                 "memory": max(sample.daemon_rss for sample in one.samples),
             }
         )
@@ -293,8 +290,6 @@ def _recording_table(recordings: Mapping[str, Recording]) -> Table:
         "Running guests with their RAM on a mount",
         [
             Column("recording", "guest"),
-            Column("work", "work"),
-            Column("mebibytes", "RAM MiB", Unit.COUNT),
             Column("recipe", "recipe"),
             Column("seconds", "seconds", Unit.SECONDS),
             Column("pages", "pages there", Unit.COUNT),
@@ -304,11 +299,8 @@ def _recording_table(recordings: Mapping[str, Recording]) -> Table:
             Column("over_scan", "at most / ESX's", Unit.FACTOR),
             Column("up", "saving when up", Unit.SHARE),
             Column("saving", "at the end", Unit.SHARE),
-            Column("zero", "zero or same", Unit.SHARE),
-            Column("identical", "identical", Unit.SHARE),
-            Column("patch", "patch", Unit.SHARE),
-            Column("compress", "compress", Unit.SHARE),
-            Column("raw", "raw", Unit.SHARE),
+            Column("identical", "identical pages", Unit.SHARE),
+            Column("patch", "patched", Unit.SHARE),
             Column("memory", "daemon MiB", Unit.MEBIBYTES),
         ],
         rows,
@@ -364,6 +356,12 @@ def _recording_course_table(recordings: Mapping[str, Recording]) -> Table:
             }
             for sample, rate in course(one.samples)
         ]
+    longest = max((one.samples[-1].seconds for one in recordings.values()), default=0.0)
+    if rows:
+        rows += [
+            _scan_row(moment) | {"recording": _SCAN, "memory": None, "cached": None}
+            for moment in (0, longest)
+        ]
     return Table(
         "live_recording_course",
         "Saving and pages a second while guests run",
@@ -377,8 +375,8 @@ def _recording_course_table(recordings: Mapping[str, Recording]) -> Table:
             Column("cached", "in the page cache, MiB", Unit.MEBIBYTES),
         ],
         rows,
-        "Pages/s are those since the row before. What the kernel's page cache holds of the guest's"
-        " RAM is on top of what is stored: nothing limited it here.",
+        "Pages/s are those since the row before; ESX's are the paper's. What the kernel's page"
+        " cache holds of the guest's RAM is on top of what is stored: nothing limited it here.",
         detail=True,
     )
 
