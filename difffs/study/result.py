@@ -13,7 +13,7 @@ from enum import StrEnum
 Cell = str | int | float | None
 """None: not measured, shown as a dash."""
 
-_NUMBER = re.compile(r"\d[\d,]*(?:\.\d+)?")
+_NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 
 
 class Unit(StrEnum):
