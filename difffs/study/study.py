@@ -106,7 +106,7 @@ def find_manifests(corpora: Sequence[Corpus]) -> list[dict[str, Any]]:
             listed = json.loads((folder / _MANIFEST).read_text())["images"]
         except (OSError, ValueError, KeyError, TypeError):
             continue
-        for entry in listed:
+        for entry in listed if isinstance(listed, list) else ():
             if isinstance(entry, dict) and entry.get("sha256") in wanted:
                 found[entry["sha256"]] = entry
     return list(found.values())
