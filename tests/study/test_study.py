@@ -43,7 +43,7 @@ def made_up_sections(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(
             sys.modules,
             f"difffs.study.sections.{name}",
-            made_up(number, name),  # type: ignore[arg-type]
+            made_up(number, name),
         )
 
 

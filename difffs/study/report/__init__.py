@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from difffs.errors import UsageError
-from difffs.study.report.page import render_page
+from difffs.study.report.page import image_table, render_page
 from difffs.study.report.plots import draw
 from difffs.study.report.table_files import write_csv
 from difffs.study.result import Section, Table
@@ -31,7 +31,8 @@ def write_report(
                 drawing = draw(plot, section.table(plot.table))
                 drawings[plot.name] = drawing
                 (folder / f"{plot.name}.svg").write_text(drawing)
-        for table in [*tables, *(table for section in sections for table in section.tables)]:
+        every = [*tables, *(table for section in sections for table in section.tables)]
+        for table in [*every, image_table(report)]:
             write_csv(table, folder / f"{table.name}.csv")
         (folder / "report.json").write_text(json.dumps(report, indent=1) + "\n")
         page = folder / PAGE

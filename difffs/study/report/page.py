@@ -52,8 +52,8 @@ def render_page(
     mebibytes = sum(image["pages"] for image in report["images"]) * 4096 >> 20
     parts = [
         "<h1>What is each mechanism worth?</h1>",
-        f'<p class="soft">difffs study of {len(report["images"])} memory images'
-        f" ({mebibytes:,} MiB) in {len(corpora)} {'corpora' if len(corpora) != 1 else 'corpus'}:"
+        f'<p class="soft">difffs study of {_counted(len(report["images"]), "memory image")}'
+        f" ({mebibytes:,} MiB) in {_counted(len(corpora), 'corpus', 'corpora')}:"
         f" {escape(', '.join(corpora))}</p>",
         _contents(sections, bool(tables)),
         *(_table(table) for table in tables),
@@ -67,6 +67,10 @@ def render_page(
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
+
+
+def _counted(count: int, one: str, several: str = "") -> str:
+    return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
 def _contents(sections: Sequence[Section], compared: bool) -> str:
@@ -140,11 +144,12 @@ def _origin(report: Mapping[str, Any]) -> str:
     }
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items())
     return f'<h2 id="origin">Images, machine, command</h2>\n<dl>{listed}</dl>\n' + _table(
-        _image_table(report)
+        image_table(report)
     )
 
 
-def _image_table(report: Mapping[str, Any]) -> Table:
+def image_table(report: Mapping[str, Any]) -> Table:
+    """What is known about the images of a report, as a table."""
     known = {entry["sha256"]: entry for entry in report["manifest"]}
     rows = []
     for image in report["images"]:
