@@ -184,7 +184,7 @@ def _questions(arguments: argparse.Namespace) -> list[int] | None:
 
 
 def _recipes(arguments: argparse.Namespace) -> list[str]:
-    names = arguments.recipes.split(",") if arguments.recipes else list(_COMPARED)
+    names = list(_COMPARED) if arguments.recipes is None else arguments.recipes.split(",")
     for name in names:
         if name not in RECIPES:
             raise UsageError(f"no recipe {name!r}; there are: {', '.join(RECIPES)}")
