@@ -26,6 +26,7 @@ from difffs.study import _kernels
 from difffs.study.cache import Result
 from difffs.study.corpus import Image
 from difffs.study.importing import batches
+from difffs.study.page_sample import distinct_pages, read_pages
 from difffs.study.pairs import Pair, sample_pairs
 
 BLOCK_PASS_VERSION = 1
@@ -54,37 +55,11 @@ def sample_groups(images: Sequence[Image], pages: int, seed: int) -> bytes:
     Drawn at random from all groups of 16 successive pages, after leaving out pages of one repeated
     word and all but the first of equal ones.
     """
-    kept = array("Q")
-    seen = set()
-    first = 0
-    for image in images:
-        for start, content in batches(image):
-            for offset in range(0, len(content), PAGE_SIZE):
-                page = content[offset : offset + PAGE_SIZE]
-                if same_word(page) is None and (name := digest(page)) not in seen:
-                    seen.add(name)
-                    kept.append(first + start + offset // PAGE_SIZE)
-        first += image.pages
+    kept = distinct_pages(images)
     groups = len(kept) // GROUP_PAGES
     chosen = sorted(random.Random(seed).sample(range(groups), min(groups, pages // GROUP_PAGES)))
     wanted = [kept[group * GROUP_PAGES + i] for group in chosen for i in range(GROUP_PAGES)]
-    return _read(images, wanted)
-
-
-def _read(images: Sequence[Image], wanted: Sequence[int]) -> bytes:
-    """Return pages by their number in all images together, in ascending order."""
-    found = bytearray()
-    numbers = iter(wanted)
-    number = next(numbers, None)
-    first = 0
-    for image in images:
-        with image.mapped() as content:
-            while number is not None and number < first + image.pages:
-                offset = (number - first) * PAGE_SIZE
-                found += content[offset : offset + PAGE_SIZE]
-                number = next(numbers, None)
-        first += image.pages
-    return bytes(found)
+    return read_pages(images, wanted)
 
 
 def block_pass(images: Sequence[Image], _folder: Path, parameters: Mapping[str, Any]) -> Result:
