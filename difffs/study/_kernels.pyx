@@ -254,3 +254,45 @@ def zstd_decode(const uint8_t[::1] frames not None, const uint32_t[::1] lengths 
     if failed:
         raise ValueError("bytes that are no block's frame")
     return out
+
+
+cdef class FrameCoder:
+    """Frames as the store has them, of pieces of any length, with zstd contexts that it keeps: as
+    fast as the engine's. For one thread."""
+    cdef ZSTD_CCtx *encoder
+    cdef ZSTD_DCtx *decoder
+
+    def __cinit__(self, int level=1):
+        self.encoder = ZSTD_createCCtx()
+        self.decoder = ZSTD_createDCtx()
+        if self.encoder == NULL or self.decoder == NULL:
+            raise MemoryError("contexts of zstd")
+        ZSTD_CCtx_setParameter(self.encoder, ZSTD_c_format, ZSTD_f_zstd1_magicless)
+        ZSTD_CCtx_setParameter(self.encoder, ZSTD_c_contentSizeFlag, 0)
+        ZSTD_CCtx_setParameter(self.encoder, ZSTD_c_compressionLevel, level)
+        ZSTD_DCtx_setParameter(self.decoder, ZSTD_d_format, ZSTD_f_zstd1_magicless)
+
+    def __dealloc__(self):
+        ZSTD_freeCCtx(self.encoder)
+        ZSTD_freeDCtx(self.decoder)
+
+    def encode(self, const uint8_t[::1] piece not None):
+        cdef size_t length = <size_t>piece.shape[0]
+        cdef size_t capacity = ZSTD_compressBound(length)
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
+        cdef const uint8_t *data = &piece[0] if length else NULL
+        cdef size_t written = ZSTD_compress2(self.encoder, PyBytes_AS_STRING(out), capacity, data,
+                                             length)
+        if ZSTD_isError(written):
+            raise ValueError(f"zstd cannot encode {length} bytes")
+        return out[:written]
+
+    def decode(self, const uint8_t[::1] frame not None, size_t length):
+        """The piece; ValueError when the frame is malformed or of another length."""
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
+        cdef const uint8_t *data = &frame[0] if frame.shape[0] else NULL
+        if frame.shape[0] == 0 or ZSTD_decompressDCtx(
+                self.decoder, PyBytes_AS_STRING(out), length, data,
+                <size_t>frame.shape[0]) != length:
+            raise ValueError("bytes that are no piece's frame")
+        return out

@@ -54,3 +54,26 @@ def test_malformed_frames_are_refused() -> None:
         _kernels.zstd_decode(frames[:-1], lengths, PAGE)
     with pytest.raises(ValueError, match="whole number of blocks"):
         _kernels.zstd_encode(bytes(PAGE + 1), PAGE, 1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.one_of(pages(), st.binary(max_size=300)), max_size=4))
+def test_pieces_of_any_length_come_back(pieces: list[bytes]) -> None:
+    coder = _kernels.FrameCoder(1)
+    for piece in pieces:
+        frame = coder.encode(piece)
+        assert coder.decode(frame, len(piece)) == piece
+        if piece:
+            assert frame == _kernels.zstd_encode(piece, len(piece), 1)[0]
+
+
+def test_malformed_pieces_are_refused() -> None:
+    coder = _kernels.FrameCoder()
+    piece = compressible_page(Random(2))[:1000]
+    frame = coder.encode(piece)
+    for wrong, length in ((b"", 0), (frame[:-1], 1000), (frame[::-1], 1000), (frame, 999)):
+        with pytest.raises(ValueError, match="no piece's frame"):
+            coder.decode(wrong, length)
+    with pytest.raises(ValueError, match="no piece's frame"):
+        coder.decode(frame, 1001)
+    assert coder.decode(frame, 1000) == piece
