@@ -2,6 +2,7 @@
 
 SECTIONS = {
     1: "mechanisms",
+    3: "positions",
     4: "transforms",
     6: "live",
     7: "peers",
