@@ -17,6 +17,9 @@ ALL_KINDS = "all"
 
 REAL_KINDS = [kind for kind in Kind if kind is not Kind.RANDOM_RUN]
 
+PIECES = (Kind.END, Kind.START, Kind.RUN)
+"""Kinds of changes that lie in one piece of the page."""
+
 
 def percent(share: float) -> str:
     """Return a share as tables name it."""
@@ -105,6 +108,7 @@ def kind_table(changed: Mapping[str, Result], cells: Table) -> Table:
         }
         least = min(REAL_KINDS, key=lambda kind: sizes[kind])
         most = max(REAL_KINDS, key=lambda kind: sizes[kind])
+        pieces = [sizes[kind] for kind in PIECES]
         rows.append(
             {
                 "corpus": corpus,
@@ -114,6 +118,7 @@ def kind_table(changed: Mapping[str, Result], cells: Table) -> Table:
                 "least": least.value,
                 "most": most.value,
                 "ratio": sizes[most] / sizes[least],
+                "ratio_of_pieces": max(pieces) / min(pieces),
             }
         )
     count = changes.changed_count(COMPARED_SIMILARITY)
@@ -128,6 +133,7 @@ def kind_table(changed: Mapping[str, Result], cells: Table) -> Table:
             Column("least", "least at"),
             Column("most", "most at"),
             Column("ratio", "most / least", Unit.FACTOR),
+            Column("ratio_of_pieces", "of end, start, run", Unit.FACTOR),
         ],
         rows,
         f"Real, compressible pages of each corpus, the same in all columns, with exactly {count}"

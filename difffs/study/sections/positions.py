@@ -128,6 +128,10 @@ def _about_kinds(corpus: str, kinds: Table) -> list[str]:
         judgement = "to some patchers"
     else:
         judgement = "little to any patcher"
+    pieces = max(
+        PATCHERS,
+        key=lambda name: _number(kinds.value("ratio_of_pieces", corpus=corpus, patcher=name)),
+    )
     dearest = _grouped(
         {patcher: str(kinds.value("most", corpus=corpus, patcher=patcher)) for patcher in PATCHERS}
     )
@@ -147,6 +151,8 @@ def _about_kinds(corpus: str, kinds: Table) -> list[str]:
     return [
         f"where as many changed bytes lie in a page matters {judgement}, least to {extremes(calm)}"
         f" and most to {extremes(touchy)}.",
+        f"Whether they are in one piece at the end, at the start or elsewhere makes a factor of"
+        f" {kinds.text('ratio_of_pieces', corpus=corpus, patcher=pieces)} at most, with {pieces}.",
         f"Of all kinds {'; '.join(costs)}.",
         best,
     ]

@@ -89,6 +89,8 @@ def test_ratios_are_those_of_the_columns(section: Section) -> None:
         assert sizes[str(row["least"])] == min(values)
         assert sizes[str(row["most"])] == max(values)
         assert row["ratio"] == max(values) / min(values)
+        pieces = [v for kind in ("end", "start", "one run") if isinstance(v := row[kind], float)]
+        assert row["ratio_of_pieces"] == max(pieces) / min(pieces)
         where = {"corpus": row["corpus"], "patcher": row["patcher"]}
         assert number(section, "position_similarities", COMPARED, **where) == pytest.approx(
             sum(values) / len(values)
