@@ -149,8 +149,8 @@ def _about_kinds(corpus: str, kinds: Table) -> list[str]:
         ]
         best = f"The smallest patches are made by {'; by '.join(made)}."
     return [
-        f"where as many changed bytes lie in a page matters {judgement}, least to {extremes(calm)}"
-        f" and most to {extremes(touchy)}.",
+        f"how as many changed bytes are spread over a page matters {judgement}, least to"
+        f" {extremes(calm)} and most to {extremes(touchy)}.",
         f"Whether they are in one piece at the end, at the start or elsewhere makes a factor of"
         f" {kinds.text('ratio_of_pieces', corpus=corpus, patcher=pieces)} at most, with {pieces}.",
         f"Of all kinds {'; '.join(costs)}.",

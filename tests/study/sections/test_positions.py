@@ -34,7 +34,7 @@ def number(section: Section, table: str, key: str, **where: Cell) -> float:
 def test_the_conclusion_has_only_figures_of_its_tables(section: Section) -> None:
     assert section.unsupported_numbers() == []
     for corpus in CORPORA:
-        assert f"On {corpus}: where as many changed bytes lie" in section.conclusion
+        assert f"On {corpus}: how as many changed bytes are spread" in section.conclusion
 
 
 def test_plots_are_drawn_from_columns_that_are_there(section: Section) -> None:
