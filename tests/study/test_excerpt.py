@@ -77,6 +77,6 @@ def test_an_import_counts_the_excerpt(corpora: list[Corpus], scratch_folder: Pat
     (corpus, _other) = corpora
     parameters = {"recipe": RECIPES["fast"].to_dict(), "pages": 600, "seed": 3, "verify": True}
     result = excerpt_pass(corpus.images, scratch_folder, parameters)
-    assert result["pages"]["total"] == sum(each["pages"] for each in result["images"])
+    assert result["pages"]["total"] == sum(each["pages"]["total"] for each in result["images"])
     assert 0 < result["pages"]["total"] < corpus.pages
     assert result["recipe"] == "fast"
