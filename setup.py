@@ -53,6 +53,9 @@ extensions = [
         ],
     ),
     # what only the study needs, so that the daemon does not carry it
-    extension("difffs.study", ["bwt", "range_coder"]),
+    extension(
+        "difffs.study",
+        ["page", "bwt", "range_coder", "page_features", "feature_index", "overlap"],
+    ),
 ]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))

@@ -29,6 +29,58 @@ cdef extern from "range_coder.h" nogil:
     int range_uncode "range_decode"(const uint8_t *code, size_t length, uint8_t *ranks,
                                     size_t count)
 
+cdef extern from "page.h" nogil:
+    enum: PAGE_BYTES
+    enum: MAXIMUM_FEATURES
+    cdef enum sketch_kind:
+        pass
+    unsigned page_sketch(sketch_kind kind, const uint8_t *page, uint32_t *features)
+
+cdef extern from "page_features.h" nogil:
+    enum: KEY_BLOCK_BYTES
+    enum: KEY_BLOCKS_MOST
+    enum: TRANSFORMS
+    enum: MIN_HASH_BINS_MOST
+    enum: MIN_HASH_WORDS_MOST
+    struct super_features:
+        pass
+    void block_keys_of "block_keys"(const uint8_t *page, const uint32_t *places, unsigned keys,
+                                    unsigned blocks, uint32_t *features)
+    void super_features_prepare(super_features *tables)
+    void ntransform_of "ntransform_features"(const super_features *tables, const uint8_t *page,
+                                             unsigned grouped, uint32_t *features)
+    void odess_of "odess_features"(const super_features *tables, const uint8_t *page,
+                                   unsigned grouped, uint32_t *features)
+    void finesse_of "finesse_features"(const super_features *tables, const uint8_t *page,
+                                       uint32_t *features)
+    void min_hash_of "min_hash_features"(const uint8_t *page, unsigned words, unsigned bins,
+                                         uint32_t *features)
+
+cdef extern from "feature_index.h" nogil:
+    enum: FEATURES_MOST
+    enum: PAGES_KEPT_MOST
+    struct feature_index:
+        size_t features
+        size_t pages
+    int feature_index_make(feature_index *index, unsigned kept, int newest)
+    void feature_index_free(feature_index *index)
+    int feature_index_put(feature_index *index, const uint32_t *features, unsigned count,
+                          uint32_t number)
+    unsigned feature_index_find(const feature_index *index, const uint32_t *features,
+                                unsigned count, unsigned limit, uint32_t *numbers)
+
+cdef extern from "overlap.h" nogil:
+    enum: OVERLAP_BEST_MOST
+    struct overlap_best:
+        uint32_t number
+        uint32_t common
+    struct overlap:
+        overlap_best *best
+    int overlap_make(overlap *overlap, const uint8_t *pages, const uint32_t *numbers,
+                     size_t count, unsigned words, unsigned best_count)
+    void overlap_free(overlap *overlap)
+    void overlap_look(overlap *overlap, const uint8_t *page, uint32_t number)
+
 cdef extern from *:
     """
     #define ZSTD_STATIC_LINKING_ONLY
@@ -296,3 +348,223 @@ cdef class FrameCoder:
                 <size_t>frame.shape[0]) != length:
             raise ValueError("bytes that are no piece's frame")
         return out
+
+
+# ----------------------------------------------------------------------------- features of pages
+
+cdef super_features SUPER_FEATURES
+super_features_prepare(&SUPER_FEATURES)
+
+
+cdef array room_for(const uint8_t[::1] pages, unsigned features):
+    """Room for so many features of each page."""
+    return clone(NUMBERS, <Py_ssize_t>(blocks_of(pages.shape[0], PAGE_BYTES) * features), True)
+
+
+def product_sketches(int kind, const uint8_t[::1] pages not None):
+    """The product's own sketch of each page: MAXIMUM_FEATURES features, 0 for those it lacks."""
+    cdef array out = room_for(pages, MAXIMUM_FEATURES)
+    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
+            page_sketch(<sketch_kind>kind, &pages[i * PAGE_BYTES], to)
+            to += MAXIMUM_FEATURES
+    return out
+
+
+def block_keys(const uint8_t[::1] pages not None, const uint32_t[::1] places not None,
+               unsigned keys):
+    """Difference Engine's keys of each page, each of its share of the blocks at the places."""
+    cdef array out = room_for(pages, keys)
+    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    cdef unsigned blocks
+    cdef Py_ssize_t i
+    if not 1 <= keys <= FEATURES_MOST or places.shape[0] % keys:
+        raise ValueError(f"{places.shape[0]} places for {keys} keys")
+    blocks = <unsigned>(places.shape[0] // keys)
+    if not 1 <= blocks <= KEY_BLOCKS_MOST or max(places) > PAGE_BYTES - KEY_BLOCK_BYTES:
+        raise ValueError("places of too many blocks, or out of the page")
+    with nogil:
+        for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
+            block_keys_of(&pages[i * PAGE_BYTES], &places[0], keys, blocks, to)
+            to += keys
+    return out
+
+
+cdef unsigned groups_of(unsigned grouped) except 0:
+    if not 1 <= grouped <= TRANSFORMS or TRANSFORMS % grouped:
+        raise ValueError(f"{TRANSFORMS} features are no whole number of groups of {grouped}")
+    return TRANSFORMS // grouped
+
+
+def ntransform_features(const uint8_t[::1] pages not None, unsigned grouped):
+    """N-transform: 12 / grouped (super-)features of each page."""
+    cdef unsigned groups = groups_of(grouped)
+    cdef array out = room_for(pages, groups)
+    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
+            ntransform_of(&SUPER_FEATURES, &pages[i * PAGE_BYTES], grouped, to)
+            to += groups
+    return out
+
+
+def odess_features(const uint8_t[::1] pages not None, unsigned grouped):
+    """Odess: 12 / grouped (super-)features of each page, 0s where nothing is sampled."""
+    cdef unsigned groups = groups_of(grouped)
+    cdef array out = room_for(pages, groups)
+    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
+            odess_of(&SUPER_FEATURES, &pages[i * PAGE_BYTES], grouped, to)
+            to += groups
+    return out
+
+
+def finesse_features(const uint8_t[::1] pages not None):
+    """Finesse: three super-features of each page."""
+    cdef unsigned groups = groups_of(4)
+    cdef array out = room_for(pages, groups)
+    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    cdef Py_ssize_t i
+    with nogil:
+        for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
+            finesse_of(&SUPER_FEATURES, &pages[i * PAGE_BYTES], to)
+            to += groups
+    return out
+
+
+def min_hash_features(const uint8_t[::1] pages not None, unsigned words, unsigned bins):
+    """One-permutation min-hash of windows of `words` words: `bins` features of each page, 0s for
+    empty bins."""
+    cdef array out = room_for(pages, bins)
+    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    cdef Py_ssize_t i
+    if not 1 <= words <= MIN_HASH_WORDS_MOST:
+        raise ValueError(f"windows of {words} words")
+    if not 1 <= bins <= MIN_HASH_BINS_MOST or bins & (bins - 1):
+        raise ValueError(f"{bins} bins")
+    with nogil:
+        for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
+            min_hash_of(&pages[i * PAGE_BYTES], words, bins, to)
+            to += bins
+    return out
+
+
+cdef class FeatureIndex:
+    """Which pages have a feature, without bounds."""
+    cdef feature_index native
+    cdef readonly unsigned width
+
+    def __cinit__(self, unsigned width, unsigned kept, bint newest):
+        if not 1 <= width <= FEATURES_MOST or not 1 <= kept <= PAGES_KEPT_MOST:
+            raise ValueError(f"{width} features a page, {kept} pages a feature")
+        self.width = width
+        if feature_index_make(&self.native, kept, newest) != 0:
+            raise MemoryError("an index of features")
+
+    def __dealloc__(self):
+        feature_index_free(&self.native)
+
+    @property
+    def features(self):
+        """Different features."""
+        return self.native.features
+
+    @property
+    def pages(self):
+        """Page numbers held, of all features."""
+        return self.native.pages
+
+    cdef int rows(self, const uint32_t[::1] features, Py_ssize_t start, Py_ssize_t end) except -1:
+        if not 0 <= start <= end or end * <Py_ssize_t>self.width > features.shape[0]:
+            raise IndexError(f"rows {start} to {end} of {features.shape[0]} features")
+        return 0
+
+    def find(self, const uint32_t[::1] features not None, Py_ssize_t row, unsigned limit):
+        """Up to `limit` page numbers for one row of features, those with most votes first."""
+        cdef uint32_t numbers[FEATURES_MOST * PAGES_KEPT_MOST]
+        cdef unsigned found
+        self.rows(features, row, row + 1)
+        if limit > FEATURES_MOST * PAGES_KEPT_MOST:
+            raise ValueError(f"{limit} pages wanted")
+        found = feature_index_find(&self.native, &features[row * self.width], self.width, limit,
+                                   numbers)
+        return [numbers[i] for i in range(found)]
+
+    def find_all(self, const uint32_t[::1] features not None, unsigned limit):
+        """How many page numbers there are in all for the rows of features, `limit` for each."""
+        cdef uint32_t numbers[FEATURES_MOST * PAGES_KEPT_MOST]
+        cdef Py_ssize_t row
+        cdef Py_ssize_t count = features.shape[0] // self.width
+        cdef size_t found = 0
+        if limit > FEATURES_MOST * PAGES_KEPT_MOST:
+            raise ValueError(f"{limit} pages wanted")
+        with nogil:
+            for row in range(count):
+                found += feature_index_find(&self.native, &features[row * self.width], self.width,
+                                            limit, numbers)
+        return found
+
+    def put(self, const uint32_t[::1] features not None, Py_ssize_t start, Py_ssize_t end,
+            uint32_t first):
+        """Enter rows start to end - 1 of the features for pages first, first + 1, ..."""
+        cdef Py_ssize_t row
+        cdef int failed = 0
+        self.rows(features, start, end)
+        with nogil:
+            for row in range(start, end):
+                failed |= feature_index_put(&self.native, &features[row * self.width], self.width,
+                                            first + <uint32_t>(row - start))
+        if failed:
+            raise MemoryError("an index of features")
+
+
+cdef class Overlap:
+    """Which earlier pages have most windows in common with each page of a sample."""
+    cdef overlap native
+    cdef array numbers
+    cdef readonly unsigned best_count
+
+    def __cinit__(self, const uint8_t[::1] pages not None, array numbers not None, unsigned words,
+                  unsigned best_count):
+        cdef size_t count = blocks_of(pages.shape[0], PAGE_BYTES)
+        cdef int failed
+        if <size_t>len(numbers) != count or numbers.typecode != "I":
+            raise ValueError(f"{len(numbers)} numbers for {count} pages")
+        if sorted(set(numbers)) != list(numbers):
+            raise ValueError("numbers of pages must ascend")
+        if not 1 <= words <= MIN_HASH_WORDS_MOST or not 1 <= best_count <= OVERLAP_BEST_MOST:
+            raise ValueError(f"windows of {words} words, the best {best_count}")
+        self.numbers = numbers
+        self.best_count = best_count
+        failed = overlap_make(&self.native, &pages[0] if count else NULL,
+                              <const uint32_t *>numbers.data.as_voidptr, count, words, best_count)
+        if failed:
+            raise MemoryError("windows of the sample")
+
+    def __dealloc__(self):
+        overlap_free(&self.native)
+
+    def look(self, const uint8_t[::1] pages not None, uint32_t first):
+        """Compare the pages, numbered first, first + 1, ..., with the sample's later ones."""
+        cdef Py_ssize_t i
+        cdef Py_ssize_t count = <Py_ssize_t>blocks_of(pages.shape[0], PAGE_BYTES)
+        with nogil:
+            for i in range(count):
+                overlap_look(&self.native, &pages[i * PAGE_BYTES], first + <uint32_t>i)
+
+    def best(self):
+        """For each page of the sample: (page number, distinct windows in common), best first."""
+        cdef Py_ssize_t member
+        cdef unsigned rank
+        cdef overlap_best *best
+        found = []
+        for member in range(len(self.numbers)):
+            best = self.native.best + member * <Py_ssize_t>self.best_count
+            found.append([(best[rank].number, best[rank].common)
+                          for rank in range(self.best_count) if best[rank].common])
+        return found

@@ -4,6 +4,7 @@ SECTIONS = {
     1: "mechanisms",
     3: "positions",
     4: "transforms",
+    5: "similarity",
     6: "live",
     7: "peers",
 }

@@ -1,0 +1,1 @@
+"""Detectors of similar pages that the study compares, each with the publication it is from."""
