@@ -16,6 +16,7 @@ CHOSEN = (
     "tests/kernels",
     "tests/codec",
     "tests/study/test_kernels.py",
+    "tests/study/detectors",
     "tests/test_router.py",
     "tests/test_dictionary.py",
 )

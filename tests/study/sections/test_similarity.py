@@ -1,0 +1,153 @@
+"""Section 5 on the small corpora."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from difffs.page import PAGE_SIZE
+from difffs.study import similarity as passes
+from difffs.study.context import Context
+from difffs.study.corpus import Corpus, Image
+from difffs.study.detectors.catalogue import DETECTORS, PAPER, PRODUCT
+from difffs.study.result import Cell, Section, Table
+from difffs.study.sections import similarity
+
+CORPORA = ("alike", "different")
+
+
+@pytest.fixture
+def section(context: Context) -> Section:
+    return similarity.run(context)
+
+
+def numbers(table: Table, key: str, **where: Cell) -> list[float]:
+    found = []
+    for row in table.rows:
+        value = row[key]
+        if all(row[name] == wanted for name, wanted in where.items()):
+            assert isinstance(value, int | float)
+            found.append(value)
+    assert found
+    return found
+
+
+def test_the_conclusion_has_only_figures_of_its_tables(section: Section) -> None:
+    assert section.unsupported_numbers() == []
+    for corpus in CORPORA:
+        assert f"On {corpus}, " in section.conclusion
+
+
+def test_plots_are_drawn_from_columns_that_are_there(section: Section) -> None:
+    assert section.plots
+    for plot in section.plots:
+        table = section.table(plot.table)
+        for key in (plot.x, plot.y, plot.series, plot.panel, *plot.where):
+            assert key is None or table.column(key)
+        for row in table.rows:
+            assert isinstance(row[plot.y], int | float)
+
+
+def test_every_corpus_and_detector_is_in_the_tables(section: Section) -> None:
+    for table in section.tables:
+        assert {row["corpus"] for row in table.rows} == set(CORPORA), table.name
+        for row in table.rows:
+            assert set(row) == {column.key for column in table.columns}
+    for corpus in CORPORA:
+        rows = [row["detector"] for row in section.tables[0].rows if row["corpus"] == corpus]
+        assert rows == list(DETECTORS)
+        rows = [row["detector"] for row in section.tables[1].rows if row["corpus"] == corpus]
+        assert rows == [*DETECTORS, *passes.ORACLES]
+
+
+def test_shares_are_shares_and_the_index_costs(section: Section) -> None:
+    table = section.table("detectors")
+    for row in table.rows:
+        found, coverage, saving, net = (
+            numbers(table, key, corpus=row["corpus"], detector=row["detector"])[0]
+            for key in ("found", "coverage", "saving", "net")
+        )
+        assert 0 <= coverage <= found <= 1
+        assert net < saving < 1
+        assert saving >= 0
+
+
+def test_net_is_less_by_the_index(context: Context, section: Section) -> None:
+    corpus = context.corpora[0]
+    parameters = {"detectors": [PAPER.name], "sample": context.sample, "seed": context.seed}
+    result = passes.detector_pass(corpus.images, context.scratch, parameters)
+    counted = result["detectors"][PAPER.name]
+    table = section.table("detectors")
+    where = {"corpus": corpus.name, "detector": PAPER.name}
+    assert numbers(table, "coverage", **where) == [counted["whole"]["taken"] / result["pages"]]
+    assert numbers(table, "index", **where) == [4 * counted["slots"]]
+    (saving,) = numbers(table, "saving", **where)
+    (net,) = numbers(table, "net", **where)
+    assert saving == 1 - counted["whole"]["kept"] / result["alone"]
+    assert (saving - net) * result["alone"] == pytest.approx(4 * counted["slots"])
+
+
+def test_tries_are_counted_in_the_time(section: Section) -> None:
+    table = section.table("detectors")
+    for row in table.rows:
+        sketch_us, lookup_us, all_us, found = (
+            numbers(table, key, corpus=row["corpus"], detector=row["detector"])[0]
+            for key in ("sketch_us", "lookup_us", "all_us", "found")
+        )
+        assert (all_us > sketch_us + lookup_us) is (found > 0)
+
+
+def test_the_best_oracle_is_the_measure(section: Section) -> None:
+    table = section.table("detector_oracle")
+    for corpus in CORPORA:
+        shares = [numbers(table, "of_oracle", corpus=corpus, detector=o)[0] for o in passes.ORACLES]
+        assert max(shares) == 1
+        several = numbers(table, "saving", corpus=corpus, detector="oracle, smallest of 16 patches")
+        one = numbers(table, "saving", corpus=corpus, detector="oracle, 32-byte windows")
+        assert several >= one
+        assert len(set(numbers(table, "pages", corpus=corpus))) == 1
+
+
+def test_the_products_table_is_that_of_an_import(section: Section) -> None:
+    table = section.table("product_sketch")
+    for corpus in CORPORA:
+        (saving,) = numbers(table, "saving", corpus=corpus)
+        (net,) = numbers(table, "net", corpus=corpus)
+        assert net < saving
+        (bases,) = numbers(table, "bases", corpus=corpus)
+        (index,) = numbers(table, "index", corpus=corpus)
+        assert numbers(table, "base_bytes", corpus=corpus) == [index / bases]
+
+
+def changed(table: Table, changes: Mapping[str, Mapping[str, Cell]]) -> Table:
+    """The table with cells of some detectors changed."""
+    return replace(
+        table, rows=[{**row, **changes.get(str(row["detector"]), {})} for row in table.rows]
+    )
+
+
+def test_the_conclusion_follows_the_figures(section: Section) -> None:
+    detectors, oracle, product = section.tables
+    costly: dict[str, dict[str, Cell]] = {name: {"net": -0.5, "saving": 0.1} for name in DETECTORS}
+    costly[PAPER.name] = {"net": -0.01, "saving": 0.05}
+    text = similarity._conclusion(changed(detectors, costly), oracle, product)
+    assert f"no detector pays for its index: the best, {PAPER.name}, comes to -1.0 %" in text
+    best: dict[str, dict[str, Cell]] = {PRODUCT.name: {"net": 0.9, "saving": 0.95}}
+    text = similarity._conclusion(changed(detectors, best), oracle, product)
+    assert f"On alike, {PRODUCT.name} is worth most net of its index" in text
+    assert "Without the index" not in text
+    assert "The product's own sketch saves" not in text
+    unpaid = replace(product, rows=[{**row, "net": -0.1} for row in product.rows])
+    assert "net of the table -10.0 %, so patching does not pay" in similarity._conclusion(
+        detectors, oracle, unpaid
+    )
+
+
+def test_images_without_pages_to_patch(tmp_path: Path, context: Context) -> None:
+    path = tmp_path / "zeros.mem"
+    path.write_bytes(bytes(64 * PAGE_SIZE))
+    zeros = replace(context, corpora=[Corpus("zeros", (Image.of(path),))])
+    section = similarity.run(zeros)
+    assert all(table.rows == [] for table in section.tables)
+    assert section.conclusion == "The images have no pages that could be patched."
