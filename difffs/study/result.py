@@ -51,7 +51,7 @@ def show(value: Cell, unit: Unit) -> str:
         case Unit.FACTOR:
             return f"{value:.2f}"
         case Unit.SHARE:
-            return f"{value * 100:.1f} %"
+            return f"{value * 100:z.1f} %"  # no "-0.0 %"
         case Unit.MEAN_BYTES | Unit.MICROSECONDS | Unit.SECONDS:
             return f"{value:,.1f}"
         case Unit.TEXT:

@@ -227,9 +227,9 @@ ORACLE_BEST = 8
 """Pages with most in common that are remembered, for each kind of windows."""
 
 ORACLES: dict[str, Mapping[int, int]] = {
-    "oracle, 32-byte windows": {4: 1},
-    "oracle, 8-byte words": {1: 1},
-    "oracle, smallest of 16 patches": {4: ORACLE_BEST, 1: ORACLE_BEST},
+    "exact overlap of 32 bytes": {4: 1},
+    "exact overlap of 8 bytes": {1: 1},
+    "smallest of 16 patches": {4: ORACLE_BEST, 1: ORACLE_BEST},
 }
 """Name -> for windows of so many words, how many of the best pages are tried."""
 

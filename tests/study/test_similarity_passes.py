@@ -55,7 +55,7 @@ def enter(
 
 
 @pytest.mark.parametrize(
-    "name", [PAPER.name, "(2,1), c = 4", "Odess, 12 features", PRODUCT.name, "min-hash, 16"]
+    "name", [PAPER.name, "(2,1) c=4", "Odess 12 x 1", PRODUCT.name, "min-hash 16"]
 )
 def test_detectors_are_counted_as_by_a_walk(
     corpora: list[Corpus], tmp_path: Path, name: str

@@ -37,9 +37,9 @@ def hash_similarity_detector(
     """HashSimilarityDetector(k, s) with c candidates a key; `newest` keeps not the first pages
     with a key but the newest ones, as the recipe ``difference-engine`` does."""
     chosen = places(keys * blocks)
-    name = f"({keys},{blocks}), c = {candidates}"
+    name = f"({keys},{blocks}) c={candidates}"
     return Detector(
-        name=f"{name}, newest" if newest else name,
+        name=f"{name} newest" if newest else name,
         family="keys of fixed blocks",
         width=keys,
         sketch=partial(_keys, chosen, keys),

@@ -19,9 +19,8 @@ WORD_BYTES = 8
 
 def product(candidates: int = 1) -> Detector:
     """The default recipe's sketch: four bins, windows of 32 bytes."""
-    name = "min-hash, 4 (the product's)"
     return Detector(
-        name if candidates == 1 else f"{name}, {candidates} tried",
+        _name("product's min-hash 4", candidates),
         FAMILY,
         Sketch.MIN_HASH.features,
         partial(_kernels.product_sketches, Sketch.MIN_HASH),
@@ -31,12 +30,18 @@ def product(candidates: int = 1) -> Detector:
 
 def min_hash(bins: int, words: int = 4, candidates: int = 1) -> Detector:
     """So many bins, of windows of so many words of 8 bytes."""
-    name = f"min-hash, {bins}"
-    if words != 4:
-        name += f", {words * WORD_BYTES}-byte windows"
-    if candidates != 1:
-        name += f", {candidates} tried"
-    return Detector(name, FAMILY, bins, partial(_features, bins, words), candidates=candidates)
+    name = f"min-hash {bins}" if words == 4 else f"min-hash {bins} of {words * WORD_BYTES} bytes"
+    return Detector(
+        _name(name, candidates),
+        FAMILY,
+        bins,
+        partial(_features, bins, words),
+        candidates=candidates,
+    )
+
+
+def _name(name: str, candidates: int) -> str:
+    return name if candidates == 1 else f"{name} with {candidates} tries"
 
 
 def _features(bins: int, words: int, pages: bytes) -> array[int]:

@@ -45,9 +45,8 @@ def finesse() -> Detector:
 
 def _detector(name: str, grouped: int, sketch: Callable[[bytes], array[int]]) -> Detector:
     width = FEATURES // grouped
-    shape = f"{width} features" if grouped == 1 else f"{width} of {grouped}"
     family = "features of rolling hashes" if grouped == 1 else "super-features"
-    return Detector(f"{name}, {shape}", family, width, sketch)
+    return Detector(f"{name} {width} x {grouped}", family, width, sketch)
 
 
 def _ntransform(grouped: int, pages: bytes) -> array[int]:

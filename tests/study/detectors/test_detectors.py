@@ -80,7 +80,7 @@ def test_names_tell_detectors_apart() -> None:
 
 
 def test_difference_engine_has_two_keys_of_64_bytes_and_the_first_page_of_each() -> None:
-    assert PAPER is DETECTORS["(2,1), c = 1"]
+    assert PAPER is DETECTORS["(2,1) c=1"]
     assert (PAPER.width, PAPER.kept, PAPER.newest, PAPER.candidates) == (2, 1, False, 2)
     assert difference_engine.BLOCK_BYTES == 64
     four = difference_engine.hash_similarity_detector(4, 2, candidates=3)

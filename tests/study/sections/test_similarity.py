@@ -11,7 +11,7 @@ from difffs.study import similarity as passes
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus, Image
 from difffs.study.detectors.catalogue import DETECTORS, PAPER, PRODUCT
-from difffs.study.result import Cell, Section, Table
+from difffs.study.result import Cell, Section, Table, Unit, show
 from difffs.study.sections import similarity
 
 CORPORA = ("alike", "different")
@@ -54,11 +54,13 @@ def test_every_corpus_and_detector_is_in_the_tables(section: Section) -> None:
         assert {row["corpus"] for row in table.rows} == set(CORPORA), table.name
         for row in table.rows:
             assert set(row) == {column.key for column in table.columns}
-    for corpus in CORPORA:
-        rows = [row["detector"] for row in section.tables[0].rows if row["corpus"] == corpus]
-        assert rows == list(DETECTORS)
-        rows = [row["detector"] for row in section.tables[1].rows if row["corpus"] == corpus]
-        assert rows == [*DETECTORS, *passes.ORACLES]
+    for name, expected in (
+        ("detectors", [*DETECTORS]),
+        ("detector_oracle", [*DETECTORS, *passes.ORACLES]),
+    ):
+        for corpus in CORPORA:
+            rows = section.table(name).rows
+            assert [row["detector"] for row in rows if row["corpus"] == corpus] == expected
 
 
 def test_shares_are_shares_and_the_index_costs(section: Section) -> None:
@@ -98,13 +100,29 @@ def test_tries_are_counted_in_the_time(section: Section) -> None:
         assert (all_us > sketch_us + lookup_us) is (found > 0)
 
 
+def test_the_best_of_each_family_is_there(section: Section) -> None:
+    everything, table = section.table("detectors"), section.table("detector_worth")
+    for corpus in CORPORA:
+        chosen = {row["detector"]: row for row in table.rows if row["corpus"] == corpus}
+        families = {row["family"]: name for name, row in chosen.items()}
+        assert set(families) == {detector.family for detector in DETECTORS.values()}
+        assert {PAPER.name, PRODUCT.name} < set(chosen)
+        assert max(numbers(table, "net", corpus=corpus)) == max(
+            numbers(everything, "net", corpus=corpus)
+        )
+        for name, row in chosen.items():
+            (all_us,) = numbers(everything, "all_us", corpus=corpus, detector=name)
+            (saved,) = numbers(table, "bytes_a_page", corpus=corpus, detector=name)
+            assert row["bytes_a_us"] == pytest.approx(saved / all_us)
+
+
 def test_the_best_oracle_is_the_measure(section: Section) -> None:
     table = section.table("detector_oracle")
     for corpus in CORPORA:
         shares = [numbers(table, "of_oracle", corpus=corpus, detector=o)[0] for o in passes.ORACLES]
         assert max(shares) == 1
-        several = numbers(table, "saving", corpus=corpus, detector="oracle, smallest of 16 patches")
-        one = numbers(table, "saving", corpus=corpus, detector="oracle, 32-byte windows")
+        several = numbers(table, "saving", corpus=corpus, detector="smallest of 16 patches")
+        one = numbers(table, "saving", corpus=corpus, detector="exact overlap of 32 bytes")
         assert several >= one
         assert len(set(numbers(table, "pages", corpus=corpus))) == 1
 
@@ -128,7 +146,8 @@ def changed(table: Table, changes: Mapping[str, Mapping[str, Cell]]) -> Table:
 
 
 def test_the_conclusion_follows_the_figures(section: Section) -> None:
-    detectors, oracle, product = section.tables
+    names = ("detectors", "detector_oracle", "product_sketch")
+    detectors, oracle, product = (section.table(name) for name in names)
     costly: dict[str, dict[str, Cell]] = {name: {"net": -0.5, "saving": 0.1} for name in DETECTORS}
     costly[PAPER.name] = {"net": -0.01, "saving": 0.05}
     text = similarity._conclusion(changed(detectors, costly), oracle, product)
@@ -151,3 +170,9 @@ def test_images_without_pages_to_patch(tmp_path: Path, context: Context) -> None
     section = similarity.run(zeros)
     assert all(table.rows == [] for table in section.tables)
     assert section.conclusion == "The images have no pages that could be patched."
+
+
+def test_a_saving_of_next_to_nothing_has_no_sign() -> None:
+    """Of detectors that come out even with their index."""
+    assert show(-0.0004, Unit.SHARE) == "0.0 %"
+    assert show(-0.0006, Unit.SHARE) == "-0.1 %"
