@@ -61,9 +61,7 @@ FULL = (
     Member("mixed-2", "debian-11-scripts", "debian-11", "scripts", load=28, seed=8),
     Member("mixed-2", "debian-12-jvm", "debian-12", "jvm", load=150, seed=9, mebibytes=320),
     Member("mixed-2", "debian-13-text", "debian-13", "text", load=10, seed=10),
-    Member(
-        "series", "debian-13", "debian-13", "turns", load=2, seed=11, pauses=(20, 100, 200, 320)
-    ),
+    Member("series", "debian-13", "debian-13", "text", load=6, seed=11, pauses=(20, 100, 200, 320)),
 )
 SMALL = (
     Member("small", "text", "debian-13-small", "text", load=3, seed=1, mebibytes=128, pauses=(10,)),
