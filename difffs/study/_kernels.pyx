@@ -357,8 +357,8 @@ super_features_prepare(&SUPER_FEATURES)
 
 
 cdef array room_for(const uint8_t[::1] pages, unsigned features):
-    """Room for so many features of each page."""
-    return clone(NUMBERS, <Py_ssize_t>(blocks_of(pages.shape[0], PAGE_BYTES) * features), True)
+    """Room for so many features of each page, still to be written."""
+    return clone(NUMBERS, <Py_ssize_t>(blocks_of(pages.shape[0], PAGE_BYTES) * features), False)
 
 
 def product_sketches(int kind, const uint8_t[::1] pages not None):
@@ -366,9 +366,12 @@ def product_sketches(int kind, const uint8_t[::1] pages not None):
     cdef array out = room_for(pages, MAXIMUM_FEATURES)
     cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
     cdef Py_ssize_t i
+    cdef unsigned f, count
     with nogil:
         for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
-            page_sketch(<sketch_kind>kind, &pages[i * PAGE_BYTES], to)
+            count = page_sketch(<sketch_kind>kind, &pages[i * PAGE_BYTES], to)
+            for f in range(count, MAXIMUM_FEATURES):
+                to[f] = 0
             to += MAXIMUM_FEATURES
     return out
 

@@ -17,7 +17,8 @@ from difffs._kernels import digest, same_word
 from difffs.engine import BATCH_PAGES
 from difffs.page import PAGE_SIZE
 from difffs.study.corpus import Image
-from difffs.study.importing import batches
+
+_PAGE_BITS = 40
 
 
 class DistinctPages:
@@ -29,20 +30,22 @@ class DistinctPages:
     def __init__(self, images: Sequence[Image]) -> None:
         """Look at all pages of all images."""
         self._places = array("Q")
-        """image << 40 | page"""
+        """image << _PAGE_BITS | page"""
         self._files: list[int] = []
         self._open = ExitStack()
         seen = set()
         for number, image in enumerate(images):
-            for first, pages in batches(image):
-                for offset in range(0, len(pages), PAGE_SIZE):
-                    page = pages[offset : offset + PAGE_SIZE]
-                    if same_word(page) is None and (name := digest(page)) not in seen:
-                        seen.add(name)
-                        self._places.append(number << 40 | first + offset // PAGE_SIZE)
             file = os.open(image.path, os.O_RDONLY)
             self._open.callback(os.close, file)
             self._files.append(file)
+            for first in range(0, image.pages, BATCH_PAGES):
+                count = min(BATCH_PAGES, image.pages - first)
+                pages = memoryview(os.pread(file, count * PAGE_SIZE, first * PAGE_SIZE))
+                for index in range(count):
+                    page = pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
+                    if same_word(page) is None and (name := digest(page)) not in seen:
+                        seen.add(name)
+                        self._places.append(number << _PAGE_BITS | first + index)
 
     def __len__(self) -> int:
         return len(self._places)
@@ -60,8 +63,8 @@ class DistinctPages:
 
     def __getitem__(self, number: int) -> bytes:
         place = self._places[number]
-        page = (place & (1 << 40) - 1) * PAGE_SIZE
-        return os.pread(self._files[place >> 40], PAGE_SIZE, page)
+        page = place & (1 << _PAGE_BITS) - 1
+        return os.pread(self._files[place >> _PAGE_BITS], PAGE_SIZE, page * PAGE_SIZE)
 
     def batches(self) -> Iterator[tuple[int, bytes]]:
         """Iterate over (number of the first page, up to BATCH_PAGES pages)."""

@@ -20,7 +20,7 @@ WORD_BYTES = 8
 def product(candidates: int = 1) -> Detector:
     """The default recipe's sketch: four bins, windows of 32 bytes."""
     return Detector(
-        _name("product's min-hash 4", candidates),
+        _name("min-hash 4 (product)", candidates),
         FAMILY,
         Sketch.MIN_HASH.features,
         partial(_kernels.product_sketches, Sketch.MIN_HASH),

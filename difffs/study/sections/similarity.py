@@ -79,13 +79,14 @@ def run(context: Context) -> Section:
             unpatched[corpus],
         )
     found = {corpus: one for corpus, one in found.items() if one.pages["pages"]}
-    detectors, oracle, product = (
+    detectors, overlap, imported = (
         _detector_table(found),
         _oracle_table(found),
         _product_table(found),
     )
-    tables = [detectors, _worth_table(found, detectors), oracle, product]
-    return Section(NUMBER, NAME, TITLE, tables, _plots(), _conclusion(detectors, oracle, product))
+    tables = [detectors, _worth_table(found, detectors), overlap, imported]
+    conclusion = _conclusion(detectors, overlap, imported)
+    return Section(NUMBER, NAME, TITLE, tables, _plots(), conclusion)
 
 
 def _detector_table(found: Mapping[str, _Found]) -> Table:
@@ -131,7 +132,7 @@ def _detector_table(found: Mapping[str, _Found]) -> Table:
         "(k,s): Difference Engine's keys, each of s fixed blocks, with c pages kept a key: the"
         " first ones, as in the paper, or the newest. N-transform, Finesse and Odess have three"
         " super-features of 4 features, or 12 features that vote; min-hash has a feature for each"
-        " bin, of windows of 32 bytes if not told. All distinct pages in order of arrival; a patched"
+        " bin, of windows of 32 bytes if not told. All distinct pages in their order; a patched"
         " page is no base; the index of bases has no bounds and takes 4 bytes for each page that it"
         " remembers for a feature. Patches by zstd 1 with the base as prefix, taken by default's"
         " rule; savings are of the bytes that zstd 1 alone makes of these pages. Times are"
@@ -338,7 +339,7 @@ def _about_worth(corpus: Cell, detectors: Table) -> list[str]:
         )
     else:
         sentences.append(
-            f"On {corpus}, no detector pays for its index: the best, {best}, comes to"
+            f"On {corpus}, no detector pays for its index: the best is {best} with"
             f" {text('net', best)}."
         )
     if most != best:
@@ -352,7 +353,7 @@ def _about_worth(corpus: Cell, detectors: Table) -> list[str]:
             f" {text('net', PRODUCT.name)}, in {text('all_us', PRODUCT.name)} us."
         )
     sentences.append(
-        f"The paper's detector, {PAPER.name}, patches {text('coverage', PAPER.name)} and saves"
+        f"The paper's {PAPER.name} patches {text('coverage', PAPER.name)} and saves"
         f" {text('saving', PAPER.name)}, net {text('net', PAPER.name)}."
     )
     return sentences
@@ -373,7 +374,7 @@ def _about_oracle(corpus: Cell, oracle: Table) -> list[str]:
         f" the paper's detector {text('of_oracle', PAPER.name)}"
     )
     if nearest != PRODUCT.name:
-        sentence += f" and {nearest}, the nearest, {text('of_oracle', nearest)}"
+        sentence += f"; {nearest} comes nearest with {text('of_oracle', nearest)}"
     return [f"{sentence}."]
 
 
@@ -384,8 +385,9 @@ def _about_product(corpus: Cell, product: Table) -> str:
     net = _number(product.value("net", corpus=corpus))
     judgement = "so patching pays" if net > 0 else "so patching does not pay"
     return (
-        f"In a real import its table takes {text('base_bytes')} bytes a base, and patching saves"
-        f" {text('saving')} of the payload, net of the table {text('net')}, {judgement}."
+        f"In a real import the product's table takes {text('base_bytes')} bytes a base, and"
+        f" patching saves {text('saving')} of the payload, net of the table {text('net')},"
+        f" {judgement}."
     )
 
 

@@ -151,7 +151,7 @@ def test_the_conclusion_follows_the_figures(section: Section) -> None:
     costly: dict[str, dict[str, Cell]] = {name: {"net": -0.5, "saving": 0.1} for name in DETECTORS}
     costly[PAPER.name] = {"net": -0.01, "saving": 0.05}
     text = similarity._conclusion(changed(detectors, costly), oracle, product)
-    assert f"no detector pays for its index: the best, {PAPER.name}, comes to -1.0 %" in text
+    assert f"no detector pays for its index: the best is {PAPER.name} with -1.0 %." in text
     best: dict[str, dict[str, Cell]] = {PRODUCT.name: {"net": 0.9, "saving": 0.95}}
     text = similarity._conclusion(changed(detectors, best), oracle, product)
     assert f"On alike, {PRODUCT.name} is worth most net of its index" in text
