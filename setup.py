@@ -36,7 +36,11 @@ def extension(package: str, sources: list[str]) -> Extension:
             f"{package.replace('.', '/')}/_kernels.pyx",
             *(f"native/{name}.c" for name in sources),
         ],
-        depends=["native/binary_coder.h", *(f"native/{name}.h" for name in sources)],
+        depends=[
+            "native/binary_coder.h",
+            "native/symbol_coder.h",
+            *(f"native/{name}.h" for name in sources),
+        ],
         include_dirs=["native"],
         libraries=["zstd", "lz4", "pthread"],
         extra_compile_args=compile_arguments,

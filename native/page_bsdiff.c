@@ -8,7 +8,7 @@
 
 #include <string.h>
 
-#include "binary_coder.h"
+#include "symbol_coder.h"
 
 #define PAGE PAGE_BSDIFF_PAGE_SIZE
 #define U_SIZE (2 * PAGE)
@@ -18,6 +18,7 @@ enum {
     WORD = 4, /* bytes that are hashed */
     HASH_BITS = 12,
     HASH_SIZE = 1 << HASH_BITS,
+    BASE_STEP = 4, /* of the base each so-manyth address is found: the rest is extended backward */
     NO_ADDRESS = 0xffff,
     CHAIN_TRIES = 3,   /* candidates of one hash that are looked at */
     GAIN_MINIMUM = 5,  /* bytes that another match must have right and the last one wrong */
@@ -36,30 +37,35 @@ struct triple {
 /* ------------------------------------------------------------------------------- model ---- */
 
 enum {
-    CLASSES = 14,    /* of numbers, by their bits: 0, 1, 2..3, 4..7, ..., 4096..8191 */
     GROUP = 8,       /* bytes that are marked as unchanged at once: a word of the page */
     GROUP_PAST = 16, /* whether the last four groups changed */
-    BYTE_PAST = 4,   /* whether the last two bytes of changed groups did */
     NEIGHBOURS = 32, /* the upper five bits of a byte that is known */
 };
 
+enum field { DIFF, EXTRA, SEEK, FIELDS };
+
+/* The bits of a number. */
 struct number_model {
-    struct counter is_above[CLASSES];
-    struct counter high[CLASSES][4]; /* the two bits below the highest */
+    struct counter high[SYMBOLS][4]; /* the two below the highest */
     struct counter low[8];           /* the lowest three, of those that are left */
 };
 
-/* A byte, bit by bit: a node for each beginning. */
-struct byte_model {
-    struct counter at[GROUP][256]; /* by the place in its word */
-    struct counter by[NEIGHBOURS][256];
-};
-
-struct model {
-    struct number_model diff, extra, seek;
+struct decisions {
+    struct number_model numbers[FIELDS];
     struct counter is_backward[1];
     struct counter is_group_changed[GROUP_PAST];
-    struct counter is_byte_changed[GROUP][2][BYTE_PAST];
+};
+
+/* A byte: its upper four bits, then its lower ones, in a context for each upper ones. */
+struct byte_model {
+    struct symbol_counter at[GROUP][1 + SYMBOLS]; /* by the place in its word */
+    struct symbol_counter by[NEIGHBOURS][1 + SYMBOLS];
+};
+
+struct symbols {
+    struct symbol_counter bits[FIELDS]; /* how many a number has */
+    /* Which bytes of a changed group are: its first four, then the others. */
+    struct symbol_counter first_changes[1], last_changes[SYMBOLS];
     struct byte_model differences, extras;
 };
 
@@ -68,16 +74,21 @@ struct page_bsdiff_workspace {
     uint16_t head[HASH_SIZE]; /* the address entered last for each hash of a word */
     uint16_t older[U_SIZE];   /* the one entered before it, by address */
     struct triple triples[PAGE];
-    struct model model;
+    struct decisions decisions;
+    struct symbols symbols;
 };
 
 size_t page_bsdiff_workspace_size(void) { return sizeof(page_bsdiff_workspace); }
 
-static void model_init(struct model *model) {
+static void models_init(page_bsdiff_workspace *ws) {
     const struct counter fresh = {32768, 0};
-    for (struct counter *counter = (struct counter *)model; counter < (struct counter *)(model + 1);
-         counter++) {
+    for (struct counter *counter = (struct counter *)&ws->decisions;
+         counter < (struct counter *)(&ws->decisions + 1); counter++) {
         *counter = fresh;
+    }
+    for (struct symbol_counter *counter = (struct symbol_counter *)&ws->symbols;
+         counter < (struct symbol_counter *)(&ws->symbols + 1); counter++) {
+        *counter = fresh_symbols;
     }
 }
 
@@ -107,27 +118,35 @@ BOTH unsigned decide_by_one(struct coder *coder, int is_decoder, struct counter 
     return bit;
 }
 
-/* By the mean of two counters, each of which learns. */
-BOTH unsigned decide_by_two(struct coder *coder, int is_decoder, struct counter *a,
-                            struct counter *b, unsigned bit) {
-    bit = decide(coder, is_decoder, bounded(((uint32_t)a->no + b->no) / 2u), bit);
-    learn(a, bit);
-    learn(b, bit);
-    return bit;
+/* By the mean of two counters, each of which learns; they may be the same. */
+BOTH unsigned choose(struct coder *coder, int is_decoder, struct symbol_counter *a,
+                     struct symbol_counter *b, unsigned symbol) {
+    uint16_t below[SYMBOLS];
+    for (unsigned s = 0; s < SYMBOLS; s++) {
+        below[s] = (uint16_t)(a->below[s] + b->below[s]);
+    }
+    if (is_decoder) {
+        symbol = decode_symbol(&coder->decoder, below);
+    } else {
+        encode_symbol(&coder->encoder, below, symbol);
+    }
+    learn_symbol(a, symbol);
+    if (a != b) {
+        learn_symbol(b, symbol);
+    }
+    return symbol;
 }
 
 static unsigned bits_of(unsigned number) {
     return number == 0 ? 0u : 32u - (unsigned)__builtin_clz(number);
 }
 
-/* 0 to 8191. */
-BOTH unsigned code_number(struct coder *coder, int is_decoder, struct number_model *model,
-                          unsigned number) {
-    unsigned wanted = bits_of(number), bits = 0;
-    while (bits + 1u < CLASSES &&
-           decide_by_one(coder, is_decoder, &model->is_above[bits], wanted > bits)) {
-        bits++;
-    }
+/* 0 to 32,767. */
+BOTH unsigned code_number(struct coder *coder, int is_decoder, page_bsdiff_workspace *ws,
+                          enum field field, unsigned number) {
+    struct symbol_counter *of_bits = &ws->symbols.bits[field];
+    struct number_model *model = &ws->decisions.numbers[field];
+    unsigned bits = choose(coder, is_decoder, of_bits, of_bits, bits_of(number));
     if (bits < 2u) {
         return bits;
     }
@@ -153,14 +172,12 @@ BOTH unsigned code_number(struct coder *coder, int is_decoder, struct number_mod
 
 BOTH uint8_t code_byte(struct coder *coder, int is_decoder, struct byte_model *model,
                        unsigned address, uint8_t neighbour, uint8_t byte) {
-    struct counter *at = model->at[address % GROUP];
-    struct counter *by = model->by[neighbour / (256 / NEIGHBOURS)];
-    unsigned node = 1;
-    for (unsigned left = 8; left-- > 0;) {
-        node = 2u * node + decide_by_two(coder, is_decoder, &at[node], &by[node],
-                                         (unsigned)byte >> left & 1u);
-    }
-    return (uint8_t)node;
+    struct symbol_counter *at = model->at[address % GROUP];
+    struct symbol_counter *by = model->by[neighbour / (256 / NEIGHBOURS)];
+    unsigned upper = choose(coder, is_decoder, at, by, byte / SYMBOLS);
+    unsigned lower =
+        choose(coder, is_decoder, &at[1 + upper], &by[1 + upper], byte % SYMBOLS);
+    return (uint8_t)(upper * SYMBOLS + lower);
 }
 
 static uint64_t load_8(const uint8_t *from) {
@@ -174,18 +191,16 @@ static int are_equal(const uint8_t *a, const uint8_t *b, unsigned size) {
     return (load_8(a) ^ load_8(b)) << (8u * (8u - size)) == 0;
 }
 
-/* What the last decisions about changes were. */
-struct past {
-    unsigned groups, bytes;
-};
-
-/* `size` bytes at `address`, within a group, like those at `from`. */
-BOTH void code_group(struct coder *coder, int is_decoder, struct model *model, struct past *past,
-                     uint8_t *u, unsigned address, unsigned from, unsigned size) {
+/* `size` bytes at `address`, within a group, like those at `from`. `past` tells which of the last
+ * groups changed. */
+BOTH void code_group(struct coder *coder, int is_decoder, page_bsdiff_workspace *ws, unsigned *past,
+                     unsigned address, unsigned from, unsigned size) {
+    struct symbols *symbols = &ws->symbols;
+    uint8_t *u = ws->u;
     unsigned is_changed =
-        decide_by_one(coder, is_decoder, &model->is_group_changed[past->groups],
+        decide_by_one(coder, is_decoder, &ws->decisions.is_group_changed[*past],
                       is_decoder ? 0 : !are_equal(u + address, u + from, size));
-    past->groups = (past->groups << 1 | is_changed) % GROUP_PAST;
+    *past = (*past << 1 | is_changed) % GROUP_PAST;
     if (!is_changed) {
         if (is_decoder) {
             for (unsigned i = 0; i < size; i++) { /* it may read what it has just written */
@@ -194,17 +209,20 @@ BOTH void code_group(struct coder *coder, int is_decoder, struct model *model, s
         }
         return;
     }
-    unsigned any = 0;
-    for (unsigned i = 0; i < size; i++, address++, from++) {
+    unsigned changes = 0, end = address + size; /* a bit for each place in the word */
+    for (unsigned i = 0; !is_decoder && i < size; i++) {
+        changes |= (unsigned)(u[address + i] != u[from + i]) << (address + i) % GROUP;
+    }
+    unsigned first = choose(coder, is_decoder, symbols->first_changes, symbols->first_changes,
+                            changes % SYMBOLS);
+    unsigned last = choose(coder, is_decoder, &symbols->last_changes[first],
+                           &symbols->last_changes[first], changes / SYMBOLS);
+    changes = last * SYMBOLS + first;
+    for (; address < end; address++, from++) {
         uint8_t old = u[from];
-        unsigned bit = decide_by_one(
-            coder, is_decoder, &model->is_byte_changed[address % GROUP][any][past->bytes],
-            u[address] != old);
-        past->bytes = (past->bytes << 1 | bit) % BYTE_PAST;
-        any |= bit;
         uint8_t difference = 0;
-        if (bit) {
-            difference = code_byte(coder, is_decoder, &model->differences, address, old,
+        if (changes >> address % GROUP & 1u) {
+            difference = code_byte(coder, is_decoder, &symbols->differences, address, old,
                                    (uint8_t)(u[address] - old));
         }
         if (is_decoder) {
@@ -215,26 +233,25 @@ BOTH void code_group(struct coder *coder, int is_decoder, struct model *model, s
 
 /* The whole patch. Returns 0, or -1 when it is malformed or exceeds the encoder's capacity. */
 BOTH int code_page(struct coder *coder, int is_decoder, page_bsdiff_workspace *ws) {
-    struct model *model = &ws->model;
     uint8_t *u = ws->u;
     const struct triple *triple = ws->triples;
-    struct past past = {0, 0};
-    unsigned distance = PAGE;
-    model_init(model);
+    unsigned past = 0, distance = PAGE;
+    models_init(ws);
     for (unsigned address = PAGE; address < U_SIZE; triple++) {
-        unsigned diff = code_number(coder, is_decoder, &model->diff, triple->diff);
-        unsigned extra = code_number(coder, is_decoder, &model->extra, triple->extra);
+        unsigned diff = code_number(coder, is_decoder, ws, DIFF, triple->diff);
+        unsigned extra = code_number(coder, is_decoder, ws, EXTRA, triple->extra);
         if (is_decoder &&
             (diff > U_SIZE - address || extra > U_SIZE - address - diff || diff + extra == 0)) {
             return -1;
         }
         if (diff > 0) {
             unsigned is_backward = triple->distance > distance;
-            unsigned seek = code_number(coder, is_decoder, &model->seek,
+            unsigned seek = code_number(coder, is_decoder, ws, SEEK,
                                         is_backward ? (unsigned)triple->distance - distance
                                                     : distance - triple->distance);
             if (seek > 0) {
-                is_backward = decide_by_one(coder, is_decoder, model->is_backward, is_backward);
+                is_backward =
+                    decide_by_one(coder, is_decoder, ws->decisions.is_backward, is_backward);
             }
             distance = is_backward ? distance + seek : distance - seek;
             if (is_decoder && (distance == 0 || distance > address)) { /* also when below zero */
@@ -244,11 +261,11 @@ BOTH int code_page(struct coder *coder, int is_decoder, page_bsdiff_workspace *w
         for (unsigned end = address + diff; address < end;) {
             unsigned size = GROUP - address % GROUP;
             size = size < end - address ? size : end - address;
-            code_group(coder, is_decoder, model, &past, u, address, address - distance, size);
+            code_group(coder, is_decoder, ws, &past, address, address - distance, size);
             address += size;
         }
         for (unsigned end = address + extra; address < end; address++) {
-            u[address] = code_byte(coder, is_decoder, &model->extras, address, u[address - 1],
+            u[address] = code_byte(coder, is_decoder, &ws->symbols.extras, address, u[address - 1],
                                    u[address]);
         }
         if (!is_decoder && coder->encoder.length > coder->encoder.capacity) {
@@ -274,21 +291,11 @@ static void enter(page_bsdiff_workspace *ws, unsigned address) {
     *head = (uint16_t)address;
 }
 
-/* Enters the words of the base, the first one last, so that it is found first. Of a run of one
- * byte only the ends are entered: all of its words are alike. */
+/* Enters the words of the base, the first one last, so that it is found first. */
 static void enter_base(page_bsdiff_workspace *ws) {
-    unsigned address = PAGE - WORD;
-    uint32_t word = load_4(ws->u + address), after = ~word;
-    for (;; address--) {
-        uint32_t before = address ? load_4(ws->u + address - 1) : ~word;
-        if (word != before || word != after) {
-            enter(ws, address);
-        }
-        if (address == 0) {
-            return;
-        }
-        after = word;
-        word = before;
+    for (unsigned address = PAGE; address > 0;) {
+        address -= BASE_STEP;
+        enter(ws, address);
     }
 }
 

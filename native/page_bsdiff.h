@@ -7,8 +7,8 @@
  * - matches are found by a hash of four bytes instead of a suffix array;
  * - the page matches itself as well, not the base alone;
  * - triples, differences and extra bytes pass through one adaptive range coder, one behind the
- *   other and without any header. Differences know where in a word they are and which byte they
- *   change, extra bytes know the one before them.
+ *   other and without any header, four bits at once where it matters. Differences know where in a
+ *   word they are and which byte they change, extra bytes know the one before them.
  *
  * docs/store-format.md has every decision that is coded, and its contexts.
  *

@@ -14,6 +14,10 @@ MARGIN = 32
 Decide = Callable[[int, int | None], int]
 """From the probability of "no" and the decision where it is known, to the decision."""
 
+Choose = Callable[[Sequence[int], int | None], int]
+"""From the probability of lesser symbols for each symbol (the first is 0), and the symbol where it
+is known, to the symbol."""
+
 
 class Counter:
     """How often a decision was "no"."""
@@ -55,6 +59,10 @@ class Counters:
         return decision
 
 
+def _bounds(width: int, below: Sequence[int]) -> list[int]:
+    return [*(width * each >> 16 for each in below), width]
+
+
 class Encoder:
     """An interval of numbers, as fractions below 1."""
 
@@ -62,12 +70,12 @@ class Encoder:
         self._low, self._width, self._scale = 0, 2**32 - 1, 2**32
 
     def decide(self, no: int, known: int | None) -> int:
+        return self.choose((0, no), known)
+
+    def choose(self, below: Sequence[int], known: int | None) -> int:
         assert known is not None
-        bound = self._width * no >> 16
-        if known:
-            self._low, self._width = self._low + bound, self._width - bound
-        else:
-            self._width = bound
+        bounds = _bounds(self._width, below)
+        self._low, self._width = self._low + bounds[known], bounds[known + 1] - bounds[known]
         while self._width < 2**24:
             self._low, self._width, self._scale = self._low << 8, self._width << 8, self._scale << 8
         return known
@@ -90,16 +98,19 @@ class Decoder:
         self._width, self._number = 2**32 - 1, int.from_bytes(code[:4].ljust(4, b"\x00"), "big")
 
     def decide(self, no: int, known: int | None) -> int:
+        return self.choose((0, no), known)
+
+    def choose(self, below: Sequence[int], known: int | None) -> int:
         assert known is None
-        bound = self._width * no >> 16
-        decision = int(self._number >= bound)
-        self._width = self._width - bound if decision else bound
-        self._number -= bound * decision
+        bounds = _bounds(self._width, below)
+        chosen = max(i for i in range(len(below)) if bounds[i] <= self._number)
+        self._width = bounds[chosen + 1] - bounds[chosen]
+        self._number -= bounds[chosen]
         while self._width < 2**24:
             byte = self._code[self._taken] if self._taken < len(self._code) else 0
             self._width, self._taken = self._width << 8, self._taken + 1
             self._number = (self._number << 8 | byte) % 2**32
-        return decision
+        return chosen
 
     @property
     def is_done(self) -> bool:

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from tests.codec.binary_oracle import Counter, Counters, Decide, Decoder, Encoder
+from tests.codec.binary_oracle import Counter, Counters, Decoder, Encoder
+from tests.codec.symbol_oracle import SymbolCounters
 
 PAGE = 4096
-NUMBER_BITS = 13
 
 
 class MalformedError(ValueError):
@@ -28,24 +28,28 @@ class Triple:
     distance: int = PAGE
 
 
-def mean(counters: Sequence[Counter]) -> int:
-    return sum(each.no for each in counters) // len(counters)
+def its_own(counters: Sequence[Counter]) -> int:
+    (only,) = counters
+    return only.no
 
 
 class Walk:
     """What both directions have done and learned so far."""
 
-    def __init__(self, decide: Decide, base: bytes, page: bytes | None) -> None:
-        self._decide = decide
-        self._counters = Counters(decide)
+    def __init__(self, coder: Encoder | Decoder, base: bytes, page: bytes | None) -> None:
+        self._decide = coder.decide
+        self._counters = Counters(coder.decide)
+        self._symbols = SymbolCounters(coder.choose)
         self._page = page
         self._distance = PAGE
         self._groups = (0, 0, 0, 0)
-        self._bytes = (0, 0)
         self.u = bytearray(base)
 
-    def _ask(self, known: int | None, *contexts: tuple[object, ...]) -> int:
-        return self._counters.ask(known, contexts, mean)
+    def _ask(self, known: int | None, context: tuple[object, ...]) -> int:
+        return self._counters.ask(known, (context,), its_own)
+
+    def _choose(self, known: int | None, *contexts: tuple[object, ...]) -> int:
+        return self._symbols.ask(known, contexts)
 
     def triple(self, known: Triple | None) -> None:
         """The next triple, with its bytes."""
@@ -75,12 +79,8 @@ class Walk:
         self._distance -= nearer
 
     def number(self, name: str, known: int | None) -> int:
-        """0 to 8191."""
-        bits = 0
-        while bits < NUMBER_BITS and self._ask(
-            None if known is None else int(known.bit_length() > bits), (name, "above", bits)
-        ):
-            bits += 1
+        """0 to 32,767."""
+        bits = self._choose(None if known is None else known.bit_length(), (name, "bits"))
         number = min(bits, 1)
         low = 1
         for place in reversed(range(bits - 1)):
@@ -96,34 +96,39 @@ class Walk:
         return number
 
     def _byte(self, name: str, neighbour: int, known: int | None) -> int:
-        node = 1
-        for place in reversed(range(8)):
-            wanted = None if known is None else known >> place & 1
-            node = 2 * node + self._ask(
-                wanted, (name, "at", len(self.u) % 8, node), (name, "by", neighbour >> 3, node)
+        number = 0
+        for half in ("upper", "lower"):
+            wanted = None if known is None else known // 16 if half == "upper" else known % 16
+            before = number if half == "lower" else None
+            number = 16 * number + self._choose(
+                wanted,
+                (name, "at", len(self.u) % 8, before),
+                (name, "by", neighbour >> 3, before),
             )
-        return node - 256
+        return number
 
     def _group(self, size: int) -> None:
+        places = range(len(self.u) % 8, len(self.u) % 8 + size)
         changed = None
         if self._page is not None:
-            changes = [self._known(i) != self._old(i) for i in range(size)]
-            changed = int(any(changes))
-        changed = self._ask(changed, ("is group changed", self._groups))
-        self._groups = (*self._groups[1:], changed)
-        any_before = 0
-        for _ in range(size):
+            changed = sum(
+                1 << place for i, place in enumerate(places) if self._known(i) != self._old(i)
+            )
+        is_changed = self._ask(
+            None if changed is None else int(changed > 0), ("is group changed", self._groups)
+        )
+        self._groups = (*self._groups[1:], is_changed)
+        if is_changed:
+            first = self._choose(None if changed is None else changed % 16, ("first changes",))
+            last = self._choose(None if changed is None else changed // 16, ("last changes", first))
+            changed = 16 * last + first
+        else:
+            changed = 0
+        for place in places:
             old, new = self._old(), self._known()
-            difference = None if new is None else (new - old) % 256
-            if changed:
-                is_changed = self._ask(
-                    None if difference is None else int(difference != 0),
-                    ("is byte changed", len(self.u) % 8, any_before, self._bytes),
-                )
-                self._bytes = (self._bytes[1], is_changed)
-                any_before |= is_changed
-                if is_changed:
-                    old = (old + self._byte("difference", old, difference)) % 256
+            if changed >> place & 1:
+                difference = None if new is None else (new - old) % 256
+                old = (old + self._byte("difference", old, difference)) % 256
             self.u.append(old)
 
     def _old(self, ahead: int = 0) -> int:
@@ -138,7 +143,7 @@ class Walk:
 def decode(patch: bytes, base: bytes) -> bytes:
     """The page that the patch makes of the base; `MalformedError` when it makes none."""
     decoder = Decoder(patch)
-    walk = Walk(decoder.decide, base, None)
+    walk = Walk(decoder, base, None)
     while len(walk.u) < 2 * PAGE:
         walk.triple(None)
     if not decoder.is_done:
@@ -149,7 +154,7 @@ def decode(patch: bytes, base: bytes) -> bytes:
 def assemble(triples: Sequence[Triple], page: bytes, base: bytes) -> bytes:
     """The patch with these triples, which need not be clever."""
     encoder = Encoder()
-    walk = Walk(encoder.decide, base, page)
+    walk = Walk(encoder, base, page)
     for triple in triples:
         walk.triple(triple)
     assert walk.u == base + page

@@ -207,7 +207,7 @@ def test_a_match_may_read_what_it_has_just_made() -> None:
 def numbers(*known: tuple[str, int]) -> bytes:
     """The code of a patch's first numbers."""
     encoder = Encoder()
-    walk = oracle.Walk(encoder.decide, bytes(PAGE), None)
+    walk = oracle.Walk(encoder, bytes(PAGE), None)
     for name, number in known:
         walk.number(name, number)
     return encoder.code()
@@ -217,12 +217,12 @@ def numbers(*known: tuple[str, int]) -> bytes:
     "patch",
     [
         pytest.param(numbers(("diff", PAGE + 1), ("extra", 0)), id="a match beyond the page"),
-        pytest.param(numbers(("diff", 8191), ("extra", 8191)), id="the largest numbers"),
+        pytest.param(numbers(("diff", 32767), ("extra", 32767)), id="the largest numbers"),
         pytest.param(numbers(("diff", PAGE), ("extra", 1)), id="extra bytes beyond the page"),
         pytest.param(numbers(("diff", 0), ("extra", PAGE + 1)), id="too many extra bytes"),
         pytest.param(numbers(("diff", 0), ("extra", 0)), id="a triple of nothing"),
         pytest.param(numbers(("diff", 1), ("extra", 0), ("seek", PAGE)), id="a match with itself"),
-        pytest.param(numbers(("diff", 1), ("extra", 0), ("seek", 8191)), id="far behind"),
+        pytest.param(numbers(("diff", 1), ("extra", 0), ("seek", 32767)), id="far behind"),
         pytest.param(b"\xff" * 40, id="ones"),
     ],
 )
