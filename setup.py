@@ -48,18 +48,10 @@ def extension(package: str, sources: list[str]) -> Extension:
     )
 
 
+codecs = ["page", "codec", "vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder"]
 extensions = [
-    extension(
-        "difffs",
-        [
-            *["page", "codec", "tables", "extents", "router"],
-            *["vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder"],
-        ],
-    ),
+    extension("difffs", ["tables", "extents", "router", *codecs]),
     # what only the study needs, so that the daemon does not carry it
-    extension(
-        "difffs.study",
-        ["page", "bwt", "range_coder", "page_features", "feature_index", "overlap"],
-    ),
+    extension("difffs.study", ["page_features", "feature_index", "overlap", *codecs]),
 ]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))

@@ -356,6 +356,69 @@ size_t codec_encode(codec_context *context, enum codec codec, int level, const u
     return 0;
 }
 
+size_t codec_encoder_bytes(const codec_context *context, enum codec codec) {
+    switch (codec) {
+    case CODEC_ZSTD:
+        return ZSTD_sizeof_CCtx(context->compressor);
+    case CODEC_ZSTD_DICTIONARY:
+        return ZSTD_sizeof_CCtx(context->dictionary_compressor) +
+               (context->dictionary == NULL ? 0
+                                            : ZSTD_sizeof_CDict(context->dictionary->compress));
+    case CODEC_ZSTD_PREFIX:
+        return ZSTD_sizeof_CCtx(context->patcher);
+    case CODEC_LZ4:
+        return (size_t)LZ4_sizeofState();
+    case CODEC_LZ4_PREFIX:
+        return (size_t)LZ4_sizeofState() + 2u * PAGE_BYTES;
+    case CODEC_VCDIFF:
+        return vcdiff_workspace_size();
+    case CODEC_PAGE_BSDIFF:
+        return page_bsdiff_workspace_size();
+    case CODEC_BWT_RANGE:
+        return sizeof *context->transforms;
+    case CODEC_BWT_ZSTD:
+        return sizeof *context->transforms + ZSTD_sizeof_CCtx(context->compressor);
+    case CODEC_BWT_PREFIX:
+        return sizeof *context->transforms + ZSTD_sizeof_CCtx(context->patcher);
+    case CODEC_NONE:
+    case CODEC_SAME:
+    case CODEC_RAW:
+    case CODEC_XBZRLE:
+    case CODEC_COUNT:
+        break;
+    }
+    return 0;
+}
+
+size_t codec_decoder_bytes(const codec_context *context, enum codec codec) {
+    switch (codec) {
+    case CODEC_ZSTD:
+    case CODEC_ZSTD_PREFIX:
+        return ZSTD_sizeof_DCtx(context->decompressor);
+    case CODEC_ZSTD_DICTIONARY:
+        return ZSTD_sizeof_DCtx(context->dictionary_decompressor) +
+               (context->dictionary == NULL ? 0
+                                            : ZSTD_sizeof_DDict(context->dictionary->decompress));
+    case CODEC_PAGE_BSDIFF:
+        return page_bsdiff_workspace_size();
+    case CODEC_BWT_RANGE:
+        return sizeof *context->transforms;
+    case CODEC_BWT_ZSTD:
+    case CODEC_BWT_PREFIX:
+        return sizeof *context->transforms + ZSTD_sizeof_DCtx(context->decompressor);
+    case CODEC_NONE:
+    case CODEC_SAME:
+    case CODEC_RAW:
+    case CODEC_LZ4:
+    case CODEC_LZ4_PREFIX:
+    case CODEC_VCDIFF:
+    case CODEC_XBZRLE:
+    case CODEC_COUNT:
+        break;
+    }
+    return 0;
+}
+
 static int zstd_decode(codec_context *context, const uint8_t *payload, size_t length,
                        const uint8_t *base, uint8_t *page) {
     if (base != NULL &&

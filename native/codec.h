@@ -61,6 +61,11 @@ void codec_context_use(codec_context *context, const codec_dictionary *dictionar
 size_t codec_encode(codec_context *context, enum codec codec, int level, const uint8_t *page,
                     const uint8_t *base, uint8_t *out, size_t capacity);
 
+/* Bytes of memory that the codec works in beside the page, its base and the payload: its part of the
+ * context, as large as it became with what was encoded so far. Without the stack. */
+size_t codec_encoder_bytes(const codec_context *context, enum codec codec);
+size_t codec_decoder_bytes(const codec_context *context, enum codec codec);
+
 /* Decodes payload (for patches: without the base id). Returns 0, or -1 when malformed: every
  * byte of the page is written on success, none is promised on failure. */
 int codec_decode(codec_context *context, enum codec codec, const uint8_t *payload, size_t length,

@@ -81,6 +81,20 @@ cdef extern from "overlap.h" nogil:
     void overlap_free(overlap *overlap)
     void overlap_look(overlap *overlap, const uint8_t *page, uint32_t number)
 
+cdef extern from "codec.h" nogil:
+    cdef enum codec:
+        pass
+    enum: CODEC_COUNT
+    ctypedef struct codec_context
+    codec_context *codec_context_new()
+    void codec_context_free(codec_context *context)
+    size_t codec_encode(codec_context *context, codec codec, int level, const uint8_t *page,
+                        const uint8_t *base, uint8_t *out, size_t capacity)
+    int codec_decode(codec_context *context, codec codec, const uint8_t *payload, size_t length,
+                     const uint8_t *base, uint8_t *page)
+    size_t codec_encoder_bytes(const codec_context *context, codec codec)
+    size_t codec_decoder_bytes(const codec_context *context, codec codec)
+
 cdef extern from *:
     """
     #define ZSTD_STATIC_LINKING_ONLY
@@ -236,22 +250,53 @@ def range_decode(const uint8_t[::1] codes not None, const uint32_t[::1] lengths 
     return out
 
 
+cdef array equal_lengths(size_t count, size_t block_bytes):
+    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
+    cdef size_t i
+    for i in range(count):
+        lengths.data.as_uints[i] = <uint32_t>block_bytes
+    return lengths
+
+
 def zstd_encode(const uint8_t[::1] blocks not None, size_t block_bytes, int level):
     """Frames of the blocks as the store has them (magicless), and their lengths."""
-    cdef size_t count = blocks_of(blocks.shape[0], block_bytes)
-    cdef size_t capacity = ZSTD_compressBound(block_bytes)
+    return zstd_encode_pieces(
+        blocks, equal_lengths(blocks_of(blocks.shape[0], block_bytes), block_bytes), level)
+
+
+def zstd_decode(const uint8_t[::1] frames not None, const uint32_t[::1] lengths not None,
+                size_t block_bytes):
+    """The blocks; ValueError when a frame is malformed or of another length."""
+    blocks_of(0, block_bytes)
+    blocks, found = zstd_decode_pieces(frames, lengths, block_bytes)
+    if found != equal_lengths(<size_t>lengths.shape[0], block_bytes):
+        raise ValueError("bytes that are no block's frame")
+    return blocks
+
+
+def zstd_encode_pieces(const uint8_t[::1] pieces not None, const uint32_t[::1] piece_lengths not None,
+                       int level):
+    """Frames of pieces of any lengths, one behind the other, and their lengths."""
+    cdef size_t count = <size_t>piece_lengths.shape[0]
+    cdef size_t capacity = 0
     cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
     cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
     cdef ZSTD_CCtx *context
+    cdef const uint8_t *piece = NULL
     cdef uint8_t *frames
     cdef uint8_t *to
     cdef bytes out
     cdef size_t i
     cdef size_t written = 0
+    total_of(piece_lengths, pieces.shape[0])
     if count == 0:
         return b"", lengths
+    if pieces.shape[0]:
+        piece = &pieces[0]
+    for i in range(count):
+        capacity += ZSTD_compressBound(piece_lengths[i])
     context = ZSTD_createCCtx()
-    frames = <uint8_t *>malloc(count * capacity)
+    frames = <uint8_t *>malloc(capacity)
     if context == NULL or frames == NULL:
         ZSTD_freeCCtx(context)
         free(frames)
@@ -262,11 +307,14 @@ def zstd_encode(const uint8_t[::1] blocks not None, size_t block_bytes, int leve
     to = frames
     with nogil:
         for i in range(count):
-            written = ZSTD_compress2(context, to, capacity, &blocks[i * block_bytes], block_bytes)
+            written = ZSTD_compress2(context, to, capacity - <size_t>(to - frames), piece,
+                                     piece_lengths[i])
             if ZSTD_isError(written):
                 break
             length[i] = <uint32_t>written
             to += written
+            if piece_lengths[i]:
+                piece += piece_lengths[i]
     out = frames[:to - frames]
     ZSTD_freeCCtx(context)
     free(frames)
@@ -275,37 +323,48 @@ def zstd_encode(const uint8_t[::1] blocks not None, size_t block_bytes, int leve
     return out, lengths
 
 
-def zstd_decode(const uint8_t[::1] frames not None, const uint32_t[::1] lengths not None,
-                size_t block_bytes):
-    """The blocks; ValueError when a frame is malformed or of another length."""
+def zstd_decode_pieces(const uint8_t[::1] frames not None, const uint32_t[::1] lengths not None,
+                       size_t maximum):
+    """Pieces of at most `maximum` bytes, one behind the other, and their lengths; ValueError when a
+    frame is malformed or of more."""
     cdef size_t count = <size_t>lengths.shape[0]
+    cdef array piece_lengths = clone(NUMBERS, <Py_ssize_t>count, False)
+    cdef uint32_t *piece_length = <uint32_t *>piece_lengths.data.as_voidptr
     cdef ZSTD_DCtx *context
     cdef const uint8_t *frame = NULL
-    cdef bytes out
+    cdef uint8_t *pieces
     cdef uint8_t *to
+    cdef bytes out
     cdef size_t i
-    cdef int failed = 0
-    blocks_of(0, block_bytes)
+    cdef size_t written = 0
     total_of(lengths, frames.shape[0])
-    out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * block_bytes))
-    to = <uint8_t *>PyBytes_AS_STRING(out)
+    if count == 0:
+        return b"", piece_lengths
     if frames.shape[0]:
         frame = &frames[0]
     context = ZSTD_createDCtx()
-    if context == NULL:
-        raise MemoryError("context of zstd")
+    pieces = <uint8_t *>malloc(count * maximum)
+    if context == NULL or pieces == NULL:
+        ZSTD_freeDCtx(context)
+        free(pieces)
+        raise MemoryError("pieces of zstd")
     ZSTD_DCtx_setParameter(context, ZSTD_d_format, ZSTD_f_zstd1_magicless)
+    to = pieces
     with nogil:
         for i in range(count):
-            failed |= ZSTD_decompressDCtx(context, to, block_bytes, frame,
-                                          lengths[i]) != block_bytes
-            to += block_bytes
+            written = ZSTD_decompressDCtx(context, to, maximum, frame, lengths[i])
+            if ZSTD_isError(written):
+                break
+            piece_length[i] = <uint32_t>written
+            to += written
             if lengths[i]:
                 frame += lengths[i]
+    out = pieces[:to - pieces]
     ZSTD_freeDCtx(context)
-    if failed:
+    free(pieces)
+    if ZSTD_isError(written):
         raise ValueError("bytes that are no block's frame")
-    return out
+    return out, piece_lengths
 
 
 cdef class FrameCoder:
@@ -571,3 +630,94 @@ cdef class Overlap:
             found.append([(best[rank].number, best[rank].common)
                           for rank in range(self.best_count) if best[rank].common])
         return found
+
+
+cdef class PageCoder:
+    """One of the product's codecs at one level, with a context of its own: for many pages a call."""
+    cdef codec_context *native
+    cdef codec kind
+    cdef int level
+
+    def __cinit__(self, int kind, int level=1):
+        if not 0 < kind < CODEC_COUNT:
+            raise ValueError(f"no codec {kind}")
+        self.kind = <codec>kind
+        self.level = level
+        self.native = codec_context_new()
+        if self.native == NULL:
+            raise MemoryError("codec contexts")
+
+    def __dealloc__(self):
+        codec_context_free(self.native)
+
+    def encode(self, const uint8_t[::1] pages not None, const uint8_t[::1] bases=None):
+        """Payloads one behind the other, and their lengths: 0 where one is longer than its page."""
+        cdef size_t count = blocks_of(pages.shape[0], PAGE_BYTES)
+        cdef const uint8_t *base = base_of(bases, count)
+        cdef size_t base_step = 0 if base == NULL else PAGE_BYTES
+        cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
+        cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
+        cdef uint8_t *payloads
+        cdef uint8_t *to
+        cdef bytes out
+        cdef size_t i
+        if count == 0:
+            return b"", lengths
+        payloads = <uint8_t *>malloc(count * PAGE_BYTES)
+        if payloads == NULL:
+            raise MemoryError("payloads")
+        to = payloads
+        with nogil:
+            for i in range(count):
+                length[i] = <uint32_t>codec_encode(
+                    self.native, self.kind, self.level, &pages[i * PAGE_BYTES],
+                    base + i * base_step, to, PAGE_BYTES)
+                to += length[i]
+        out = payloads[:to - payloads]
+        free(payloads)
+        return out, lengths
+
+    def decode(self, const uint8_t[::1] payloads not None, const uint32_t[::1] lengths not None,
+               const uint8_t[::1] bases=None):
+        """The pages; ValueError when a payload is malformed, as one of no bytes is."""
+        cdef size_t count = <size_t>lengths.shape[0]
+        cdef const uint8_t *base = base_of(bases, count)
+        cdef size_t base_step = 0 if base == NULL else PAGE_BYTES
+        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * PAGE_BYTES))
+        cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(out)
+        cdef const uint8_t *payload = NULL
+        cdef size_t i
+        cdef int failed = 0
+        total_of(lengths, payloads.shape[0])
+        if payloads.shape[0]:
+            payload = &payloads[0]
+        with nogil:
+            for i in range(count):
+                if lengths[i] == 0:
+                    failed = 1
+                    break
+                failed |= codec_decode(self.native, self.kind, payload, lengths[i],
+                                       base + i * base_step, to)
+                to += PAGE_BYTES
+                payload += lengths[i]
+        if failed:
+            raise ValueError("bytes that are no page's payload")
+        return out
+
+    @property
+    def encoder_bytes(self):
+        """Memory that encoding works in, as large as it became: native/codec.h."""
+        return codec_encoder_bytes(self.native, self.kind)
+
+    @property
+    def decoder_bytes(self):
+        """The same of decoding."""
+        return codec_decoder_bytes(self.native, self.kind)
+
+
+cdef const uint8_t *base_of(const uint8_t[::1] bases, size_t count) except? NULL:
+    if bases is None:
+        return NULL
+    if <size_t>bases.shape[0] != count * PAGE_BYTES:
+        raise ValueError(f"{bases.shape[0]} bytes of bases for {count} pages")
+    return &bases[0] if count else NULL

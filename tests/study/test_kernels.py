@@ -12,7 +12,8 @@ from difffs.codec import Codec
 from difffs.study import _kernels
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.strategies import pages
-from tests.pages import PAGE, compressible_page, random_page
+from tests.codec.page_pairs import Pair, pairs
+from tests.pages import PAGE, compressible_page, random_page, similar_page
 
 
 @settings(deadline=None, max_examples=40)
@@ -77,3 +78,78 @@ def test_malformed_pieces_are_refused() -> None:
     with pytest.raises(ValueError, match="no piece's frame"):
         coder.decode(frame, 1001)
     assert coder.decode(frame, 1000) == piece
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.lists(st.binary(max_size=5000), max_size=6), st.sampled_from([-3, 1, 19]))
+def test_many_pieces_of_any_length_come_back(pieces: list[bytes], level: int) -> None:
+    lengths = array("I", map(len, pieces))
+    frames, frame_lengths = _kernels.zstd_encode_pieces(b"".join(pieces), lengths, level)
+    assert len(frame_lengths) == len(pieces)
+    assert sum(frame_lengths) == len(frames)
+    assert _kernels.zstd_decode_pieces(frames, frame_lengths, 5000) == (b"".join(pieces), lengths)
+    longest = max(map(len, pieces), default=0)
+    if longest:
+        with pytest.raises(ValueError, match="no block's frame"):
+            _kernels.zstd_decode_pieces(frames, frame_lengths, longest - 1)
+
+
+PATCH_CODECS = [codec for codec in Codec if codec.is_patch]
+OTHER_CODECS = [Codec.RAW, Codec.ZSTD, Codec.LZ4, Codec.BWT_RANGE, Codec.BWT_ZSTD]
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.lists(pairs(), max_size=4), st.sampled_from([*PATCH_CODECS, *OTHER_CODECS]))
+def test_many_pages_are_encoded_as_one_after_the_other(chosen: list[Pair], codec: Codec) -> None:
+    pages, bases = [page for page, _base in chosen], [base for _page, base in chosen]
+    coder, context = _kernels.PageCoder(codec, 3), Context()
+    with_bases = b"".join(bases) if codec.is_patch else None
+    payloads, lengths = coder.encode(b"".join(pages), with_bases)
+    expected = [
+        context.encode(codec, page, base if codec.is_patch else None, 3) for page, base in chosen
+    ]
+    assert list(lengths) == [len(payload or b"") for payload in expected]
+    assert payloads == b"".join(payload or b"" for payload in expected)
+    if all(lengths):
+        assert coder.decode(payloads, lengths, with_bases) == b"".join(pages)
+    else:
+        with pytest.raises(ValueError, match="no page's payload"):
+            coder.decode(payloads, lengths, with_bases)
+
+
+def test_malformed_payloads_are_refused() -> None:
+    base = compressible_page(Random(3))
+    page = similar_page(base, Random(4))
+    coder = _kernels.PageCoder(Codec.PAGE_BSDIFF)
+    payload, lengths = coder.encode(page, base)
+    with pytest.raises(ValueError, match="no page's payload"):
+        coder.decode(payload[::-1], lengths, base)
+    with pytest.raises(ValueError, match="lengths of"):
+        coder.decode(payload[:-1], lengths, base)
+    with pytest.raises(ValueError, match="bytes of bases"):
+        coder.decode(payload, lengths, base + base)
+    with pytest.raises(ValueError, match="bytes of bases"):
+        coder.encode(page, base[:-1])
+    with pytest.raises(ValueError, match="no codec"):
+        _kernels.PageCoder(max(Codec) + 1)
+
+
+def test_memory_grows_with_the_level_and_is_none_where_none_is_needed() -> None:
+    base = compressible_page(Random(5))
+    page = similar_page(base, Random(6))
+
+    def used(codec: Codec, level: int = 1) -> tuple[int, int]:
+        coder = _kernels.PageCoder(codec, level)
+        with_base = base if codec.is_patch else None
+        payload, lengths = coder.encode(page, with_base)
+        assert coder.decode(payload, lengths, with_base) == page
+        return coder.encoder_bytes, coder.decoder_bytes
+
+    assert used(Codec.XBZRLE) == used(Codec.RAW) == (0, 0)
+    assert used(Codec.ZSTD_PREFIX, 19)[0] > used(Codec.ZSTD_PREFIX, 1)[0] > PAGE
+    assert used(Codec.ZSTD_PREFIX, 19)[1] == used(Codec.ZSTD_PREFIX, 1)[1] > PAGE
+    for codec in (Codec.LZ4, Codec.LZ4_PREFIX, Codec.VCDIFF):
+        assert used(codec)[0] > PAGE
+        assert used(codec)[1] == 0
+    for codec in (Codec.ZSTD, Codec.PAGE_BSDIFF, Codec.BWT_RANGE, Codec.BWT_ZSTD, Codec.BWT_PREFIX):
+        assert min(used(codec)) > PAGE
