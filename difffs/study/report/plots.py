@@ -14,6 +14,7 @@ matplotlib.use("svg")  # never a window
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.transforms import Bbox
 
 from difffs.study.result import Cell, Column, Plot, PlotKind, Table, Unit, show
 
@@ -255,19 +256,14 @@ def _points(plot: Plot, table: Table, rows: list[Row]) -> Figure:
         layout="constrained",
     )
     across, up = table.column(plot.x), table.column(plot.y)
+    named: list[tuple[Axes, str, float, float]] = []
     for axis, (name, inside) in zip(axes[0], panels, strict=True):
         for number, row in enumerate(inside):
             x, y = _scaled(row.get(plot.x), across.unit), _scaled(row.get(plot.y), up.unit)
             if x != x or y != y:
                 continue
             axis.scatter([x], [y], color=_COLOURS[number % len(_COLOURS)], s=22)
-            axis.annotate(
-                str(row.get(plot.series or plot.x)),
-                (x, y),
-                xytext=(4, 3),
-                textcoords="offset points",
-                fontsize=7,
-            )
+            named.append((axis, str(row.get(plot.series or plot.x)), x, y))
         if plot.logarithmic:
             axis.set_xscale("log")
         axis.margins(x=0.2, y=0.12)
@@ -276,7 +272,39 @@ def _points(plot: Plot, table: Table, rows: list[Row]) -> Figure:
         if plot.panel:
             axis.set_title(str(name))
     axes[0][0].set_ylabel(_axis_label(up))
+    _name_points(figure, named)
     return figure
+
+
+_NAME_PLACES = (
+    *((4, 3, "left", "bottom"), (4, -3, "left", "top")),
+    *((-4, 3, "right", "bottom"), (-4, -3, "right", "top")),
+)
+"""Where a point's name may stand: points to the right and up, and which of its corners there."""
+
+
+def _name_points(figure: Figure, named: Sequence[tuple[Axes, str, float, float]]) -> None:
+    """Put the names beside their points, where possible so that none covers another."""
+    figure.draw_without_rendering()  # places of axes are known only now
+    taken: list[Bbox] = []
+    for axis, name, x, y in named:
+        made = []
+        for right, up, across, upwards in _NAME_PLACES:
+            text = axis.annotate(
+                name,
+                (x, y),
+                xytext=(right, up),
+                textcoords="offset points",
+                fontsize=7,
+                horizontalalignment=across,
+                verticalalignment=upwards,
+            )
+            made.append((text, text.get_window_extent()))
+        chosen, box = min(made, key=lambda each: each[1].count_overlaps(taken))
+        for text, _box in made:
+            if text is not chosen:
+                text.remove()
+        taken.append(box)
 
 
 def _heat(plot: Plot, table: Table, rows: list[Row]) -> Figure:
