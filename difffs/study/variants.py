@@ -20,6 +20,18 @@ COMPRESSORS: dict[str, tuple[Codec, int, int]] = {
 }
 """Name -> (codec, level, bytes of trained dictionary)."""
 
+PATCHERS: dict[str, tuple[Codec, int]] = {
+    "zstd -1": (Codec.ZSTD_PREFIX, -1),
+    "zstd 1": (Codec.ZSTD_PREFIX, 1),
+    "zstd 3": (Codec.ZSTD_PREFIX, 3),
+    "zstd 9": (Codec.ZSTD_PREFIX, 9),
+    "lz4": (Codec.LZ4_PREFIX, 1),
+    "VCDIFF": (Codec.VCDIFF, 1),
+    "page bsdiff": (Codec.PAGE_BSDIFF, 1),
+    "XBZRLE": (Codec.XBZRLE, 1),
+}
+"""Name -> (codec, level). zstd 19 would take a millisecond a page."""
+
 
 def without_patches(recipe: Recipe) -> Recipe:
     """Return the recipe with nothing patched, and so no sketches kept."""
@@ -47,6 +59,14 @@ def identical_and_compress(compressor: str) -> Recipe:
 def all_with(compressor: str) -> Recipe:
     """All mechanisms of `default`, with another compressor."""
     return replace(with_compressor(DEFAULT, compressor), name=f"all: {compressor}")
+
+
+def with_patcher(recipe: Recipe, patcher: str) -> Recipe:
+    """Return the recipe with another of PATCHERS; the recipe itself when that is its own."""
+    codec, level = PATCHERS[patcher]
+    if (codec, level) == (recipe.patch_codec, recipe.patch_level):
+        return recipe
+    return replace(recipe, name=f"{recipe.name}: {patcher}", patch_codec=codec, patch_level=level)
 
 
 LEFT_OUT: dict[str, Recipe] = {

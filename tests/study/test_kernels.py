@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from difffs._kernels import Context
 from difffs.codec import Codec
 from difffs.study import _kernels
+from tests.codec.page_pairs import Pair, pairs
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.strategies import pages
-from tests.codec.page_pairs import Pair, pairs
 from tests.pages import PAGE, compressible_page, random_page, similar_page
 
 

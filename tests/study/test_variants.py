@@ -82,3 +82,14 @@ def test_one_mechanism_is_left_out(left_out: str, changed: set[str]) -> None:
 
 def test_nothing_else_is_left_out() -> None:
     assert set(variants.LEFT_OUT) == {"identical", "patch", "compress", "dictionary"}
+
+
+def test_a_patcher_is_put_in_and_nothing_else() -> None:
+    for recipe in (RECIPES["default"], RECIPES["patch-only"]):
+        found = {}
+        for name in variants.PATCHERS:
+            made = variants.with_patcher(recipe, name)
+            assert differences(made, recipe) <= {"patch_codec", "patch_level"}
+            found[name] = (made.patch_codec, made.patch_level)
+        assert found == variants.PATCHERS
+        assert variants.with_patcher(recipe, "zstd 1") is recipe, "the same pass as without"

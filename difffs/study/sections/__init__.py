@@ -2,6 +2,7 @@
 
 SECTIONS = {
     1: "mechanisms",
+    2: "patchers",
     3: "positions",
     4: "transforms",
     5: "similarity",
