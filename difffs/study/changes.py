@@ -26,7 +26,7 @@ from difffs.study.page_sample import sample_pages
 from difffs.study.patchers import PATCHERS, Patcher, make_patchers
 from difffs.study.words import WORD_BYTES, WORDS, are_addresses, words_of
 
-CHANGE_PASS_VERSION = 1
+CHANGE_PASS_VERSION = 2
 
 SIMILARITIES = (0.99, 0.95, 0.9, 0.75, 0.5)
 """Shares of bytes that stay."""

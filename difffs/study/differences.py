@@ -25,7 +25,7 @@ from difffs.study.pairs import Pair, sample_pairs
 from difffs.study.patchers import make_patchers
 from difffs.study.words import WORD_BYTES, Pages, are_addresses, words_of
 
-DIFFERENCE_PASS_VERSION = 1
+DIFFERENCE_PASS_VERSION = 2
 
 Flags = NDArray[numpy.bool_]
 Numbers = NDArray[numpy.int64]
