@@ -181,7 +181,8 @@ def _arrival_table(arrivals: Sequence[_Arrival]) -> Table:
         " as fast as it takes them, until they are durable. Saving is 1 - stored / logical, index"
         f" and slack counted. ESX scans at most {_SCAN_RATE:,} pages/s in the paper, and shares"
         " identical pages only. The daemon's memory is the most that was resident, write buffer"
-        " included.",
+        " included. Which pages are routed together depends on time: savings vary a little"
+        " from run to run.",
     )
 
 

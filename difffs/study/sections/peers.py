@@ -170,7 +170,8 @@ def _peer_table(entries: Sequence[_Entry]) -> Table:
         " zram mem_used_total, without its table of pages; zswap its pool and what came to the"
         " device; KSM what its profit leaves, with its own data about each page; file systems and"
         " archives the bytes of their files. Where all has to be written, it is read-only."
-        " Seconds are those until"
+        " What KSM and zswap keep varies a"
+        " little from run to run. Seconds are those until"
         " all is in: durable in files, for KSM until scans find nothing more.",
     )
 
