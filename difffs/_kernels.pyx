@@ -50,31 +50,31 @@ cdef extern from "codec.h" nogil:
     int codec_is_patch(unsigned codec)
 
 cdef extern from "tables.h" nogil:
-    enum: DIGEST_BUCKET_ENTRIES
-    struct digest_entry:
-        uint32_t digest
-        uint32_t id
-    struct digest_table:
-        digest_entry *entries
-        uint32_t buckets
-    uint32_t digest_table_find(const digest_table *table, uint32_t digest)
-    int digest_table_insert(digest_table *table, uint32_t digest, uint32_t id)
-    int digest_table_remove(digest_table *table, uint32_t digest, uint32_t id)
-    enum: SKETCH_LEAST_WAYS
-    enum: SKETCH_MOST_WAYS
-    enum: SKETCH_FIRST_BUCKET_BITS
-    enum: SKETCH_FIRST_ID_BITS
+    enum: HINT_LEAST_WAYS
+    enum: HINT_MOST_WAYS
+    enum: HINT_FIRST_BUCKET_BITS
+    enum: HINT_FIRST_ID_BITS
+    enum: DIGEST_LAST_ID_BITS
+    enum: DIGEST_CANDIDATES
     enum: SKETCH_LAST_ID_BITS
-    struct sketch_table:
+    struct hint_table:
         uint32_t *slots
         uint32_t bucket_bits
         uint32_t ways
         uint32_t id_bits
-    size_t sketch_table_slots(const sketch_table *table)
-    size_t sketch_table_next_slots(const sketch_table *table)
-    uint32_t sketch_table_find(const sketch_table *table, uint32_t feature)
-    void sketch_table_put(sketch_table *table, uint32_t feature, uint32_t id)
-    void sketch_table_grow(const sketch_table *old, sketch_table *new)
+    size_t hint_table_slots(const hint_table *table)
+    size_t hint_table_next_slots(const hint_table *table)
+    unsigned digest_table_find(const hint_table *table, uint32_t digest, uint32_t *ids)
+    int digest_table_insert(hint_table *table, uint32_t digest, uint32_t id)
+    int digest_table_replace(hint_table *table, uint32_t digest, uint32_t former, uint32_t id)
+    int digest_table_remove(hint_table *table, uint32_t digest, uint32_t id)
+    uint32_t digest_table_digest(const hint_table *table, size_t slot)
+    uint32_t digest_table_known_bits(const hint_table *table)
+    int digest_table_can_grow(const hint_table *table)
+    size_t digest_table_grow(const hint_table *old, hint_table *new)
+    uint32_t sketch_table_find(const hint_table *table, uint32_t feature)
+    void sketch_table_put(hint_table *table, uint32_t feature, uint32_t id)
+    void sketch_table_grow(const hint_table *old, hint_table *new)
 
 cdef extern from "extents.h" nogil:
     enum: C_EXTENT_SIDE_BYTES "EXTENT_SIDE_BYTES"
@@ -173,12 +173,14 @@ cdef extern from "router.h" nogil:
     struct routed:
         uint64_t digest
         uint32_t features[4]
-        uint32_t identical_id
+        uint32_t identical_ids[4]
+        uint32_t replaced_id
         uint32_t base_ids[2]
         uint32_t id
         uint32_t base_id
         uint32_t encode_nanoseconds
         int16_t twin
+        uint8_t identical_count
         uint8_t votes[2]
         uint16_t length
         uint8_t feature_count
@@ -193,10 +195,10 @@ cdef extern from "router.h" nogil:
         uint32_t single_vote_average
     int routed_is_new(const routed *self)
     void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
-    void batch_propose(batch *self, const routing *routing, const digest_table *digests,
-                       const sketch_table *sketches)
+    void batch_propose(batch *self, const routing *routing, const hint_table *digests,
+                       const hint_table *sketches)
     void batch_prefetch(const batch *self, const routing *routing, uint32_t index,
-                        const digest_table *digests, const sketch_table *sketches)
+                        const hint_table *digests, const hint_table *sketches)
     void batch_route(batch *self, const routing *routing, extents *extents, codec_context *context,
                      uint32_t start, uint32_t end)
     void batch_learn(batch *self)
@@ -221,6 +223,9 @@ EXTENT_SIDE_BYTES = C_EXTENT_SIDE_BYTES
 EXTENT_SLOTS = C_EXTENT_SLOTS
 HEADER_BYTES = C_HEADER_BYTES
 DEPTH_LIMIT = MAXIMUM_DEPTH
+FIRST_ID_BITS = HINT_FIRST_ID_BITS
+DIGEST_ID_BITS = DIGEST_LAST_ID_BITS
+SKETCH_ID_BITS = SKETCH_LAST_ID_BITS
 
 cdef array NUMBERS = array_module.array("I")
 
@@ -366,31 +371,63 @@ def vcdiff_stream(const uint8_t[::1] patch not None):
     return out[:written]
 
 
+cdef int hint_table_in(hint_table *table, uint8_t[::1] buffer, uint32_t id_bits,
+                       uint32_t last_id_bits) except -1:
+    """Puts a table in a caller's buffer, whose length tells buckets and ways."""
+    cdef uint64_t size = <uint64_t>buffer.shape[0]
+    cdef uint32_t bits = HINT_FIRST_BUCKET_BITS
+    while bits < 26 and <uint64_t>(4 * HINT_LEAST_WAYS) << (bits + 1) <= size:
+        bits += 1
+    cdef uint64_t ways = size >> (bits + 2)
+    if ways << (bits + 2) != size or not HINT_LEAST_WAYS <= ways <= HINT_MOST_WAYS:
+        raise ValueError(f"a hint table of {size} bytes")
+    if not HINT_FIRST_ID_BITS <= id_bits <= last_id_bits:
+        raise ValueError(f"a hint table with ids of {id_bits} bits")
+    table.slots = <uint32_t *>&buffer[0]
+    table.bucket_bits = bits
+    table.ways = <uint32_t>ways
+    table.id_bits = id_bits
+    return 0
+
+
 cdef class DigestTable:
-    """Digest -> object id in a caller's buffer (64 bytes a bucket)."""
-    cdef digest_table native
+    """Digest -> object ids in a caller's buffer: 2 ** n buckets of 8 to 15 slots of 4 bytes. It
+    knows `known_bits` of a digest, and may propose objects that differ in the others."""
+    cdef hint_table native
     cdef uint8_t[::1] buffer
     cdef readonly object used
 
-    def __cinit__(self, uint8_t[::1] buffer not None, used=0):
-        if buffer.shape[0] == 0 or buffer.shape[0] % 64:
-            raise ValueError("a digest table is a whole number of 64-byte buckets")
+    def __cinit__(self, uint8_t[::1] buffer not None, used=0, uint32_t id_bits=HINT_FIRST_ID_BITS):
+        hint_table_in(&self.native, buffer, id_bits, DIGEST_LAST_ID_BITS)
         self.buffer = buffer
-        self.native.entries = <digest_entry *>&buffer[0]
-        self.native.buckets = <uint32_t>(buffer.shape[0] // 64)
         self.used = used
 
     @property
-    def entries(self):
-        return self.native.buckets * DIGEST_BUCKET_ENTRIES
+    def slots(self):
+        return hint_table_slots(&self.native) if self.native.slots != NULL else 0
+
+    @property
+    def next_slots(self):
+        """The number of slots at the next size; 0: there is none."""
+        return hint_table_next_slots(&self.native) if digest_table_can_grow(&self.native) else 0
+
+    @property
+    def id_bits(self):
+        return self.native.id_bits
+
+    @property
+    def known_bits(self):
+        return digest_table_known_bits(&self.native)
 
     def release_buffer(self):
-        self.native.entries = NULL
-        self.native.buckets = 0
+        self.native.slots = NULL
         self.buffer = None
 
     def find(self, uint32_t digest):
-        return digest_table_find(&self.native, digest)
+        """Objects that may have the digest; the right one is among them, if any."""
+        cdef uint32_t ids[DIGEST_CANDIDATES]
+        cdef unsigned count = digest_table_find(&self.native, digest, ids)
+        return [ids[i] for i in range(count)]
 
     def insert(self, uint32_t digest, uint32_t id):
         cdef int taken = digest_table_insert(&self.native, digest, id)
@@ -398,36 +435,36 @@ cdef class DigestTable:
             self.used += 1
         return taken >= 0
 
+    def replace(self, uint32_t digest, uint32_t former, uint32_t id):
+        """Puts an object in the place of another one with this digest; False: that is not there."""
+        return bool(digest_table_replace(&self.native, digest, former, id))
+
     def remove(self, uint32_t digest, uint32_t id):
         cdef int gone = digest_table_remove(&self.native, digest, id)
         self.used -= gone
         return bool(gone)
 
     def pairs(self):
+        """(digest, object id) of every entry; the digest's unknown bits are 0."""
         cdef size_t i
+        cdef uint32_t id
         result = []
-        for i in range(<size_t>self.native.buckets * DIGEST_BUCKET_ENTRIES):
-            if self.native.entries[i].id:
-                result.append((self.native.entries[i].digest, self.native.entries[i].id))
+        for i in range(self.slots):
+            id = self.native.slots[i] & ((<uint32_t>1 << self.native.id_bits) - 1)
+            if id:
+                result.append((digest_table_digest(&self.native, i), id))
         return result
 
-    def copy_into(self, DigestTable other not None):
-        """Inserts every pair into `other`; False when that is too small."""
-        cdef size_t i
-        cdef int taken
-        cdef uint64_t added = 0
-        cdef bint fits = True
+    def grow_into(self, uint8_t[::1] buffer not None):
+        """A table of next_slots slots in a buffer of zeros, with what this one knows."""
+        if not self.next_slots or <uint64_t>buffer.shape[0] != 4 * self.next_slots:
+            raise ValueError("the buffer has not the next size")
+        cdef DigestTable other = DigestTable(buffer)
+        cdef size_t lost
         with nogil:
-            for i in range(<size_t>self.native.buckets * DIGEST_BUCKET_ENTRIES):
-                if self.native.entries[i].id:
-                    taken = digest_table_insert(&other.native, self.native.entries[i].digest,
-                                                self.native.entries[i].id)
-                    if taken < 0:
-                        fits = False
-                        break
-                    added += <uint64_t>taken
-        other.used += added
-        return fits
+            lost = digest_table_grow(&self.native, &other.native)
+        other.used = self.used - lost
+        return other
 
     def insert_header(self, const uint8_t[::1] header not None):
         """Inserts every object of an extent header; False when the table is too small."""
@@ -446,34 +483,22 @@ cdef class DigestTable:
 
 
 cdef class SketchTable:
-    """Feature -> newest object id in a caller's buffer: 2 ** n buckets of four to seven slots of
-    4 bytes."""
-    cdef sketch_table native
+    """Feature -> newest object id in a caller's buffer: 2 ** n buckets of 8 to 15 slots of 4
+    bytes."""
+    cdef hint_table native
     cdef uint8_t[::1] buffer
 
-    def __cinit__(self, uint8_t[::1] buffer not None, uint32_t id_bits=SKETCH_FIRST_ID_BITS):
-        cdef uint64_t size = <uint64_t>buffer.shape[0]
-        cdef uint32_t bits = SKETCH_FIRST_BUCKET_BITS
-        while bits < 26 and <uint64_t>(4 * SKETCH_LEAST_WAYS) << (bits + 1) <= size:
-            bits += 1
-        cdef uint64_t ways = size >> (bits + 2)
-        if ways << (bits + 2) != size or not SKETCH_LEAST_WAYS <= ways <= SKETCH_MOST_WAYS:
-            raise ValueError(f"a sketch table of {size} bytes")
-        if not SKETCH_FIRST_ID_BITS <= id_bits <= SKETCH_LAST_ID_BITS:
-            raise ValueError(f"a sketch table with ids of {id_bits} bits")
+    def __cinit__(self, uint8_t[::1] buffer not None, uint32_t id_bits=HINT_FIRST_ID_BITS):
+        hint_table_in(&self.native, buffer, id_bits, SKETCH_LAST_ID_BITS)
         self.buffer = buffer
-        self.native.slots = <uint32_t *>&buffer[0]
-        self.native.bucket_bits = bits
-        self.native.ways = <uint32_t>ways
-        self.native.id_bits = id_bits
 
     @property
     def slots(self):
-        return sketch_table_slots(&self.native) if self.native.slots != NULL else 0
+        return hint_table_slots(&self.native) if self.native.slots != NULL else 0
 
     @property
     def next_slots(self):
-        return sketch_table_next_slots(&self.native)
+        return hint_table_next_slots(&self.native)
 
     @property
     def id_bits(self):
@@ -492,7 +517,7 @@ cdef class SketchTable:
 
     def grow_into(self, uint8_t[::1] buffer not None):
         """A table of next_slots slots in a buffer of zeros, with what this one knows."""
-        if <uint64_t>buffer.shape[0] != 4 * sketch_table_next_slots(&self.native):
+        if <uint64_t>buffer.shape[0] != 4 * hint_table_next_slots(&self.native):
             raise ValueError("the buffer has not the next size")
         cdef SketchTable other = SketchTable(buffer)
         with nogil:
@@ -925,15 +950,17 @@ cdef class Batch:
     def propose(self, DigestTable digests not None, SketchTable sketches not None):
         """Looks the pages up in the hint tables. Returns the proposed object ids."""
         cdef uint32_t i
-        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count * 3, False)
+        cdef unsigned k
+        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count * (DIGEST_CANDIDATES + 2),
+                               False)
         cdef Py_ssize_t count = 0
         cdef routed *r
         with nogil:
             batch_propose(self.native, &self.routing, &digests.native, &sketches.native)
         for i in range(self.native.count):
             r = &self.native.routed[i]
-            if r.identical_id:
-                ids.data.as_uints[count] = r.identical_id
+            for k in range(r.identical_count):
+                ids.data.as_uints[count] = r.identical_ids[k]
                 count += 1
             if r.base_ids[0] and r.votes[0] >= self.routing.minimum_votes:
                 ids.data.as_uints[count] = r.base_ids[0]
@@ -1019,7 +1046,10 @@ cdef class Batch:
             if not routed_is_new(r):
                 continue
             if self.routing.share:
-                taken = digest_table_insert(&digests.native, <uint32_t>r.digest, r.id)
+                taken = 0
+                if not (r.replaced_id and digest_table_replace(
+                        &digests.native, <uint32_t>r.digest, r.replaced_id, r.id)):
+                    taken = digest_table_insert(&digests.native, <uint32_t>r.digest, r.id)
                 if taken < 0:
                     fits = False
                 else:

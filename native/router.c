@@ -80,7 +80,7 @@ static void find_twins(struct batch *batch) {
 }
 
 /* The two most frequent of the ids that the page's features lead to. */
-static void vote(struct routed *r, const struct sketch_table *sketches) {
+static void vote(struct routed *r, const struct hint_table *sketches) {
     uint32_t ids[MAXIMUM_FEATURES];
     unsigned counts[MAXIMUM_FEATURES];
     unsigned distinct = 0;
@@ -116,7 +116,7 @@ static void vote(struct routed *r, const struct sketch_table *sketches) {
 #define AHEAD 16u
 
 void batch_prefetch(const struct batch *batch, const struct routing *routing, uint32_t index,
-                    const struct digest_table *digests, const struct sketch_table *sketches) {
+                    const struct hint_table *digests, const struct hint_table *sketches) {
     uint32_t end = index + AHEAD + 1u < batch->count ? index + AHEAD + 1u : batch->count;
     for (uint32_t i = index == 0 ? 0 : index + AHEAD; i < end; i++) {
         const struct routed *r = &batch->routed[i];
@@ -124,16 +124,16 @@ void batch_prefetch(const struct batch *batch, const struct routing *routing, ui
             continue;
         }
         if (routing->share) {
-            digest_table_prefetch(digests, (uint32_t)r->digest);
+            hint_table_prefetch(digests, (uint32_t)r->digest);
         }
         for (unsigned f = 0; f < r->feature_count && sketches->slots != NULL; f++) {
-            sketch_table_prefetch(sketches, r->features[f]);
+            hint_table_prefetch(sketches, r->features[f]);
         }
     }
 }
 
 void batch_propose(struct batch *batch, const struct routing *routing,
-                   const struct digest_table *digests, const struct sketch_table *sketches) {
+                   const struct hint_table *digests, const struct hint_table *sketches) {
     if (routing->share) {
         find_twins(batch);
     }
@@ -144,7 +144,8 @@ void batch_propose(struct batch *batch, const struct routing *routing,
             continue;
         }
         if (routing->share) {
-            r->identical_id = digest_table_find(digests, (uint32_t)r->digest);
+            r->identical_count =
+                (uint8_t)digest_table_find(digests, (uint32_t)r->digest, r->identical_ids);
         }
         if (r->feature_count != 0 && sketches->slots != NULL) {
             vote(r, sketches);
@@ -152,22 +153,29 @@ void batch_propose(struct batch *batch, const struct routing *routing,
     }
 }
 
-static int is_identical(struct batch *batch, uint32_t index, struct extents *extents,
-                        codec_context *context) {
+/* The stored object with the page's bytes that it can share, or 0. */
+static uint32_t find_identical(struct batch *batch, uint32_t index, struct extents *extents,
+                               codec_context *context) {
     struct routed *r = &batch->routed[index];
-    struct object_record record;
-    uint32_t side;
-    uint8_t stored[PAGE_BYTES];
-    if (r->identical_id == 0 ||
-        extents_record(extents, r->identical_id, &record, &side) != READ_OK ||
-        record.digest != (uint32_t)r->digest ||
-        record_page_references(&record) >= SHAREABLE_PAGE_REFERENCES) {
-        return 0;
+    for (unsigned i = 0; i < r->identical_count; i++) {
+        struct object_record record;
+        uint32_t side;
+        uint8_t stored[PAGE_BYTES];
+        uint32_t id = r->identical_ids[i];
+        if (extents_record(extents, id, &record, &side) != READ_OK ||
+            record.digest != (uint32_t)r->digest) {
+            continue; /* the table knows a part of the digest only */
+        }
+        /* A payload that cannot be read is not shared: the page is stored anew, and whoever reads
+         * the damaged one is told. */
+        if (record_page_references(&record) < SHAREABLE_PAGE_REFERENCES &&
+            extents_read(extents, context, id, stored).status == READ_OK &&
+            memcmp(stored, batch->pages + (size_t)index * PAGE_BYTES, PAGE_BYTES) == 0) {
+            return id;
+        }
+        r->replaced_id = id;
     }
-    /* A payload that cannot be read is not shared: the page is stored anew, and whoever reads the
-     * damaged one is told. */
-    return extents_read(extents, context, r->identical_id, stored).status == READ_OK &&
-           memcmp(stored, batch->pages + (size_t)index * PAGE_BYTES, PAGE_BYTES) == 0;
+    return 0;
 }
 
 /* Newest page of the slice with a feature; direct-mapped like the store's own table. */
@@ -387,8 +395,8 @@ void batch_route(struct batch *batch, const struct routing *routing, struct exte
             continue;
         }
         uint64_t began = nanoseconds();
-        if (routing->share && is_identical(batch, i, extents, context)) {
-            r->id = r->identical_id;
+        r->id = routing->share ? find_identical(batch, i, extents, context) : 0;
+        if (r->id != 0) {
             mark_shared(r);
         } else if (r->route == ROUTE_UNDECIDED) {
             route_unique(batch, routing, extents, context, &local, i);

@@ -42,7 +42,8 @@ struct routing {
 struct routed {
     uint64_t digest;
     uint32_t features[MAXIMUM_FEATURES];
-    uint32_t identical_id;   /* proposed by the digest table; 0: none */
+    uint32_t identical_ids[DIGEST_CANDIDATES]; /* proposed by the digest table */
+    uint32_t replaced_id; /* has the page's digest, but cannot be shared: forgotten; 0: none */
     uint32_t base_ids[2];    /* proposed by the sketch table, best first; 0: none */
     uint32_t id;             /* the outcome: object id, ID_ZERO, or 0 until packed */
     uint32_t base_id;        /* patch against a stored object; 0: against local_base */
@@ -52,6 +53,7 @@ struct routed {
     int16_t local_base;      /* earlier page of the batch that the patch refers to, or -1 */
     uint16_t length;         /* of the payload, without the base id */
     uint16_t local_references; /* patches of this batch against this page */
+    uint8_t identical_count;
     uint8_t votes[2];
     uint16_t single_vote_saved;
     uint8_t single_vote_tried;
@@ -83,14 +85,14 @@ struct batch {
 void batch_classify(struct batch *batch, const struct routing *routing, uint32_t start,
                     uint32_t end);
 void batch_propose(struct batch *batch, const struct routing *routing,
-                   const struct digest_table *digests, const struct sketch_table *sketches);
+                   const struct hint_table *digests, const struct hint_table *sketches);
 void batch_route(struct batch *batch, const struct routing *routing, struct extents *extents,
                  codec_context *context, uint32_t start, uint32_t end);
 
 /* Fetches the buckets of pages that come a little behind `index`; for loops over all pages that
  * look into the tables or change them. */
 void batch_prefetch(const struct batch *batch, const struct routing *routing, uint32_t index,
-                    const struct digest_table *digests, const struct sketch_table *sketches);
+                    const struct hint_table *digests, const struct hint_table *sketches);
 
 /* Takes account of the routed batch for those to come. */
 void batch_learn(struct batch *batch);

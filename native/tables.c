@@ -2,56 +2,119 @@
 
 #include <string.h>
 
-static inline struct digest_entry *bucket_of(const struct digest_table *table, uint32_t hash) {
-    size_t bucket = (size_t)(((uint64_t)hash * table->buckets) >> 32);
-    return table->entries + bucket * DIGEST_BUCKET_ENTRIES;
+/* Covers the tag; the rest is the id. */
+static inline uint32_t tag_mask(const struct hint_table *table) {
+    return UINT32_MAX << table->id_bits;
 }
 
-/* The second choice of an entry: a bucketed cuckoo table (Dietzfelbinger and Weidling, 2007). With
- * two buckets of eight and one displacement, inserting fails first at some 93 % of a large table. */
-static inline uint32_t second_hash(uint32_t digest) {
-    digest ^= digest >> 16;
-    digest *= UINT32_C(0x85ebca6b);
-    digest ^= digest >> 13;
-    digest *= UINT32_C(0xc2b2ae35);
-    return digest ^ (digest >> 16);
+/* One bit more for ids: the tags' lowest bit becomes the ids' highest, and 0 in all of them. */
+static void widen(struct hint_table *table) {
+    size_t slots = hint_table_slots(table);
+    for (size_t slot = 0; slot < slots; slot++) {
+        table->slots[slot] &= ~(UINT32_C(1) << table->id_bits);
+    }
+    table->id_bits++;
 }
 
-static struct digest_entry *find_pair(const struct digest_table *table, uint32_t digest,
-                                      uint32_t id) {
-    struct digest_entry *choices[2] = {bucket_of(table, digest),
-                                       bucket_of(table, second_hash(digest))};
-    for (int choice = 0; choice < 2; choice++) {
-        for (unsigned i = 0; i < DIGEST_BUCKET_ENTRIES; i++) {
-            struct digest_entry *entry = choices[choice] + i;
-            if (entry->digest == digest && entry->id == id) {
-                return entry;
+/* Makes room for an id. Returns 0 when it is longer than ids may become. */
+static int widen_for(struct hint_table *table, uint32_t id, uint32_t last_id_bits) {
+    while (id >> table->id_bits != 0) {
+        if (table->id_bits >= last_id_bits) {
+            return 0;
+        }
+        widen(table);
+    }
+    return 1;
+}
+
+static void add_a_way(const struct hint_table *from, struct hint_table *to) {
+    to->bucket_bits = from->bucket_bits;
+    to->ways = from->ways + 1u;
+    to->id_bits = from->id_bits;
+    for (size_t bucket = 0; bucket < (size_t)1 << from->bucket_bits; bucket++) {
+        memcpy(to->slots + bucket * to->ways, from->slots + bucket * from->ways,
+               from->ways * sizeof *to->slots);
+    }
+}
+
+#define IN_SECOND_BUCKET UINT32_C(0x80000000)
+
+static inline uint32_t digest_tag(const struct hint_table *table, uint32_t digest) {
+    return ((digest << table->bucket_bits) >> 1) & tag_mask(table);
+}
+
+/* The other bucket of an entry: twice applied it leads back. */
+static inline uint32_t other_bucket(const struct hint_table *table, uint32_t bucket, uint32_t tag) {
+    uint32_t choice = (tag >> 27) & 15u;
+    uint32_t distance = (choice + 1u) * UINT32_C(0x9e3779b1) >> (32u - table->bucket_bits);
+    return bucket ^ (distance | 1u);
+}
+
+/* Where a digest may lie, and what a slot of each bucket has above the id. */
+struct digest_place {
+    uint32_t *ways;
+    uint32_t tag;
+};
+
+static void digest_places(const struct hint_table *table, uint32_t digest,
+                          struct digest_place places[2]) {
+    uint32_t tag = digest_tag(table, digest);
+    uint32_t first = digest >> (32u - table->bucket_bits);
+    uint32_t second = other_bucket(table, first, tag);
+    places[0] = (struct digest_place){table->slots + (size_t)first * table->ways, tag};
+    places[1] = (struct digest_place){table->slots + (size_t)second * table->ways,
+                                      tag | IN_SECOND_BUCKET};
+}
+
+/* The slots that hold this digest, as far as it is known; at most DIGEST_CANDIDATES. */
+static unsigned find_alike(const struct hint_table *table, uint32_t digest,
+                           uint32_t *alike[DIGEST_CANDIDATES]) {
+    uint32_t mask = tag_mask(table);
+    unsigned count = 0;
+    struct digest_place places[2];
+    digest_places(table, digest, places);
+    for (unsigned choice = 0; choice < 2; choice++) {
+        for (unsigned way = 0; way < table->ways; way++) {
+            uint32_t *slot = places[choice].ways + way;
+            if ((*slot & mask) == places[choice].tag && (*slot & ~mask) != 0) {
+                alike[count++] = slot;
+                if (count == DIGEST_CANDIDATES) {
+                    return count;
+                }
+            }
+        }
+    }
+    return count;
+}
+
+unsigned digest_table_find(const struct hint_table *table, uint32_t digest, uint32_t *ids) {
+    uint32_t *alike[DIGEST_CANDIDATES];
+    unsigned count = find_alike(table, digest, alike);
+    for (unsigned i = 0; i < count; i++) {
+        ids[i] = *alike[i] & ~tag_mask(table);
+    }
+    return count;
+}
+
+static uint32_t *find_pair(const struct hint_table *table, uint32_t digest, uint32_t id) {
+    struct digest_place places[2];
+    digest_places(table, digest, places);
+    for (unsigned choice = 0; choice < 2; choice++) {
+        for (unsigned way = 0; way < table->ways; way++) {
+            if (places[choice].ways[way] == (places[choice].tag | id)) {
+                return places[choice].ways + way;
             }
         }
     }
     return NULL;
 }
 
-uint32_t digest_table_find(const struct digest_table *table, uint32_t digest) {
-    const struct digest_entry *choices[2] = {bucket_of(table, digest),
-                                             bucket_of(table, second_hash(digest))};
-    for (int choice = 0; choice < 2; choice++) {
-        for (unsigned i = 0; i < DIGEST_BUCKET_ENTRIES; i++) {
-            const struct digest_entry *entry = choices[choice] + i;
-            if (entry->digest == digest && entry->id != 0) {
-                return entry->id;
-            }
-        }
-    }
-    return 0;
-}
-
-static struct digest_entry *free_entry_of(struct digest_entry *bucket, unsigned *used) {
-    struct digest_entry *found = NULL;
+static uint32_t *free_slot_of(const struct hint_table *table, uint32_t *ways, unsigned *used) {
+    uint32_t *found = NULL;
     *used = 0;
-    for (unsigned i = 0; i < DIGEST_BUCKET_ENTRIES; i++) {
-        if (bucket[i].id == 0) {
-            found = bucket + i;
+    for (unsigned way = 0; way < table->ways; way++) {
+        if ((ways[way] & ~tag_mask(table)) == 0) {
+            found = ways + way;
         } else {
             ++*used;
         }
@@ -59,80 +122,126 @@ static struct digest_entry *free_entry_of(struct digest_entry *bucket, unsigned 
     return found;
 }
 
-/* Empties an entry of a full bucket by moving it to its other bucket, where that has room. */
-static struct digest_entry *displace(const struct digest_table *table,
-                                     struct digest_entry *bucket) {
-    for (unsigned i = 0; i < DIGEST_BUCKET_ENTRIES; i++) {
-        struct digest_entry *other = bucket_of(table, bucket[i].digest);
-        unsigned used;
-        if (other == bucket) {
-            other = bucket_of(table, second_hash(bucket[i].digest));
-        }
-        struct digest_entry *room = free_entry_of(other, &used);
-        if (room != NULL) {
-            *room = bucket[i];
-            return bucket + i;
+#define LONGEST_DISPLACEMENT 3u
+
+/* A free slot of the bucket. Where it is full, an entry moves to its other bucket, in which the same
+ * is done first if need be: `moves` entries move at most. NULL: no room that way. */
+static uint32_t *make_room(const struct hint_table *table, uint32_t *ways, unsigned moves) {
+    unsigned used;
+    uint32_t *room = free_slot_of(table, ways, &used);
+    if (room != NULL || moves == 0) {
+        return room;
+    }
+    uint32_t bucket = (uint32_t)((size_t)(ways - table->slots) / table->ways);
+    for (unsigned more = 0; more < moves; more++) { /* short ways first */
+        for (unsigned way = 0; way < table->ways; way++) {
+            uint32_t other = other_bucket(table, bucket, ways[way] & tag_mask(table));
+            room = make_room(table, table->slots + (size_t)other * table->ways, more);
+            if (room != NULL) {
+                *room = ways[way] ^ IN_SECOND_BUCKET;
+                return ways + way;
+            }
         }
     }
     return NULL;
 }
 
-int digest_table_insert(struct digest_table *table, uint32_t digest, uint32_t id) {
-    struct digest_entry *choices[2] = {bucket_of(table, digest),
-                                       bucket_of(table, second_hash(digest))};
-    /* One entry a digest: the newest object replaces an older one, whose references may be used
-     * up (that is why a second object with these bytes was made). */
-    for (unsigned i = 0; i < 2u * DIGEST_BUCKET_ENTRIES; i++) {
-        struct digest_entry *entry =
-            choices[i / DIGEST_BUCKET_ENTRIES] + i % DIGEST_BUCKET_ENTRIES;
-        if (entry->digest == digest && entry->id != 0) {
-            entry->id = id;
-            return 0;
-        }
-    }
+/* Returns 1, or -1 when there is no room. */
+static int insert_entry(struct hint_table *table, uint32_t digest, uint32_t id) {
+    struct digest_place places[2];
     unsigned used[2];
-    struct digest_entry *entry = free_entry_of(choices[0], &used[0]);
-    struct digest_entry *second = free_entry_of(choices[1], &used[1]);
-    if (entry == NULL || (second != NULL && used[1] < used[0])) {
-        entry = second; /* the emptier of the two keeps both from filling up */
+    digest_places(table, digest, places);
+    uint32_t *first = free_slot_of(table, places[0].ways, &used[0]);
+    uint32_t *second = free_slot_of(table, places[1].ways, &used[1]);
+    unsigned choice = 0;
+    uint32_t *slot = first;
+    if (first == NULL || (second != NULL && used[1] < used[0])) {
+        choice = 1; /* the emptier of the two keeps both from filling up */
+        slot = second;
     }
-    if (entry == NULL) {
-        entry = displace(table, choices[0]);
+    for (unsigned full = 0; slot == NULL && full < 2; full++) {
+        choice = full;
+        slot = make_room(table, places[full].ways, LONGEST_DISPLACEMENT);
     }
-    if (entry == NULL) {
-        entry = displace(table, choices[1]);
-    }
-    if (entry == NULL) {
+    if (slot == NULL) {
         return -1;
     }
-    entry->digest = digest;
-    entry->id = id;
+    *slot = places[choice].tag | id;
     return 1;
 }
 
-int digest_table_remove(struct digest_table *table, uint32_t digest, uint32_t id) {
-    struct digest_entry *entry = find_pair(table, digest, id);
-    if (entry == NULL) {
+int digest_table_insert(struct hint_table *table, uint32_t digest, uint32_t id) {
+    uint32_t *alike[DIGEST_CANDIDATES];
+    if (!widen_for(table, id, DIGEST_LAST_ID_BITS)) {
         return 0;
     }
-    entry->digest = 0;
-    entry->id = 0;
+    if (find_pair(table, digest, id) != NULL) {
+        return 0;
+    }
+    /* Many objects may have one digest, when each has all the references that it can count. */
+    if (find_alike(table, digest, alike) == DIGEST_CANDIDATES) {
+        *alike[0] = (*alike[0] & tag_mask(table)) | id;
+        return 0;
+    }
+    return insert_entry(table, digest, id);
+}
+
+int digest_table_replace(struct hint_table *table, uint32_t digest, uint32_t former, uint32_t id) {
+    if (!widen_for(table, id, DIGEST_LAST_ID_BITS) || former >> table->id_bits != 0) {
+        return 0;
+    }
+    uint32_t *slot = find_pair(table, digest, former);
+    if (slot == NULL) {
+        return 0;
+    }
+    *slot = (*slot & tag_mask(table)) | id;
     return 1;
 }
 
-/* Covers the tag; the rest is the id. */
-static inline uint32_t tag_mask(const struct sketch_table *table) {
-    return UINT32_MAX << table->id_bits;
+int digest_table_remove(struct hint_table *table, uint32_t digest, uint32_t id) {
+    uint32_t *slot = id >> table->id_bits != 0 ? NULL : find_pair(table, digest, id);
+    if (slot == NULL) {
+        return 0;
+    }
+    *slot = 0;
+    return 1;
 }
 
-static inline uint32_t tag_of(const struct sketch_table *table, uint32_t feature) {
+uint32_t digest_table_digest(const struct hint_table *table, size_t slot) {
+    uint32_t tag = table->slots[slot] & tag_mask(table);
+    uint32_t bucket = (uint32_t)(slot / table->ways);
+    if (tag & IN_SECOND_BUCKET) {
+        bucket = other_bucket(table, bucket, tag);
+    }
+    return (bucket << (32u - table->bucket_bits)) | ((tag << 1) >> table->bucket_bits);
+}
+
+size_t digest_table_grow(const struct hint_table *from, struct hint_table *to) {
+    if (from->ways < HINT_MOST_WAYS) {
+        add_a_way(from, to);
+        return 0;
+    }
+    to->bucket_bits = from->bucket_bits + 1u;
+    to->ways = HINT_LEAST_WAYS;
+    to->id_bits = from->id_bits + 1u;
+    size_t lost = 0;
+    for (size_t slot = 0; slot < hint_table_slots(from); slot++) {
+        uint32_t id = from->slots[slot] & ~tag_mask(from);
+        if (id != 0 && insert_entry(to, digest_table_digest(from, slot), id) < 0) {
+            lost++;
+        }
+    }
+    return lost;
+}
+
+static inline uint32_t feature_tag(const struct hint_table *table, uint32_t feature) {
     return (feature << table->bucket_bits) & tag_mask(table);
 }
 
-uint32_t sketch_table_find(const struct sketch_table *table, uint32_t feature) {
-    const uint32_t *ways = sketch_table_ways(table, feature);
+uint32_t sketch_table_find(const struct hint_table *table, uint32_t feature) {
+    const uint32_t *ways = hint_table_ways(table, feature);
     uint32_t mask = tag_mask(table);
-    uint32_t tag = tag_of(table, feature);
+    uint32_t tag = feature_tag(table, feature);
     for (unsigned way = 0; way < table->ways; way++) {
         if ((ways[way] & mask) == tag && (ways[way] & ~mask) != 0) {
             return ways[way] & ~mask;
@@ -141,25 +250,13 @@ uint32_t sketch_table_find(const struct sketch_table *table, uint32_t feature) {
     return 0;
 }
 
-/* One bit more for ids: the tags' lowest bit becomes the ids' highest, and 0 in all of them. */
-static void widen(struct sketch_table *table) {
-    size_t slots = sketch_table_slots(table);
-    for (size_t slot = 0; slot < slots; slot++) {
-        table->slots[slot] &= ~(UINT32_C(1) << table->id_bits);
+void sketch_table_put(struct hint_table *table, uint32_t feature, uint32_t id) {
+    if (!widen_for(table, id, SKETCH_LAST_ID_BITS)) {
+        return;
     }
-    table->id_bits++;
-}
-
-void sketch_table_put(struct sketch_table *table, uint32_t feature, uint32_t id) {
-    while (id >> table->id_bits != 0) {
-        if (table->id_bits >= SKETCH_LAST_ID_BITS) {
-            return;
-        }
-        widen(table);
-    }
-    uint32_t *ways = sketch_table_ways(table, feature);
+    uint32_t *ways = hint_table_ways(table, feature);
     uint32_t mask = tag_mask(table);
-    uint32_t tag = tag_of(table, feature);
+    uint32_t tag = feature_tag(table, feature);
     /* An older object with the feature makes way, else an empty slot, else the oldest. */
     unsigned way = 0;
     while (way < table->ways - 1u && (ways[way] & ~mask) != 0 && (ways[way] & mask) != tag) {
@@ -171,20 +268,7 @@ void sketch_table_put(struct sketch_table *table, uint32_t feature, uint32_t id)
     ways[0] = tag | id;
 }
 
-size_t sketch_table_next_slots(const struct sketch_table *table) {
-    return table->ways < SKETCH_MOST_WAYS
-               ? (size_t)(table->ways + 1u) << table->bucket_bits
-               : (size_t)SKETCH_LEAST_WAYS << (table->bucket_bits + 1u);
-}
-
-static void add_a_way(const struct sketch_table *from, struct sketch_table *to) {
-    for (size_t bucket = 0; bucket < (size_t)1 << from->bucket_bits; bucket++) {
-        memcpy(to->slots + bucket * to->ways, from->slots + bucket * from->ways,
-               from->ways * sizeof *to->slots);
-    }
-}
-
-static void split_buckets(const struct sketch_table *from, struct sketch_table *to) {
+static void split_buckets(const struct hint_table *from, struct hint_table *to) {
     uint32_t mask = tag_mask(from);
     for (size_t bucket = 0; bucket < (size_t)1 << from->bucket_bits; bucket++) {
         unsigned filled[2] = {0, 0};
@@ -200,18 +284,15 @@ static void split_buckets(const struct sketch_table *from, struct sketch_table *
     }
 }
 
-void sketch_table_grow(const struct sketch_table *from, struct sketch_table *to) {
-    if (from->ways < SKETCH_MOST_WAYS) {
-        to->bucket_bits = from->bucket_bits;
-        to->ways = from->ways + 1u;
-        to->id_bits = from->id_bits;
+void sketch_table_grow(const struct hint_table *from, struct hint_table *to) {
+    if (from->ways < HINT_MOST_WAYS) {
         add_a_way(from, to);
     } else {
         /* The tags move up by the bit that now chooses the bucket. Their new lowest bit would be
          * unknown, so it goes to the ids; at their limit it stays, and half the entries are
          * lost. */
         to->bucket_bits = from->bucket_bits + 1u;
-        to->ways = SKETCH_LEAST_WAYS;
+        to->ways = HINT_LEAST_WAYS;
         to->id_bits = from->id_bits < SKETCH_LAST_ID_BITS ? from->id_bits + 1u : from->id_bits;
         split_buckets(from, to);
     }

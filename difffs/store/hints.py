@@ -12,24 +12,30 @@ from pathlib import Path
 from struct import Struct
 from types import TracebackType
 
-from difffs._kernels import DigestTable, SketchTable
+from difffs._kernels import (
+    DIGEST_ID_BITS,
+    FIRST_ID_BITS,
+    SKETCH_ID_BITS,
+    DigestTable,
+    SketchTable,
+)
 from difffs.errors import StoreFull, StoreReadOnly
 
-_HEADER = Struct("<8sIIQ")  # magic, 1 when closed properly, body in 64 bytes, entries in use
+_HEADER = Struct("<8sIIQI4x")
+"""Magic, 1 when closed properly, body in 64 bytes, entries in use, bits of an id."""
 _HEADER_BYTES = 4096
-_MAGIC = {"digests": b"difffsDG", "sketches": b"difffsS2"}
+_MAGIC = {"digests": b"difffsD2", "sketches": b"difffsS3"}
+_LAST_ID_BITS = {"digests": DIGEST_ID_BITS, "sketches": SKETCH_ID_BITS}
 
-FIRST_DIGEST_BUCKETS = 64
+FIRST_DIGEST_SLOTS = 1024
 FIRST_SKETCH_SLOTS = 1024
-FIRST_ID_BITS = 10
 MAXIMUM_SKETCH_SLOTS = 6 << 20
 """24 MiB: features of the newest 1.6 million bases, so of some 8 GiB of pages. Older ones are
 forgotten, because a page is most often like those of its own time, and at 16 GiB of distinct pages
 the table takes 7 bytes a page instead of 12."""
 
-_FULL = 0.88
-"""Share of a digest table's entries in use at which it grows."""
-_GROWTH = 1.12
+_FULL = 0.95
+"""Share of a digest table's slots in use at which it grows. Inserting hardly ever fails below."""
 _CROWDED = 1.3
 """Features a slot at which a sketch table grows; the newest of a bucket stay. On a mixed and an
 identical pair of images 1.1, 1.25, 1.3 and 1.4 give factors of 10.27, 10.23, 10.23 and 10.20 in
@@ -53,8 +59,9 @@ class _MappedFile:
         size = os.fstat(self._file).st_size
         valid = size > _HEADER_BYTES and (size - _HEADER_BYTES) % 64 == 0
         if valid:
-            magic, _closed, units, _used = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
-            valid = magic == _MAGIC[path.name.removesuffix(".new")]
+            magic, _, units, _, id_bits = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
+            name = path.name.removesuffix(".new")
+            valid = magic == _MAGIC[name] and id_bits <= _LAST_ID_BITS[name]
             valid = valid and units * 64 == size - _HEADER_BYTES  # else it has been cut
         if not valid:
             os.ftruncate(self._file, 0)
@@ -71,12 +78,12 @@ class _MappedFile:
         self._view = memoryview(self._map)
         self.body = self._view[_HEADER_BYTES:]
 
-    def header(self) -> tuple[bool, int]:
-        """(closed properly, entries in use)."""
-        _magic, closed, _units, used = _HEADER.unpack_from(self._map)
-        return bool(closed), used
+    def header(self) -> tuple[bool, int, int]:
+        """(closed properly, entries in use, bits of an id)."""
+        _magic, closed, _units, used, id_bits = _HEADER.unpack_from(self._map)
+        return bool(closed), used, max(id_bits, FIRST_ID_BITS)  # 0 in a fresh file
 
-    def write_header(self, *, closed: bool, used: int) -> None:
+    def write_header(self, *, closed: bool, used: int, id_bits: int) -> None:
         """Also marks the file as one of ours.
 
         On the medium it never says `closed` of a body that is older or newer than it.
@@ -84,7 +91,7 @@ class _MappedFile:
         if closed:
             self._map.flush()
         magic = _MAGIC[self.path.name.removesuffix(".new")]
-        _HEADER.pack_into(self._map, 0, magic, int(closed), len(self.body) // 64, used)
+        _HEADER.pack_into(self._map, 0, magic, int(closed), len(self.body) // 64, used, id_bits)
         self._map.flush(0, _HEADER_BYTES)
 
     def replace(self, path: Path) -> None:
@@ -100,8 +107,8 @@ class _MappedFile:
         os.close(self._file)
 
 
-def stored_digests(path: Path) -> tuple[list[tuple[int, int]], int] | None:
-    """(pairs, entries counted) of a digest file on disk, for checking it; None when it was not
+def stored_digests(path: Path) -> tuple[DigestTable, int] | None:
+    """(table, entries counted) of a digest file on disk, for checking it; None when it was not
     closed properly, and so will be filled again by the next writer."""
     try:
         stored = bytearray(path.read_bytes())
@@ -110,10 +117,12 @@ def stored_digests(path: Path) -> tuple[list[tuple[int, int]], int] | None:
     body = len(stored) - _HEADER_BYTES
     if body <= 0 or body % 64:
         return None
-    magic, closed, units, used = _HEADER.unpack_from(stored)
+    magic, closed, units, used, id_bits = _HEADER.unpack_from(stored)
     if magic != _MAGIC["digests"] or not closed or units * 64 != body:
         return None
-    return DigestTable(memoryview(stored)[_HEADER_BYTES:]).pairs(), used
+    if not FIRST_ID_BITS <= id_bits <= DIGEST_ID_BITS:
+        return None
+    return DigestTable(memoryview(stored)[_HEADER_BYTES:], used, id_bits), used
 
 
 class Hints:
@@ -125,49 +134,46 @@ class Hints:
         self._sketch_path = store / sketch_name
         for leftover in (f"{digest_name}.new", f"{sketch_name}.new"):
             (store / leftover).unlink(missing_ok=True)
-        self._digest_file = _MappedFile(self._digest_path, 64 * FIRST_DIGEST_BUCKETS)
-        closed, used = self._digest_file.header()
+        self._digest_file = _MappedFile(self._digest_path, 4 * FIRST_DIGEST_SLOTS)
+        closed, used, id_bits = self._digest_file.header()
         self.complete = closed and not self._digest_file.fresh
         """Whether the digest table knows every digest: if not, the store fills it again when it
         is opened next."""
-        self.digests = DigestTable(self._digest_file.body, used)
+        self.digests = DigestTable(self._digest_file.body, used, id_bits)
         self._sketch_file = _MappedFile(self._sketch_path, 4 * FIRST_SKETCH_SLOTS)
-        _closed, id_bits = self._sketch_file.header()
-        self.sketches = SketchTable(self._sketch_file.body, id_bits or FIRST_ID_BITS)
-        self._digest_file.write_header(closed=False, used=used)
-        self._sketch_file.write_header(closed=False, used=self.sketches.id_bits)
+        _closed, _used, id_bits = self._sketch_file.header()
+        self.sketches = SketchTable(self._sketch_file.body, id_bits)
+        self._write_headers(complete=False)
 
     def close(self, *, complete: bool = True) -> None:
         """Writes the headers and unmaps; `complete`: the digests are those of the last commit."""
-        complete = complete and self.complete
-        self._digest_file.write_header(closed=complete, used=self.digests.used)
-        self._sketch_file.write_header(closed=False, used=self.sketches.id_bits)
+        self._write_headers(complete=complete and self.complete)
         self.digests.release_buffer()
         self.sketches.release_buffer()
         self._digest_file.close()
         self._sketch_file.close()
 
+    def _write_headers(self, *, complete: bool) -> None:
+        digests, sketches = self.digests, self.sketches
+        self._digest_file.write_header(closed=complete, used=digests.used, id_bits=digests.id_bits)
+        self._sketch_file.write_header(closed=False, used=0, id_bits=sketches.id_bits)
+
     def make_room(self, references: int, features: int) -> None:
         """Grows the tables for what they hold now (references: objects that can be bases)."""
-        if self.digests.used > _FULL * self.digests.entries:
-            self.resize_digests(self.digests.used)
+        if self.digests.used > _FULL * self.digests.slots and self.digests.next_slots:
+            self.grow_digests()
         slots = self.sketches.slots
         if references * features > _CROWDED * slots and slots < MAXIMUM_SKETCH_SLOTS:
             self._grow_sketches()
 
-    def resize_digests(self, entries: int) -> None:
-        """Makes room for that many entries and some more."""
-        while True:
-            entries = int(entries * _GROWTH / _FULL) + 8
-            buckets = max(FIRST_DIGEST_BUCKETS, -(-entries // 8))
-            new = _MappedFile(self._digest_path.with_suffix(".new"), 64 * buckets)
-            new.write_header(closed=False, used=0)
-            table = DigestTable(new.body)
-            if self.digests.copy_into(table):
-                break
-            table.release_buffer()  # an unlucky pile of equal digests; a larger table has room
-            new.close()
-            new.path.unlink()
+    def grow_digests(self) -> None:
+        """Gives the digest table its next size; StoreFull where there is none, or no room."""
+        slots = self.digests.next_slots
+        if not slots:
+            raise StoreFull(f"{self._digest_path} cannot become larger; use another store")
+        new = _MappedFile(self._digest_path.with_suffix(".new"), 4 * slots)
+        table = self.digests.grow_into(new.body)
+        new.write_header(closed=False, used=table.used, id_bits=table.id_bits)
         self.digests.release_buffer()
         self._digest_file.close()
         new.replace(self._digest_path)
@@ -181,7 +187,7 @@ class Hints:
     def _grow_sketches(self) -> None:
         new = _MappedFile(self._sketch_path.with_suffix(".new"), 4 * self.sketches.next_slots)
         table = self.sketches.grow_into(new.body)
-        new.write_header(closed=False, used=table.id_bits)
+        new.write_header(closed=False, used=0, id_bits=table.id_bits)
         self.sketches.release_buffer()
         self._sketch_file.close()
         new.replace(self._sketch_path)

@@ -279,7 +279,7 @@ class Store:
             try:
                 for _number, stored in self._index.headers():
                     while not self._hints.digests.insert_header(stored):
-                        self._hints.resize_digests(self._hints.digests.used)
+                        self._hints.grow_digests()
             except StoreFull:
                 return  # a smaller table finds less
         self._hints.complete = True
@@ -494,7 +494,7 @@ class Store:
         features = self.recipe.sketch.features if self.recipe.patch_codec else 0
         try:
             while not fits:
-                self._hints.resize_digests(self._hints.digests.used)
+                self._hints.grow_digests()
                 _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
             self._hints.make_room(bases, features)
         except StoreFull:

@@ -61,7 +61,7 @@ def numbers(*ids: int) -> "array[int]":
 
 
 def digests() -> DigestTable:
-    return DigestTable(bytearray(64 * 64))
+    return DigestTable(bytearray(4096))
 
 
 def page_of(extents: Extents, identity: int) -> bytes:

@@ -255,7 +255,7 @@ def test_objects_beyond_128_gib_become_no_bases() -> None:
     "size", [0, 4, 16, SMALLEST - 16, SMALLEST + 16, SMALLEST // 2, 2 * SMALLEST + SMALLEST // 8]
 )
 def test_a_table_is_a_power_of_two_of_buckets(size: int) -> None:
-    with pytest.raises(ValueError, match="sketch table of"):
+    with pytest.raises(ValueError, match="hint table of"):
         SketchTable(bytearray(size))
 
 
