@@ -77,6 +77,24 @@ _ALL = (
         compress_codec=Codec.LZ4,
     ),
     Recipe(
+        "dense",
+        "identical, the better of two bases patched by the bsdiff for pages, zstd 9 for the rest",
+        candidates=2,
+        single_vote_gain=0,
+        patch_codec=Codec.PAGE_BSDIFF,
+        compress_level=9,
+        dictionary_bytes=64 << 10,
+    ),
+    Recipe(
+        "archive",
+        "as dense, with Burrows-Wheeler, move-to-front and a range coder for the rest: for images "
+        "that are seldom read",
+        candidates=2,
+        single_vote_gain=0,
+        patch_codec=Codec.PAGE_BSDIFF,
+        compress_codec=Codec.BWT_RANGE,
+    ),
+    Recipe(
         "difference-engine",
         "the paper's: identical, VCDIFF patches below 2 KiB found by two keys, lz4 for the rest",
         sketch=Sketch.FIXED_BLOCKS,

@@ -22,6 +22,7 @@ def test_the_promised_recipes_are_there() -> None:
     promised = {
         "default",
         "fast",
+        "dense",
         "difference-engine",
         "identical-only",
         "patch-only",

@@ -27,6 +27,8 @@ _IMAGE_SUFFIX = ".mem"
 _COMPARED = (
     "default",
     "fast",
+    "dense",
+    "archive",
     "difference-engine",
     "identical-only",
     "patch-only",
