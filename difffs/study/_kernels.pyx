@@ -277,94 +277,53 @@ def zstd_decode(const uint8_t[::1] frames not None, const uint32_t[::1] lengths 
 def zstd_encode_pieces(const uint8_t[::1] pieces not None, const uint32_t[::1] piece_lengths not None,
                        int level):
     """Frames of pieces of any lengths, one behind the other, and their lengths."""
-    cdef size_t count = <size_t>piece_lengths.shape[0]
     cdef size_t capacity = 0
-    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
-    cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
-    cdef ZSTD_CCtx *context
-    cdef const uint8_t *piece = NULL
-    cdef uint8_t *frames
-    cdef uint8_t *to
-    cdef bytes out
-    cdef size_t i
-    cdef size_t written = 0
-    total_of(piece_lengths, pieces.shape[0])
-    if count == 0:
-        return b"", lengths
-    if pieces.shape[0]:
-        piece = &pieces[0]
-    for i in range(count):
+    cdef Py_ssize_t i
+    for i in range(piece_lengths.shape[0]):
         capacity += ZSTD_compressBound(piece_lengths[i])
-    context = ZSTD_createCCtx()
-    frames = <uint8_t *>malloc(capacity)
-    if context == NULL or frames == NULL:
-        ZSTD_freeCCtx(context)
-        free(frames)
-        raise MemoryError("frames of zstd")
-    ZSTD_CCtx_setParameter(context, ZSTD_c_format, ZSTD_f_zstd1_magicless)
-    ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0)
-    ZSTD_CCtx_setParameter(context, ZSTD_c_compressionLevel, level)
-    to = frames
-    with nogil:
-        for i in range(count):
-            written = ZSTD_compress2(context, to, capacity - <size_t>(to - frames), piece,
-                                     piece_lengths[i])
-            if ZSTD_isError(written):
-                break
-            length[i] = <uint32_t>written
-            to += written
-            if piece_lengths[i]:
-                piece += piece_lengths[i]
-    out = frames[:to - frames]
-    ZSTD_freeCCtx(context)
-    free(frames)
-    if ZSTD_isError(written):
-        raise ValueError(f"zstd cannot encode at level {level}")
-    return out, lengths
+    return coded(FrameCoder(level), True, pieces, piece_lengths, capacity, capacity)
 
 
 def zstd_decode_pieces(const uint8_t[::1] frames not None, const uint32_t[::1] lengths not None,
                        size_t maximum):
     """Pieces of at most `maximum` bytes, one behind the other, and their lengths; ValueError when a
     frame is malformed or of more."""
-    cdef size_t count = <size_t>lengths.shape[0]
-    cdef array piece_lengths = clone(NUMBERS, <Py_ssize_t>count, False)
-    cdef uint32_t *piece_length = <uint32_t *>piece_lengths.data.as_voidptr
-    cdef ZSTD_DCtx *context
-    cdef const uint8_t *frame = NULL
-    cdef uint8_t *pieces
-    cdef uint8_t *to
+    return coded(FrameCoder(), False, frames, lengths, <size_t>lengths.shape[0] * maximum, maximum)
+
+
+cdef tuple coded(FrameCoder coder, bint encodes, const uint8_t[::1] given,
+                 const uint32_t[::1] given_lengths, size_t capacity, size_t maximum):
+    """All that is given encoded, or decoded, and the lengths of what has become of each: `maximum`
+    bytes at most, `capacity` bytes in all."""
+    cdef size_t count = <size_t>given_lengths.shape[0]
+    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
+    cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
+    cdef const uint8_t *piece = &given[0] if given.shape[0] else NULL
     cdef bytes out
+    cdef uint8_t *to
     cdef size_t i
+    cdef size_t left = capacity
     cdef size_t written = 0
-    total_of(lengths, frames.shape[0])
-    if count == 0:
-        return b"", piece_lengths
-    if frames.shape[0]:
-        frame = &frames[0]
-    context = ZSTD_createDCtx()
-    pieces = <uint8_t *>malloc(count * maximum)
-    if context == NULL or pieces == NULL:
-        ZSTD_freeDCtx(context)
-        free(pieces)
-        raise MemoryError("pieces of zstd")
-    ZSTD_DCtx_setParameter(context, ZSTD_d_format, ZSTD_f_zstd1_magicless)
-    to = pieces
+    total_of(given_lengths, given.shape[0])
+    out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
+    to = <uint8_t *>PyBytes_AS_STRING(out)
     with nogil:
         for i in range(count):
-            written = ZSTD_decompressDCtx(context, to, maximum, frame, lengths[i])
+            if encodes:
+                written = ZSTD_compress2(coder.encoder, to, left, piece, given_lengths[i])
+            else:
+                written = ZSTD_decompressDCtx(coder.decoder, to, maximum, piece, given_lengths[i])
             if ZSTD_isError(written):
                 break
-            piece_length[i] = <uint32_t>written
+            length[i] = <uint32_t>written
             to += written
-            if lengths[i]:
-                frame += lengths[i]
-    out = pieces[:to - pieces]
-    ZSTD_freeDCtx(context)
-    free(pieces)
+            left -= written
+            if given_lengths[i]:
+                piece += given_lengths[i]
     if ZSTD_isError(written):
-        raise ValueError("bytes that are no block's frame")
-    return out, piece_lengths
+        raise ValueError("zstd cannot encode at that level" if encodes
+                         else "bytes that are no block's frame")
+    return out[:capacity - left], lengths
 
 
 cdef class FrameCoder:

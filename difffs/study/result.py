@@ -1,4 +1,4 @@
-"""What a study says: sections of tables, plots drawn from those tables, and a conclusion.
+"""What a study says: sections of tables, plots drawn from those tables, conclusion and findings.
 
 Plain data without any drawing: the terminal, JSON, CSV and the HTML report all show the same.
 """
@@ -12,6 +12,9 @@ from enum import StrEnum
 
 Cell = str | int | float | None
 """None: not measured, shown as a dash."""
+
+Row = Mapping[str, Cell]
+"""Cells by their columns' keys."""
 
 _NUMBER = re.compile(r"\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+(?:\.\d+)?")
 
@@ -74,7 +77,7 @@ class Table:
     name: str
     title: str
     columns: Sequence[Column]
-    rows: Sequence[Mapping[str, Cell]]
+    rows: Sequence[Row]
     note: str = ""
     """How it was measured, what is left out: one or two sentences below the table."""
     detail: bool = False
@@ -97,10 +100,17 @@ class Table:
 
     def value(self, key: str, **where: Cell) -> Cell:
         """The cell itself, as in text()."""
-        for row in self.rows:
-            if all(row.get(name) == wanted for name, wanted in where.items()):
-                return row.get(key)
+        for row in self.select(**where):
+            return row.get(key)
         raise KeyError(f"{self.name}: no row with {where}")
+
+    def select(self, **where: Cell) -> list[Row]:
+        """The rows that have all of `where`."""
+        return [
+            row
+            for row in self.rows
+            if all(row.get(name) == wanted for name, wanted in where.items())
+        ]
 
 
 class PlotKind(StrEnum):
@@ -146,7 +156,10 @@ class Section:
     tables: Sequence[Table]
     plots: Sequence[Plot]
     conclusion: str
-    """One paragraph; each number in it is a cell of one of the tables, as shown there."""
+    """One short paragraph over all corpora, the answer first; each number in it is a cell of one of
+    the tables, as shown there."""
+    findings: Sequence[str] = ()
+    """What matters of single corpora (or recordings), a paragraph each, with numbers as above."""
     absent: Sequence[str] = ()
     """What could not be measured on this host, each with its reason."""
     seconds: float = 0.0
@@ -160,7 +173,8 @@ class Section:
         raise KeyError(name)
 
     def unsupported_numbers(self) -> list[str]:
-        """Numbers of the conclusion that stand in no table of the section (nor in a title)."""
+        """Numbers of conclusion and findings that stand in no table of the section (nor in a
+        title)."""
         known: set[str] = set()
         for table in self.tables:
             texts = [table.title, table.note, *(column.title for column in table.columns)]
@@ -168,4 +182,5 @@ class Section:
                 texts += [show(row.get(c.key), c.unit) for c in table.columns]
             for text in texts:
                 known.update(_NUMBER.findall(text))
-        return [number for number in _NUMBER.findall(self.conclusion) if number not in known]
+        told = " ".join([self.conclusion, *self.findings])
+        return [number for number in _NUMBER.findall(told) if number not in known]

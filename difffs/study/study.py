@@ -148,6 +148,7 @@ def _section(section: Section) -> dict[str, Any]:
         "number": section.number,
         "title": section.title,
         "conclusion": section.conclusion,
+        "findings": list(section.findings),
         "seconds": section.seconds,
         "absent": list(section.absent),
         "tables": {table.name: _table(table) for table in section.tables},

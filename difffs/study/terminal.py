@@ -11,12 +11,13 @@ _LEFT = (Unit.TEXT,)
 
 
 def render_section(section: Section, columns: int = 100) -> str:
-    """Return title, tables, conclusion and what is absent; lines of `columns` at most, if tables
-    are not wider."""
+    """Return title, conclusion, findings, tables and what is absent; lines of `columns` at most, if
+    tables are not wider."""
     heading = f"{section.number}. {section.title}"
-    parts = [f"{heading}\n{'=' * len(heading)}"]
+    parts = [f"{heading}\n{'=' * len(heading)}", _wrapped(section.conclusion, columns)]
+    if section.findings:
+        parts.append("\n".join(_item(finding, columns) for finding in section.findings))
     parts += [render_table(table, columns) for table in section.tables]
-    parts.append(_wrapped(section.conclusion, columns))
     if section.absent:
         parts.append("Not measured here:\n" + "\n".join(f"  {line}" for line in section.absent))
     return "\n\n".join(parts)
@@ -75,6 +76,10 @@ def _line(table: Table, cells: list[str], widths: list[int]) -> str:
         cell.ljust(width) if column.unit in _LEFT else cell.rjust(width)
         for column, cell, width in zip(table.columns, cells, widths, strict=True)
     ).rstrip()
+
+
+def _item(text: str, columns: int) -> str:
+    return textwrap.fill(text, columns, initial_indent="  - ", subsequent_indent="    ")
 
 
 def _wrapped(text: str, columns: int) -> str:

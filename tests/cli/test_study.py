@@ -38,7 +38,7 @@ def factors(context: Context) -> Section:
     plot = Plot("factors", "Factors", PlotKind.BARS, "factors", "corpus", "factor")
     absent = [f"recording {path.name}" for path in context.recordings]
     told = f"A factor of {table.text('factor', corpus='alike')}."
-    return Section(2, "factors", "How much?", [table], [plot], told, absent)
+    return Section(2, "factors", "How much?", [table], [plot], told, absent=absent)
 
 
 @pytest.fixture(autouse=True)

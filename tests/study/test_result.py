@@ -1,5 +1,7 @@
 """Cells, tables and the numbers of conclusions."""
 
+from collections.abc import Sequence
+
 import pytest
 
 from difffs.study.result import Cell, Column, Section, Table, Unit, show
@@ -63,8 +65,15 @@ def test_a_cell_is_found_by_others_of_its_row() -> None:
     assert TABLE.column("share").unit is Unit.SHARE
 
 
-def section(conclusion: str) -> Section:
-    return Section(1, "sizes", "Sizes", [TABLE], [], conclusion)
+def test_rows_are_selected_by_their_cells() -> None:
+    assert TABLE.select(corpus="one") == TABLE.rows[:2]
+    assert TABLE.select(corpus="two", codec="lz4") == TABLE.rows[2:]
+    assert TABLE.select(corpus="three") == []
+    assert TABLE.select() == TABLE.rows
+
+
+def section(conclusion: str, findings: Sequence[str] = ()) -> Section:
+    return Section(1, "sizes", "Sizes", [TABLE], [], conclusion, findings)
 
 
 @pytest.mark.parametrize(
@@ -83,6 +92,8 @@ def test_numbers_of_a_conclusion_stand_in_its_tables(
     conclusion: str, unsupported: list[str]
 ) -> None:
     assert section(conclusion).unsupported_numbers() == unsupported
+    told = section("So it is.", ["On two it is 100.0 %.", conclusion])
+    assert told.unsupported_numbers() == unsupported
 
 
 def test_a_section_knows_its_tables_by_name() -> None:

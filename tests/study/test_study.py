@@ -30,7 +30,9 @@ def made_up(number: int, name: str) -> SimpleNamespace:
             [{"corpus": corpus.name, "bytes": corpus.bytes} for corpus in context.corpora],
             "As they are.",
         )
-        return Section(number, name, name.title(), [table], [], "Large.", ["zram: none"])
+        return Section(
+            number, name, name.title(), [table], [], "Large.", ["Larger."], ["zram: none"]
+        )
 
     return SimpleNamespace(NUMBER=number, NAME=name, TITLE=name.title(), run=run)
 
@@ -176,6 +178,7 @@ def test_the_report_is_json_with_everything(
     assert list(report["sections"]) == ["second", "fifth"]
     told = report["sections"]["fifth"]
     assert (told["number"], told["conclusion"], told["absent"]) == (5, "Large.", ["zram: none"])
+    assert told["findings"] == ["Larger."]
     (table,) = told["tables"].values()
     assert table["columns"] == [
         {"key": "corpus", "title": "corpus", "unit": "text"},

@@ -63,17 +63,22 @@ def test_a_section_has_all_its_parts_in_order() -> None:
         [TABLE, replace(TABLE, title="Again")],
         [],
         "In one sentence that is broken where the line ends.",
+        ["On one, a finding that takes two lines.", "Another."],
         ["zram: this kernel has none", "KSM: not root"],
     )
     text = render_section(section, columns=30)
     places = [
         text.index(part)
         for part in (
-            "3. How large?\n=============\n\nSizes\n",
+            "3. How large?\n=============\n\nIn one sentence that is broken\nwhere the line ends.",
+            "\n\n  - On one, a finding that\n    takes two lines.\n  - Another.\n\n",
+            "\n\nSizes\n",
             "\n\nAgain\n",
-            "\n\nIn one sentence that is broken\nwhere the line ends.",
             "\n\nNot measured here:\n  zram: this kernel has none\n  KSM: not root",
         )
     ]
     assert places == sorted(places)
     assert "Not measured" not in render_section(replace(section, absent=()))
+    assert "where the line ends.\n\nSizes\n" in render_section(
+        replace(section, findings=()), columns=30
+    )

@@ -23,7 +23,10 @@ a { color: var(--accent) }
 .lead { border-left: 4px solid var(--accent); padding: .2rem 0 .2rem 1rem; margin: 1rem 0;
   max-width: 62rem }
 .soft, figcaption, .note { color: var(--soft); font-size: .87rem }
-nav ol { columns: 2; padding-left: 1.4rem }
+nav li, .findings li { margin: 0 0 .7rem }
+nav li p { margin: .1rem 0 0 }
+nav li a { font-weight: 600 }
+nav ol, .findings { max-width: 62rem; padding-left: 1.4rem }
 figure { margin: 1.5rem 0; padding: 1rem; background: #fff; border: 1px solid var(--line);
   border-radius: 8px; overflow-x: auto }
 figure svg { max-width: 100%; height: auto; display: block; margin: auto }
@@ -55,7 +58,7 @@ def render_page(
         f'<p class="soft">difffs study of {_counted(len(report["images"]), "memory image")}'
         f" ({mebibytes:,} MiB) in {_counted(len(corpora), 'corpus', 'corpora')}:"
         f" {escape(', '.join(corpora))}</p>",
-        _contents(sections, bool(tables)),
+        _brief(sections, bool(tables)),
         *(_table(table) for table in tables),
         *(_section(section, drawings) for section in sections),
         _origin(report),
@@ -73,15 +76,16 @@ def _counted(count: int, one: str, several: str = "") -> str:
     return f"{count} {one if count == 1 else several or f'{one}s'}"
 
 
-def _contents(sections: Sequence[Section], compared: bool) -> str:
-    items = "".join(
-        f'<li value="{s.number}"><a href="#{escape(s.name)}">{escape(s.title)}</a></li>'
+def _brief(sections: Sequence[Section], compared: bool) -> str:
+    """Each question with its conclusion, and where to read on."""
+    items = "\n".join(
+        f'<li value="{s.number}"><a href="#{escape(s.name)}">{escape(s.title)}</a>'
+        f"<p>{escape(s.conclusion)}</p></li>"
         for s in sections
     )
-    first = '<p><a href="#table-recipes">Named recipes compared</a></p>' if compared else ""
-    return (
-        f'<nav>{first}<ol>{items}</ol><p><a href="#origin">Images, machine, command</a></p></nav>'
-    )
+    brief = f'<h2 id="brief">In brief</h2>\n<ol>{items}</ol>\n' if sections else ""
+    first = '<a href="#table-recipes">Named recipes compared</a> · ' if compared else ""
+    return f'<nav>{brief}<p>{first}<a href="#origin">Images, machine, command</a></p></nav>'
 
 
 def _section(section: Section, drawings: Mapping[str, str]) -> str:
@@ -89,12 +93,12 @@ def _section(section: Section, drawings: Mapping[str, str]) -> str:
         f'<h2 id="{escape(section.name)}">{section.number}. {escape(section.title)}</h2>',
         f'<p class="lead">{escape(section.conclusion)}</p>',
     ]
-    shown: set[str] = set()
+    if section.findings:
+        items = "".join(f"<li>{escape(finding)}</li>" for finding in section.findings)
+        parts.append(f'<ul class="findings">{items}</ul>')
     for plot in section.plots:
         parts.append(f"<figure>{drawings[plot.name]}</figure>")
-    for table in section.tables:
-        shown.add(table.name)
-        parts.append(_table(table))
+    parts += [_table(table) for table in section.tables]
     if section.absent:
         lines = "".join(f"<li>{escape(line)}</li>" for line in section.absent)
         parts.append(f"<h3>Not measured on this host</h3><ul>{lines}</ul>")

@@ -12,7 +12,8 @@ from difffs.study import live, recording
 from difffs.study.cache import Result
 from difffs.study.context import Context, Failure, Pass
 from difffs.study.recording import Recording, Sample
-from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
+from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
+from difffs.study.wording import number, span, where
 
 NUMBER = 6
 NAME = "live"
@@ -72,7 +73,11 @@ def run(context: Context) -> Section:
         "No corpus could be written to a mount on this host, and no recording of a running guest"
         " was given."
     )
-    return Section(NUMBER, NAME, TITLE, tables, plots, conclusion, absent)
+    findings = [
+        *(_arrival_finding(row, arrived) for row in _with_default(arrived)),
+        *(_recording_finding(row, recorded) for row in recorded.rows),
+    ]
+    return Section(NUMBER, NAME, TITLE, tables, plots, conclusion, findings, absent)
 
 
 def _arrivals(context: Context) -> tuple[list[_Arrival], list[str]]:
@@ -460,49 +465,84 @@ def _plots() -> list[Plot]:
     ]
 
 
+def _with_default(arrived: Table) -> list[Row]:
+    """An arrival for each corpus of which there is one."""
+    return arrived.select(recipe=_RECIPES[0])
+
+
 def _about_arrivals(table: Table) -> list[str]:
-    sentences = []
-    for corpus in dict.fromkeys(row["corpus"] for row in table.rows):
-        there = [row["recipe"] for row in table.rows if row["corpus"] == corpus]
-        if _RECIPES[0] not in there:
-            continue
-
-        def text(key: str, recipe: str = _RECIPES[0], corpus: Cell = corpus) -> str:
-            return table.text(key, corpus=corpus, recipe=recipe)
-
-        ratio = _number(table.value("over_scan", corpus=corpus, recipe=_RECIPES[0]))
-        compared = "times" if ratio >= 1 else "of"
-        others = [
-            f"{text('saving', recipe)} with {recipe}" for recipe in _RECIPES[1:] if recipe in there
-        ]
-        against = f", against {', '.join(others)}" if others else ""
-        sentences.append(
-            f"On {corpus}, a live mount with the recipe default takes {text('mean')} pages/s,"
-            f" {text('over_scan')} {compared} the {_SCAN_RATE:,} at which ESX scans, and at the end"
-            f" has saved {text('saving')}{against}; its daemon holds at most {text('memory')} MiB."
+    rows = _with_default(table)
+    if not rows:
+        return []
+    corpora = [str(row["corpus"]) for row in rows]
+    fast = [str(row["corpus"]) for row in rows if number(row["over_scan"]) >= 1]
+    if fast:
+        verdict = (
+            f"keeps up with the {_SCAN_RATE:,} pages/s at which ESX scans{where(fast, corpora)}"
         )
-    return sentences
+    else:
+        verdict = f"does not keep up with the {_SCAN_RATE:,} pages/s at which ESX scans"
+    sharing = table.select(recipe=_RECIPES[-1])
+    alone = (
+        f", where sharing identical pages alone, as ESX does, saves"
+        f" {span(table, 'saving', sharing)}"
+        if sharing
+        else ""
+    )
+    most = max(rows, key=lambda row: number(row["memory"]))
+    return [
+        f"A live mount with the recipe default {verdict}: it takes"
+        f" {span(table, 'mean', rows, 'corpus')} pages/s, {span(table, 'over_scan', rows)} times as"
+        f" many, with at most {table.text('memory', corpus=most['corpus'], recipe=_RECIPES[0])} MiB"
+        f" of memory. In the end it has saved {span(table, 'saving', rows, 'corpus')}{alone}."
+    ]
 
 
 def _about_recordings(table: Table) -> list[str]:
-    sentences = []
-    for row in table.rows:
-        name = row["recording"]
+    rows = table.rows
+    if not rows:
+        return []
+    busy = [row for row in rows if number(row["over_scan"]) > 1]
+    if not busy:
+        compared = "not even what ESX scans"
+    elif len(busy) == len(rows):
+        compared = "more than ESX scans"
+    else:
+        compared = f"{span(table, 'over_scan', rows)} times what ESX scans"
+    up = [row for row in rows if row["up"] is not None]
+    when_up = f"{span(table, 'up', up)} when up and " if up else ""
+    guest = "A running guest" if len(rows) == 1 else "Each running guest"
+    return [
+        f"{guest} with its RAM on a mount saved {when_up}{span(table, 'saving', rows)} in the end;"
+        f" it wrote {span(table, 'mean', rows)} pages/s over all and {span(table, 'peak', rows)} in"
+        f" its busiest second, {compared}."
+    ]
 
-        def text(key: str, name: Cell = name) -> str:
-            return table.text(key, recording=name)
 
-        up = f"{text('up')} when it was up and " if row["up"] is not None else ""
-        busiest = _number(row["over_scan"])
-        compared = "more than" if busiest > 1 else "not even"
-        sentences.append(
-            f"A running guest ({name}, recipe {text('recipe')}) had saved {up}{text('saving')} at"
-            f" the end; it kept the mount busy with {text('mean')} pages/s over all, and with"
-            f" {text('peak')} in its busiest second, {compared} what ESX would scan."
-        )
-    return sentences
+def _arrival_finding(row: Row, table: Table) -> str:
+    corpus = row["corpus"]
+
+    def text(key: str, recipe: Cell = _RECIPES[0]) -> str:
+        return table.text(key, corpus=corpus, recipe=recipe)
+
+    others = [one["recipe"] for one in table.select(corpus=corpus) if one is not row]
+    against = "".join(
+        f", {text('mean', recipe)} with {recipe} for {text('saving', recipe)}" for recipe in others
+    )
+    return (
+        f"On {corpus}, the mount takes {text('mean')} pages/s with default for a saving of"
+        f" {text('saving')}{against}."
+    )
 
 
-def _number(value: Cell) -> float:
-    assert isinstance(value, int | float)
-    return value
+def _recording_finding(row: Row, table: Table) -> str:
+    def text(key: str) -> str:
+        return table.text(key, recording=row["recording"])
+
+    up = f"{text('up')} when it was up and " if row["up"] is not None else ""
+    return (
+        f"The guest {row['recording']} (recipe {text('recipe')}) saved {up}{text('saving')} at the"
+        f" end, after {text('seconds')} s, with {text('identical')} of its pages shared and"
+        f" {text('patch')} patched. Pages were written {text('written')} times each on"
+        f" average, up to {text('peak')} of them in a second."
+    )

@@ -10,6 +10,7 @@ from difffs.study.cache import Result
 from difffs.study.context import Context
 from difffs.study.importing import import_pass
 from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
+from difffs.study.wording import agreed, corpora_of, listed, number, span
 
 NUMBER = 1
 NAME = "mechanisms"
@@ -20,32 +21,25 @@ _WORTH_MENTIONING = 0.05
 """A saving of less than that share of the stored bytes is called small."""
 
 
-def _variants() -> list[tuple[str, str, Recipe]]:
-    """(group, variant, recipe) in the order of the table."""
-    chosen = [
-        ("alone", "identical", RECIPES["identical-only"]),
-        ("alone", "identical + patch", RECIPES["patch-only"]),
-    ]
-    chosen += [
-        ("alone", f"compress: {name}", variants.compress_only(name))
-        for name in variants.COMPRESSORS
-    ]
-    chosen += [
-        ("identical + compress", f"identical + compress: {name}", recipe)
-        for name in variants.COMPRESSORS
-        for recipe in [variants.identical_and_compress(name)]
-    ]
-    chosen += [
-        ("all", f"all: {name}", RECIPES[name]) for name in ("default", "fast", "difference-engine")
-    ]
-    chosen.append(("all", "all: default with zstd 3", variants.all_with("zstd 3")))
-    return chosen
+def _variants() -> dict[str, Recipe]:
+    """Variant -> recipe, in the order of the table."""
+    return {
+        "identical": RECIPES["identical-only"],
+        "identical + patch": RECIPES["patch-only"],
+        **{f"compress: {name}": variants.compress_only(name) for name in variants.COMPRESSORS},
+        **{
+            f"identical + compress: {name}": variants.identical_and_compress(name)
+            for name in variants.COMPRESSORS
+        },
+        **{f"all: {name}": RECIPES[name] for name in ("default", "fast", "difference-engine")},
+        "all: default with zstd 3": variants.all_with("zstd 3"),
+    }
 
 
 def run(context: Context) -> Section:
     """Import every corpus with every variant; everything is counted."""
     chosen = _variants()
-    recipes = [recipe for _group, _variant, recipe in chosen] + list(variants.LEFT_OUT.values())
+    recipes = [*chosen.values(), *variants.LEFT_OUT.values()]
     passes = [
         import_pass(corpus.images, recipe) for corpus in context.corpora for recipe in recipes
     ]
@@ -56,30 +50,32 @@ def run(context: Context) -> Section:
     }
     digests = context.each_image("digests", sharing.DIGEST_PASS_VERSION, sharing.digest_pass)
     shared = {name: sharing.merge(found) for name, found in digests.items()}
+    verdict, left_out = _verdict_table(by_corpus), _left_out_table(by_corpus)
+    sharing_of = _sharing_table(shared)
     tables = [
         _mechanism_table(chosen, by_corpus),
-        _verdict_table(by_corpus),
+        verdict,
         _contribution_table(by_corpus),
-        _left_out_table(by_corpus),
-        _sharing_table(shared),
+        left_out,
+        sharing_of,
     ]
-    return Section(NUMBER, NAME, TITLE, tables, _plots(), _conclusion(tables))
+    findings = [_finding(name, verdict, left_out, sharing_of) for name in by_corpus]
+    conclusion = _conclusion(verdict, left_out)
+    return Section(NUMBER, NAME, TITLE, tables, _plots(), conclusion, findings)
 
 
 def _mechanism_table(
-    chosen: list[tuple[str, str, Recipe]], by_corpus: Mapping[str, Mapping[str, Result]]
+    chosen: Mapping[str, Recipe], by_corpus: Mapping[str, Mapping[str, Result]]
 ) -> Table:
     rows: list[dict[str, Cell]] = []
     for corpus, results in by_corpus.items():
-        for group, variant, recipe in chosen:
+        for variant, recipe in chosen.items():
             result = results[recipe.name]
             sizes = result["bytes"]
             rows.append(
                 {
                     "corpus": corpus,
-                    "group": group,
                     "variant": variant,
-                    "logical": sizes["logical"],
                     "stored": sizes["stored"],
                     "payload": sizes["payload"],
                     "metadata": sizes["metadata"],
@@ -296,28 +292,76 @@ def _plots() -> list[Plot]:
     ]
 
 
-def _conclusion(tables: list[Table]) -> str:
-    verdict = tables[1]
-    sentences = []
-    for row in verdict.rows:
-        corpus = row["corpus"]
-        both = verdict.value("by_both", corpus=corpus)
-        assert isinstance(both, float)
+_MECHANISMS = {
+    "identical": "sharing",
+    "patch": "patching",
+    "compress": "compression",
+    "dictionary": "zstd's dictionary",
+}
+"""How what is left out reads in a sentence."""
 
-        def text(key: str, corpus: Cell = corpus) -> str:
-            return verdict.text(key, corpus=corpus)
 
-        if both >= _WORTH_MENTIONING:
-            judgement = "a significant saving over compression alone"
-        elif both > 0:
-            judgement = "a small saving over compression alone"
-        else:
-            judgement = "no saving over compression alone"
-        sentences.append(
-            f"On {corpus}, compression alone reaches a factor of {text('compress')}, with sharing"
-            f" {text('identical')}, with patching as well {text('all')}: sharing takes"
-            f" {text('by_sharing')} off the stored bytes and patching another"
-            f" {text('by_patching')}, together {text('by_both')}, {judgement}. The paper's recipe"
-            f" reaches {text('paper')}, default is {text('over_paper')} times that."
-        )
-    return " ".join(sentences)
+def _conclusion(verdict: Table, left_out: Table) -> str:
+    corpora = corpora_of(verdict)
+
+    def over(key: str) -> str:
+        return span(verdict, key, verdict.rows, "corpus")
+
+    judgement = agreed({corpus: _judgement(verdict, corpus) for corpus in corpora})
+    missed = {corpus: _most_missed(left_out, corpus) for corpus in corpora}
+    most = [
+        row
+        for corpus, name in missed.items()
+        for row in left_out.select(corpus=corpus, left_out=name)
+    ]
+    shown = [
+        verdict.text(key, corpus=corpus)
+        for corpus in corpora
+        for key in ("by_sharing", "by_patching")
+    ]
+    below_zero = (
+        " (negative where the index takes more than is saved)"
+        if any(text.startswith("-") for text in shown)
+        else ""
+    )
+    return (
+        f"Over compression alone, deduplication gives {judgement}: sharing identical pages takes"
+        f" {over('by_sharing')} off the stored bytes, patching similar pages then"
+        f" {over('by_patching')}{below_zero}, both together {over('by_both')}. Compression alone"
+        f" reaches a factor of {span(verdict, 'compress', verdict.rows)}, all three mechanisms"
+        f" {span(verdict, 'all', verdict.rows)}, the paper's own recipe"
+        f" {span(verdict, 'paper', verdict.rows)}. The mechanism that is missed most when it is"
+        f" left out is {agreed({c: _MECHANISMS[name] for c, name in missed.items()})}: without it"
+        f" the store grows by {span(left_out, 'more_share', most)}."
+    )
+
+
+def _judgement(verdict: Table, corpus: str) -> str:
+    both = number(verdict.value("by_both", corpus=corpus))
+    if both >= _WORTH_MENTIONING:
+        return "a significant saving"
+    return "a small saving" if both > 0 else "no saving"
+
+
+def _most_missed(left_out: Table, corpus: str) -> str:
+    rows = left_out.select(corpus=corpus)
+    return str(max(rows, key=lambda row: number(row["more_share"]))["left_out"])
+
+
+def _finding(corpus: str, verdict: Table, left_out: Table, shared: Table) -> str:
+    changes = []
+    for row in left_out.select(corpus=corpus):
+        text = left_out.text("more_share", corpus=corpus, left_out=row["left_out"])
+        sign = "less" if text.startswith("-") else "more"
+        without = _MECHANISMS[str(row["left_out"])]
+        changes.append(f"{text.removeprefix('-')} {sign} without {without}")
+    factors = {
+        key: verdict.text(key, corpus=corpus) for key in ("compress", "identical", "all", "paper")
+    }
+    return (
+        f"On {corpus}, compression alone reaches a factor of {factors['compress']}, with sharing"
+        f" {factors['identical']}, with patching as well {factors['all']}, the paper's recipe"
+        f" {factors['paper']}. The default recipe stores {listed(changes)}. Of all pages,"
+        f" {shared.text('within', corpus=corpus)} stand again in the same guest and"
+        f" {shared.text('across', corpus=corpus)} in another one."
+    )

@@ -13,7 +13,8 @@ from difffs.study.cache import Result
 from difffs.study.context import Context
 from difffs.study.importing import import_pass
 from difffs.study.peers.host import tool_obstacle, version_of
-from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
+from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
+from difffs.study.wording import agreed, capitalised, corpora_of, listed, number, span
 
 NUMBER = 2
 NAME = "patchers"
@@ -81,8 +82,10 @@ def run(context: Context) -> Section:
         tables.append(_tool_table(compared, version))
     tables += [_case_table(imports, recipes), _curve_table(pairs)]
     by_name = {table.name: table for table in tables}
-    conclusion = " ".join(_about_corpus(corpus.name, by_name) for corpus in context.corpora)
-    return Section(NUMBER, NAME, TITLE, tables, _plots(), conclusion, absent)
+    findings = [_finding(corpus.name, by_name) for corpus in context.corpora]
+    return Section(
+        NUMBER, NAME, TITLE, tables, _plots(), _conclusion(by_name), findings, absent=absent
+    )
 
 
 # ---------------------------------------------------------------------------------------- tables
@@ -245,8 +248,8 @@ def _goal(row: Mapping[str, Cell]) -> str:
     missed = [
         name
         for name, is_missed in (
-            ("bytes", _number(row["bytes"]) > 1),
-            ("time", _number(row["time"]) > _GOAL_TIMES),
+            ("bytes", number(row["bytes"]) > 1),
+            ("time", number(row["time"]) > _GOAL_TIMES),
         )
         if is_missed
     ]
@@ -414,51 +417,118 @@ def _plots() -> list[Plot]:
 # ------------------------------------------------------------------------------------ conclusion
 
 
-def _about_corpus(corpus: str, tables: Mapping[str, Table]) -> str:
+def _conclusion(tables: Mapping[str, Table]) -> str:
+    table, cases = tables["patchers"], tables["patch_cases"]
+    corpora = corpora_of(tables["page_bsdiff_goal"])
+    if not corpora:
+        return (
+            "These images have no pages that are similar enough to be patched, so that no patcher"
+            " serves better than another: in the product, with all combined, they all reach a"
+            f" factor of {span(cases, 'factor', cases.select(case='all'))}."
+        )
+    smallest = {corpus: _first(table, "mean", corpus) for corpus in corpora}
+    fastest = {corpus: _first(table, "encode_us", corpus) for corpus in corpora}
+    best = {corpus: _extreme_cases(cases, corpus)[0] for corpus in corpora}
+    worst = {corpus: _extreme_cases(cases, corpus)[1] for corpus in corpora}
+    measure = table.select(patcher=_MEASURE)
+    least = _chosen(table, smallest)
+    if smallest == fastest:
+        sentences = [
+            f"One patcher serves best, the smallest and the fastest at once: {agreed(smallest)},"
+            f" {span(table, 'mean', least)} bytes a patch in {span(table, 'encode_us', least)} us."
+        ]
+    else:
+        quickest = _chosen(table, fastest)
+        sentences = [
+            "Which patcher serves best depends on what counts. The smallest patches are those of"
+            f" {agreed(_named(smallest))}, {span(table, 'mean', least)} bytes in"
+            f" {span(table, 'encode_us', least)} us; the fastest to encode is"
+            f" {agreed(_named(fastest))}, {span(table, 'mean', quickest)} bytes in"
+            f" {span(table, 'encode_us', quickest)} us."
+        ]
+    sentences.append(
+        f"{_MEASURE}, the patcher of default, takes {span(table, 'mean', measure)} bytes and"
+        f" {span(table, 'encode_us', measure)} us, and {_about_measure(table, corpora)}."
+    )
+    factors = [
+        f"{span(cases, 'factor', _chosen_cases(cases, of))} with {agreed(_named(of))} ({rank})"
+        for of, rank in ((best, "best"), (worst, "worst"))
+    ]
+    if _MEASURE not in {*best.values(), *worst.values()}:
+        usual = cases.select(case="all", patcher=_MEASURE)
+        factors.insert(1, f"{span(cases, 'factor', usual)} with {_MEASURE}")
+    sentences.append(f"In the product, with all combined, the factor is {listed(factors)}.")
+    return " ".join(sentences)
+
+
+def _about_measure(table: Table, corpora: Sequence[str]) -> str:
+    """Which patchers are better than the measure in both, on some of the corpora at least."""
+    better = {
+        corpus: listed([p for p in patching.PATCHERS if _beats(table, corpus, p, _MEASURE)])
+        for corpus in corpora
+    }
+    if not any(better.values()):
+        return "no other is both smaller and faster"
+    found = {corpus: names or "none" for corpus, names in better.items()}
+    return f"both smaller and faster: {agreed(found)}"
+
+
+def _beats(table: Table, corpus: str, one: str, other: str) -> bool:
+    """Whether a patcher is both smaller and faster than the other."""
+    return all(
+        number(table.value(key, corpus=corpus, patcher=one))
+        < number(table.value(key, corpus=corpus, patcher=other))
+        for key in ("mean", "encode_us")
+    )
+
+
+def _first(table: Table, key: str, corpus: str) -> str:
+    """The patcher with the least of these cells."""
+    return min(
+        patching.PATCHERS,
+        key=lambda patcher: number(table.value(key, corpus=corpus, patcher=patcher)),
+    )
+
+
+def _chosen(table: Table, patcher_of: Mapping[str, str]) -> list[Row]:
+    """The rows of one patcher for each corpus."""
+    return [
+        row
+        for corpus, patcher in patcher_of.items()
+        for row in table.select(corpus=corpus, patcher=patcher)
+    ]
+
+
+def _chosen_cases(cases: Table, patcher_of: Mapping[str, str]) -> list[Row]:
+    return [row for row in _chosen(cases, patcher_of) if row["case"] == "all"]
+
+
+def _extreme_cases(cases: Table, corpus: str) -> tuple[str, str]:
+    """The patchers with which the engine reaches the largest and the smallest factor."""
+    ranked = sorted(cases.select(corpus=corpus, case="all"), key=lambda row: -number(row["factor"]))
+    return str(ranked[0]["patcher"]), str(ranked[-1]["patcher"])
+
+
+def _named(patcher_of: Mapping[str, str]) -> dict[str, str]:
+    """How patchers read in a sentence."""
+    return {c: "the page bsdiff" if name == _OURS else name for c, name in patcher_of.items()}
+
+
+def _finding(corpus: str, tables: Mapping[str, Table]) -> str:
     sentences = []
-    if any(row["corpus"] == corpus for row in tables["page_bsdiff_goal"].rows):
-        sentences += _about_pairs(corpus, tables["patchers"])
+    if tables["page_bsdiff_goal"].select(corpus=corpus):
         sentences += _about_goal(corpus, tables["page_bsdiff_goal"])
-    if "patch_tool" in tables and any(row["corpus"] == corpus for row in tables["patch_tool"].rows):
+        worse = [p for p in patching.PATCHERS if _beats(tables["patchers"], corpus, _MEASURE, p)]
+        if worse:
+            verb = "is" if len(worse) == 1 else "are"
+            sentences.append(f"{listed(worse)} {verb} larger and slower than {_MEASURE}.")
+    if "patch_tool" in tables and tables["patch_tool"].select(corpus=corpus):
         sentences.append(_about_tool(corpus, tables["patch_tool"]))
-    sentences += _about_cases(corpus, tables["patch_cases"])
-    text = " ".join(sentences)
-    return f"On {corpus}: {text[0].lower()}{text[1:]}"
-
-
-def _about_pairs(corpus: str, table: Table) -> list[str]:
-    def text(key: str, patcher: str) -> str:
-        return table.text(key, corpus=corpus, patcher=patcher)
-
-    def value(key: str, patcher: str) -> float:
-        return _number(table.value(key, corpus=corpus, patcher=patcher))
-
-    smallest = min(patching.PATCHERS, key=lambda patcher: value("mean", patcher))
-    fastest = min(patching.PATCHERS, key=lambda patcher: value("encode_us", patcher))
-    sentences = [
-        f"{_MEASURE} with the base as prefix needs {text('mean', _MEASURE)} bytes a patch and"
-        f" {text('encode_us', _MEASURE)} us to encode it."
-    ]
-    if smallest != _MEASURE:
-        sentences.append(
-            f"{_beginning(smallest)} makes the smallest patches, {text('mean', smallest)} bytes in"
-            f" {text('encode_us', smallest)} us."
-        )
-    if fastest not in (_MEASURE, smallest):
-        sentences.append(
-            f"{_beginning(fastest)} is the fastest at {text('encode_us', fastest)} us, with"
-            f" {text('mean', fastest)} bytes."
-        )
-    both = [
-        patcher
-        for patcher in patching.PATCHERS
-        if value("mean", patcher) > value("mean", _MEASURE)
-        and value("encode_us", patcher) > value("encode_us", _MEASURE)
-    ]
-    if both:
-        verb = "is" if len(both) == 1 else "are"
-        sentences.append(f"{_listed(both)} {verb} both larger and slower than {_MEASURE}.")
-    return sentences
+    if not sentences:
+        cases = tables["patch_cases"].select(corpus=corpus, case="all")
+        factor = span(tables["patch_cases"], "factor", cases)
+        sentences.append(f"no pages are similar, and the factor is {factor} with every patcher.")
+    return f"On {corpus}, {' '.join([sentences[0], *map(capitalised, sentences[1:])])}"
 
 
 def _about_goal(corpus: str, table: Table) -> list[str]:
@@ -466,58 +536,22 @@ def _about_goal(corpus: str, table: Table) -> list[str]:
         return table.text(key, corpus=corpus)
 
     return [
-        f"The page bsdiff makes {text('bytes')} times the bytes of {_MEASURE} in {text('time')}"
-        f" times its encoding time: its goal is {text('goal')}. Its decoding takes"
-        f" {text('decode_time')} times as long."
+        f"the page bsdiff makes {text('bytes')} times the bytes of {_MEASURE} in {text('time')}"
+        f" times its encoding time and {text('decode_time')} times its decoding time: its goal is"
+        f" {text('goal')}."
     ]
 
 
 def _about_tool(corpus: str, table: Table) -> str:
     levels = list(patching.TOOL_LEVELS)
     ratios = [table.text("ratio", corpus=corpus, level=level) for level in levels]
-    decoded = _number(table.value("decoded", corpus=corpus))
+    decoded = number(table.value("decoded", corpus=corpus))
     decodes = (
         "decodes all of our VCDIFF streams"
         if decoded == 1
         else f"decodes only {table.text('decoded', corpus=corpus)} of our VCDIFF streams"
     )
     return (
-        f"The xdelta3 tool {decodes}; they take {ratios[0]} times the bytes of its own at its"
-        f" {levels[0]} level and {ratios[1]} times at level {levels[1].lstrip('-')}."
+        f"the xdelta3 tool {decodes}, which have {ratios[0]} times the bytes of its own"
+        f" ({ratios[1]} at level {levels[1].lstrip('-')})."
     )
-
-
-def _about_cases(corpus: str, table: Table) -> list[str]:
-    sentences = []
-    for case, beginning in (
-        ("identical + patch", "With the rest raw"),
-        ("all", "With all combined"),
-    ):
-        factors = {
-            patcher: _number(table.value("factor", corpus=corpus, case=case, patcher=patcher))
-            for patcher in variants.PATCHERS
-        }
-        best, worst = max(factors, key=factors.__getitem__), min(factors, key=factors.__getitem__)
-
-        def text(patcher: str, case: str = case) -> str:
-            return table.text("factor", corpus=corpus, case=case, patcher=patcher)
-
-        against = "" if best == _MEASURE else f", {text(_MEASURE)} with {_MEASURE}"
-        sentences.append(
-            f"{beginning}, the engine reaches a factor of {text(best)} with {best}{against} and"
-            f" {text(worst)} with {worst}."
-        )
-    return sentences
-
-
-def _beginning(name: str) -> str:
-    return "The page bsdiff" if name == _OURS else name
-
-
-def _listed(names: Sequence[str]) -> str:
-    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} and {names[-1]}"
-
-
-def _number(value: Cell) -> float:
-    assert isinstance(value, int | float)
-    return value

@@ -13,7 +13,8 @@ from difffs.study.context import Context, Failure, Pass
 from difffs.study.importing import timed_imports
 from difffs.study.peers import btrfs, ksm, squashfs, whole_archive, zram, zswap
 from difffs.study.peers.peer import Found, Peer
-from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
+from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
+from difffs.study.wording import corpora_of, listed, number, span, where
 
 NUMBER = 7
 NAME = "peers"
@@ -37,7 +38,7 @@ _MEMORY, _FILES, _STREAM = "memory", "files", "one stream"
 _CLASSES = {
     _MEMORY: "the kernel's stores in memory",
     _FILES: "the file systems that compress",
-    _STREAM: "a stream without random access",
+    _STREAM: "the streams without random access",
 }
 
 
@@ -104,8 +105,10 @@ def run(context: Context) -> Section:
     order = [corpus.name for corpus in context.corpora]
     entries.sort(key=lambda entry: order.index(entry.corpus))
     verdict = _verdict_table(entries)
-    tables = [table for table in (_peer_table(entries), verdict, *_own(entries)) if table.rows]
-    return Section(NUMBER, NAME, TITLE, tables, _plots(), _conclusion(order, verdict), absent)
+    figures = [_figure_table(each, entries) for each in _FIGURES]
+    tables = [table for table in (_peer_table(entries), verdict, *figures) if table.rows]
+    findings = _findings(order, verdict)
+    return Section(NUMBER, NAME, TITLE, tables, _plots(), _conclusion(verdict), findings, absent)
 
 
 def class_of(peer: Peer) -> str:
@@ -219,88 +222,85 @@ def _verdict_table(entries: Sequence[_Entry]) -> Table:
     )
 
 
-def _own(entries: Sequence[_Entry]) -> list[Table]:
-    """Each kind of peer has figures that the others have not."""
-    return [
-        _kind_table(
-            entries,
-            "ksm",
-            "ksm_figures",
-            "KSM's figures",
-            [
-                Column("pages_shared", "pages_shared", Unit.COUNT),
-                Column("pages_sharing", "pages_sharing", Unit.COUNT),
-                Column("pages_unshared", "pages_unshared", Unit.COUNT),
-                Column("ksm_zero_pages", "ksm_zero_pages", Unit.COUNT),
-                Column("profit", "general_profit MiB", Unit.MEBIBYTES),
-                Column("own_data", "its own data MiB", Unit.MEBIBYTES),
-            ],
-            "One page of pages_shared stands for all of pages_sharing that are the same; zero pages"
-            " are the kernel's one. The profit is what was merged away less KSM's own data.",
-        ),
-        _kind_table(
-            entries,
-            "zram",
-            "zram_figures",
-            "zram's mm_stat",
-            [
-                Column("orig_data_size", "orig_data_size MiB", Unit.MEBIBYTES),
-                Column("compr_data_size", "compr_data_size MiB", Unit.MEBIBYTES),
-                Column("mem_used_total", "mem_used_total MiB", Unit.MEBIBYTES),
-                Column("fragmentation", "lost to the allocator", Unit.SHARE),
-                Column("same_pages", "same_pages", Unit.COUNT),
-                Column("huge_pages", "huge_pages", Unit.COUNT),
-            ],
-            "Same pages repeat one word and take nothing; huge ones are kept as they are.",
-        ),
-        _kind_table(
-            entries,
-            "zswap",
-            "zswap_figures",
-            "zswap's figures",
-            [
-                Column("pool", "pool MiB", Unit.MEBIBYTES),
-                Column("on_device", "on the swap device MiB", Unit.MEBIBYTES),
-                Column("resident", "not swapped MiB", Unit.MEBIBYTES),
-            ],
-            "What does not compress goes to the device; what the kernel would not swap stays.",
-        ),
-        _kind_table(
-            entries,
-            "btrfs",
-            "btrfs_figures",
-            "btrfs' allocation",
-            [
-                Column("data", "data MiB", Unit.MEBIBYTES),
-                Column("metadata", "metadata MiB", Unit.MEBIBYTES),
-                Column("system", "system MiB", Unit.MEBIBYTES),
-            ],
-            "What the images added to each kind of its block groups.",
-        ),
-    ]
+@dataclass(frozen=True, slots=True)
+class _Figures:
+    """Figures that one kind of peer has and the others have not."""
+
+    kind: str
+    title: str
+    columns: Sequence[Column]
+    note: str
 
 
-def _kind_table(
-    entries: Sequence[_Entry],
-    kind: str,
-    name: str,
-    title: str,
-    columns: Sequence[Column],
-    note: str,
-) -> Table:
+_FIGURES = (
+    _Figures(
+        "ksm",
+        "KSM's figures",
+        [
+            Column("pages_shared", "pages_shared", Unit.COUNT),
+            Column("pages_sharing", "pages_sharing", Unit.COUNT),
+            Column("pages_unshared", "pages_unshared", Unit.COUNT),
+            Column("ksm_zero_pages", "ksm_zero_pages", Unit.COUNT),
+            Column("profit", "general_profit MiB", Unit.MEBIBYTES),
+            Column("own_data", "its own data MiB", Unit.MEBIBYTES),
+        ],
+        "One page of pages_shared stands for all of pages_sharing that are the same; zero pages are"
+        " the kernel's one. The profit is what was merged away less KSM's own data.",
+    ),
+    _Figures(
+        "zram",
+        "zram's mm_stat",
+        [
+            Column("orig_data_size", "orig_data_size MiB", Unit.MEBIBYTES),
+            Column("compr_data_size", "compr_data_size MiB", Unit.MEBIBYTES),
+            Column("mem_used_total", "mem_used_total MiB", Unit.MEBIBYTES),
+            Column("fragmentation", "lost to the allocator", Unit.SHARE),
+            Column("same_pages", "same_pages", Unit.COUNT),
+            Column("huge_pages", "huge_pages", Unit.COUNT),
+        ],
+        "Same pages repeat one word and take nothing; huge ones are kept as they are.",
+    ),
+    _Figures(
+        "zswap",
+        "zswap's figures",
+        [
+            Column("pool", "pool MiB", Unit.MEBIBYTES),
+            Column("on_device", "on the swap device MiB", Unit.MEBIBYTES),
+            Column("resident", "not swapped MiB", Unit.MEBIBYTES),
+        ],
+        "What does not compress goes to the device; what the kernel would not swap stays.",
+    ),
+    _Figures(
+        "btrfs",
+        "btrfs' allocation",
+        [
+            Column("data", "data MiB", Unit.MEBIBYTES),
+            Column("metadata", "metadata MiB", Unit.MEBIBYTES),
+            Column("system", "system MiB", Unit.MEBIBYTES),
+        ],
+        "What the images added to each kind of its block groups.",
+    ),
+)
+
+
+def _figure_table(figures: _Figures, entries: Sequence[_Entry]) -> Table:
     rows: list[dict[str, Cell]] = []
     for entry in entries:
-        if entry.peer is not None and entry.peer.kind == kind:
-            figures = {**entry.result, **_derived(kind, entry.result)}
+        if entry.peer is not None and entry.peer.kind == figures.kind:
+            found = {**entry.result, **_derived(figures.kind, entry.result)}
             rows.append(
                 {
                     "corpus": entry.corpus,
                     "peer": entry.name,
-                    **{column.key: figures[column.key] for column in columns},
+                    **{column.key: found[column.key] for column in figures.columns},
                 }
             )
     return Table(
-        name, title, [Column("corpus", "corpus"), Column("peer", "peer"), *columns], rows, note
+        f"{figures.kind}_figures",
+        figures.title,
+        [Column("corpus", "corpus"), Column("peer", "peer"), *figures.columns],
+        rows,
+        figures.note,
     )
 
 
@@ -329,48 +329,62 @@ def _plots() -> list[Plot]:
     ]
 
 
-def _conclusion(corpora: Sequence[str], verdict: Table) -> str:
-    sentences = [
-        _about(verdict, corpus, recipe)
-        for corpus in corpora
-        for recipe in dict.fromkeys(row["recipe"] for row in verdict.rows)
-    ]
-    return " ".join(sentences) or "None of the peers could be run on this host."
-
-
-def _about(verdict: Table, corpus: str, recipe: Cell) -> str:
-    """One recipe on one corpus, against each class of which there is a peer."""
-    rows = [row for row in verdict.rows if row["corpus"] == corpus and row["recipe"] == recipe]
-    if not rows:
-        return f"On {corpus}, none of the peers could be run."
-
-    def text(key: str, row: Mapping[str, Cell]) -> str:
-        where = {"corpus": corpus, "recipe": recipe, "class": row["class"]}
-        return verdict.text(key, **where)
-
-    parts = [
-        f"{text('over', row)} times that of {row['peer']} ({text('factor', row)}, in"
-        f" {text('seconds', row)} s)"
-        for row in rows
-    ]
-    ahead = [str(row["class"]) for row in rows if _number(row["over"]) > 1]
-    behind = [str(row["class"]) for row in rows if _number(row["over"]) <= 1]
-    if not behind:
-        stands = f"ahead of {_listed(ahead)}"
-    elif not ahead:
-        stands = f"not ahead of {_listed(behind, 'or')}"
-    else:
-        stands = f"ahead of {_listed(ahead)}, not of {_listed(behind, 'or')}"
-    return (
-        f"On {corpus}, {recipe} reaches a factor of {text('own_factor', rows[0])} in"
-        f" {text('own_seconds', rows[0])} s: {_listed(parts)}. So it is {stands}."
+def _conclusion(verdict: Table) -> str:
+    recipes_compared = list(dict.fromkeys(row["recipe"] for row in verdict.rows))
+    return " ".join(_about_recipe(verdict, recipe) for recipe in recipes_compared) or (
+        "None of the peers could be run on this host."
     )
 
 
-def _listed(parts: Sequence[str], word: str = "and") -> str:
-    return ", ".join(parts) if len(parts) < 2 else f"{', '.join(parts[:-1])} {word} {parts[-1]}"
+def _about_recipe(verdict: Table, recipe: Cell) -> str:
+    """One recipe against the best of each class of which there is a peer."""
+    rows = verdict.select(recipe=recipe)
+    stands = []
+    for title in dict.fromkeys(row["class"] for row in rows):
+        of_class = [row for row in rows if row["class"] == title]
+        corpora = [str(row["corpus"]) for row in of_class]
+        ahead = [str(row["corpus"]) for row in of_class if number(row["over"]) > 1]
+        ahead_of = f"ahead of the best of {title}{where(ahead, corpora)}"
+        stands.append(
+            f"{ahead_of if ahead else f'not ahead of the best of {title}'}, with"
+            f" {span(verdict, 'over', of_class, 'corpus')} times its factor"
+        )
+    return (
+        f"{recipe} reaches a factor of {span(verdict, 'own_factor', rows)}. It is"
+        f" {'; '.join(stands)}. It takes {span(verdict, 'own_seconds', rows)} s for a corpus, these"
+        f" peers {span(verdict, 'seconds', rows)} s."
+    )
 
 
-def _number(value: Cell) -> float:
-    assert isinstance(value, int | float)
-    return value
+def _findings(corpora: Sequence[str], verdict: Table) -> list[str]:
+    if not verdict.rows:
+        return []
+    there = corpora_of(verdict)
+    return [
+        _finding(corpus, verdict)
+        if corpus in there
+        else f"On {corpus}, none of the peers could be run."
+        for corpus in corpora
+    ]
+
+
+def _finding(corpus: str, verdict: Table) -> str:
+    """The best of each class, and what difffs makes of the same images."""
+
+    def text(key: str, row: Row) -> str:
+        return verdict.text(key, corpus=corpus, recipe=row["recipe"], **{"class": row["class"]})
+
+    every = verdict.select(corpus=corpus)
+    ours = [
+        f"{row['recipe']} reaches a factor of {text('own_factor', row)} in"
+        f" {text('own_seconds', row)} s"
+        for row in every
+        if row["class"] == every[0]["class"]
+    ]
+    best = [
+        f"of {row['class']} it is {row['peer']} ({text('factor', row)} in {text('seconds', row)} s)"
+        for row in every
+        if row["recipe"] == every[0]["recipe"]
+    ]
+    best[0] = best[0].replace(" it is ", " the best is ", 1)
+    return f"On {corpus}, {listed(ours)}; {'; '.join(best)}."

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 from difffs.study import change_tables, changes, difference_tables, differences
 from difffs.study.change_tables import ALL_KINDS, COMPARED, REAL_KINDS
 from difffs.study.context import Context
 from difffs.study.difference_tables import ALL, SHORT_RUNS
-from difffs.study.differences import Place, Word
+from difffs.study.differences import Place
 from difffs.study.patchers import PATCHERS
 from difffs.study.result import Cell, Plot, PlotKind, Section, Table
+from difffs.study.wording import agreed, corpora_of, grouped, listed, number, span
 
 NUMBER = 3
 NAME = "positions"
@@ -21,6 +22,9 @@ _CHANGED_OF_SAMPLE = 10
 
 _MATTERS = 1.5
 """The place matters to a patcher whose patches differ by this factor."""
+
+_NAMED_PLACES = 3
+"""So many of the most frequent places are named."""
 
 _EVEN = 1.5
 """Changes are spread evenly when no part of the page has so many times as many as another."""
@@ -64,35 +68,9 @@ def run(context: Context) -> Section:
         cells,
         difference_tables.patch_cell_table(pairs),
     ]
-    conclusion = " ".join(
-        _about_corpus(corpus.name, kinds, similarity, places, runs, parts, words, patches)
-        for corpus in context.corpora
-    )
-    return Section(NUMBER, NAME, TITLE, tables, _plots(), conclusion)
-
-
-def _about_corpus(
-    corpus: str,
-    kinds: Table,
-    similarity: Table,
-    places: Table,
-    runs: Table,
-    parts: Table,
-    words: Table,
-    patches: Table,
-) -> str:
-    sentences = []
-    if any(row["corpus"] == corpus for row in kinds.rows):
-        sentences += _about_kinds(corpus, kinds)
-    if any(row["corpus"] == corpus for row in similarity.rows):
-        sentences += _about_pairs(corpus, similarity, places)
-        sentences += _about_patches(corpus, patches)
-    if any(row["corpus"] == corpus for row in runs.rows):
-        sentences += _about_similar_pairs(corpus, runs, parts, words)
-    if not sentences:
-        return f"On {corpus} there was nothing to look at."
-    text = " ".join(sentences)
-    return f"On {corpus}: {text[0].lower()}{text[1:]}"
+    by_name = {table.name: table for table in tables}
+    findings = [_finding(corpus.name, by_name) for corpus in context.corpora]
+    return Section(NUMBER, NAME, TITLE, tables, _plots(), _conclusion(by_name), findings)
 
 
 _AT = {
@@ -106,112 +84,133 @@ _AT = {
 }
 """How Kind and Place read in a sentence."""
 
+_USUAL = "zstd 1"
+"""The patcher of default."""
 
-def _about_kinds(corpus: str, kinds: Table) -> list[str]:
-    def ratio(patcher: str) -> float:
-        return _number(kinds.value("ratio", corpus=corpus, patcher=patcher))
 
-    def extremes(patcher: str) -> str:
-        least, most = (
-            str(kinds.value(key, corpus=corpus, patcher=patcher)) for key in ("least", "most")
-        )
-        return (
-            f"{patcher} ({kinds.text(least, corpus=corpus, patcher=patcher)} bytes for a change"
-            f" {_AT[least]}, {kinds.text(most, corpus=corpus, patcher=patcher)} for one"
-            f" {_AT[most]}: a factor of {kinds.text('ratio', corpus=corpus, patcher=patcher)})"
-        )
+def _conclusion(tables: Mapping[str, Table]) -> str:
+    sentences = []
+    if tables["position_kinds"].rows:
+        sentences += _about_kinds(tables["position_kinds"])
+    if tables["position_pairs"].rows:
+        sentences += _about_pairs(tables["position_places"], tables["position_patches"])
+    return " ".join(sentences) or (
+        "These images have neither pages that can be changed nor pages that are similar."
+    )
 
-    calm, touchy = min(PATCHERS, key=ratio), max(PATCHERS, key=ratio)
-    if ratio(calm) >= _MATTERS:
-        judgement = "to every patcher"
-    elif ratio(touchy) >= _MATTERS:
-        judgement = "to some patchers"
+
+def _about_kinds(kinds: Table) -> list[str]:
+    rows = [row for row in kinds.rows if row["patcher"] in PATCHERS]
+    ratios = [number(row["ratio"]) for row in rows]
+    pieces = max(rows, key=lambda row: number(row["ratio_of_pieces"]))
+    if min(ratios) >= _MATTERS:
+        judgement = "matters to every patcher"
+    elif max(ratios) >= _MATTERS:
+        judgement = "matters to some patchers"
     else:
-        judgement = "little to any patcher"
-    pieces = max(
-        PATCHERS,
-        key=lambda name: _number(kinds.value("ratio_of_pieces", corpus=corpus, patcher=name)),
+        judgement = "matters little to any patcher"
+    at_ends = (
+        "matters as well" if number(pieces["ratio_of_pieces"]) >= _MATTERS else "matters little"
     )
-    dearest = _grouped(
-        {patcher: str(kinds.value("most", corpus=corpus, patcher=patcher)) for patcher in PATCHERS}
+    piece_of = kinds.text("ratio_of_pieces", corpus=pieces["corpus"], patcher=pieces["patcher"])
+    dearest = grouped(
+        {
+            patcher: listed(
+                list(dict.fromkeys(_AT[str(row["most"])] for row in kinds.select(patcher=patcher))),
+                "or",
+            )
+            for patcher in PATCHERS
+        }
     )
-    costs = [
-        f"changes {_AT[kind]} cost most with {_listed(patchers)}"
-        for kind, patchers in dearest.items()
-    ]
-    winners = _grouped({kind.value: _smallest(corpus, kinds, kind) for kind in REAL_KINDS})
+    (usual, _names), *others = sorted(dearest.items(), key=lambda item: -len(item[1]))
+    patchers = "most patchers" if others else "every patcher"
+    exceptions = "".join(f"; with {listed(names)}, those {at}" for at, names in others)
+    winners = _winners(kinds)
     if len(winners) == 1:
-        best = f"{next(iter(winners))} makes the smallest patches wherever the changes are."
+        best = f"Wherever they are, {winners[0]} makes the smallest patches."
     else:
-        made = [
-            f"{winner} for a change {_listed([_AT[kind] for kind in won])}"
-            for winner, won in winners.items()
-        ]
-        best = f"The smallest patches are made by {'; by '.join(made)}."
+        best = f"The smallest patches are made by {listed(winners, 'or')}, as the place may be."
     return [
-        f"how as many changed bytes are spread over a page matters {judgement}, least to"
-        f" {extremes(calm)} and most to {extremes(touchy)}.",
-        f"Whether they are in one piece at the end, at the start or elsewhere makes a factor of"
-        f" {kinds.text('ratio_of_pieces', corpus=corpus, patcher=pieces)} at most, with {pieces}.",
-        f"Of all kinds {'; '.join(costs)}.",
-        best,
+        f"How changes are spread over a page {judgement}, and at which end they are {at_ends}: in"
+        f" the worst place as many changed bytes cost {span(kinds, 'ratio', rows, 'patcher')} times"
+        f" as much as in the best; in one piece at the end, the start or elsewhere, at most"
+        f" {piece_of} times.",
+        f"Dearest with {patchers} are changes {usual}{exceptions}. {best}",
     ]
 
 
-def _grouped(groups: Mapping[str, str]) -> dict[str, list[str]]:
-    """{group: its names} of {name: group}."""
-    found: dict[str, list[str]] = {}
-    for name, group in groups.items():
-        found.setdefault(group, []).append(name)
-    return found
+def _winners(kinds: Table) -> list[str]:
+    """The patchers that make the smallest patches of some kind of changes in some corpus."""
+    found = (
+        min(PATCHERS, key=lambda name: number(kinds.value(kind.value, corpus=corpus, patcher=name)))
+        for corpus in corpora_of(kinds)
+        for kind in REAL_KINDS
+    )
+    return list(dict.fromkeys(found))
 
 
-def _smallest(corpus: str, kinds: Table, kind: changes.Kind) -> str:
-    return min(
-        PATCHERS,
-        key=lambda patcher: _number(kinds.value(kind.value, corpus=corpus, patcher=patcher)),
+def _about_pairs(places: Table, patches: Table) -> list[str]:
+    corpora = corpora_of(patches)
+    ranked = {corpus: _ranked(places, corpus) for corpus in corpora}
+    first = {corpus: _AT[ranking[0]] for corpus, ranking in ranked.items()}
+    most = [
+        row
+        for corpus, ranking in ranked.items()
+        for row in places.select(corpus=corpus, place=ranking[0].value)
+    ]
+    edges = [
+        span(
+            places,
+            "share",
+            [row for row in places.rows if row["corpus"] in ranked and row["place"] == place],
+        )
+        for place in (Place.START, Place.END)
+    ]
+    return [
+        f"Real pairs of similar pages differ most often {agreed(first)}"
+        f" ({span(places, 'share', most)} of the pairs), at the start alone in {edges[0]} and at"
+        f" the end alone in {edges[1]}."
+    ]
+
+
+def _ranked(places: Table, corpus: str) -> list[Place]:
+    """The places of a corpus' changes, the most frequent ones first."""
+    return sorted(
+        Place,
+        key=lambda place: -number(places.value("share", corpus=corpus, place=place.value)),
     )
 
 
-def _about_pairs(corpus: str, similarity: Table, places: Table) -> list[str]:
-    def share(place: Place) -> float:
-        return _number(places.value("share", corpus=corpus, place=place.value))
+def _finding(corpus: str, tables: Mapping[str, Table]) -> str:
+    if not tables["position_pairs"].select(corpus=corpus):
+        if tables["position_kinds"].select(corpus=corpus):
+            return f"On {corpus}, no pages are similar."
+        return f"On {corpus} there was nothing to look at."
+    sentences = [_about_places(corpus, tables["position_places"])]
+    if tables["position_runs"].select(corpus=corpus):
+        sentences.append(_about_similar_pairs(corpus, tables))
+    sentences.append(_about_patches(corpus, tables["position_patches"]))
+    return f"On {corpus}, {' '.join(sentences)}"
 
-    ranked = sorted(Place, key=share, reverse=True)
+
+def _about_places(corpus: str, places: Table) -> str:
     named = [
-        f"{_AT[place]} in {places.text('share', corpus=corpus, place=place.value)}"
-        for place in ranked
-        if share(place) > 0
+        f"{_AT[place]} ({places.text('share', corpus=corpus, place=place.value)})"
+        for place in _ranked(places, corpus)[:_NAMED_PLACES]
+        if number(places.value("share", corpus=corpus, place=place.value)) > 0
     ]
-    better = similarity.text("better_shifted", corpus=corpus, equal=ALL)
-    sentences = [
-        f"Real pairs differ {_listed(named)} of all; {better} are more alike at another distance"
-        f" than at equal offsets.",
-    ]
-    if any(row["corpus"] == corpus and row["equal"] == "similar" for row in similarity.rows):
-        similar, changed, runs = (
-            similarity.text(key, corpus=corpus, equal="similar")
-            for key in ("share", "changed", "runs")
-        )
-        sentences.append(
-            f"Similar at equal offsets are {similar} of the pairs, with {changed} bytes changed in"
-            f" {runs} runs."
-        )
-    return sentences
+    return f"the pages of real pairs differ most often {listed(named)}."
 
 
-def _about_similar_pairs(corpus: str, runs: Table, parts: Table, words: Table) -> list[str]:
-    every = [row for row in parts.rows if row["corpus"] == corpus]
-    most = max(every, key=lambda row: _number(row["similar"]))
-    least = min(every, key=lambda row: _number(row["similar"]))
-    bounds = (
-        f"{parts.text('similar', corpus=corpus, offset=most['offset'])} of them in the"
-        f" {differences.PART_BYTES} bytes from offset"
-        f" {parts.text('offset', corpus=corpus, offset=most['offset'])} and"
-        f" {parts.text('similar', corpus=corpus, offset=least['offset'])} in those from offset"
-        f" {parts.text('offset', corpus=corpus, offset=least['offset'])}"
+def _about_similar_pairs(corpus: str, tables: Mapping[str, Table]) -> str:
+    pairs, runs, parts = (tables[f"position_{name}"] for name in ("pairs", "runs", "parts"))
+    share, changed, count = (
+        pairs.text(key, corpus=corpus, equal="similar") for key in ("share", "changed", "runs")
     )
-    if _number(most["similar"]) < _EVEN * _number(least["similar"]):
+    every = parts.select(corpus=corpus)
+    most = max(every, key=lambda row: number(row["similar"]))
+    least = min(every, key=lambda row: number(row["similar"]))
+    if number(most["similar"]) < _EVEN * number(least["similar"]):
         spread = "spread evenly over the page"
     elif most["offset"] == 0:
         spread = "most often at the page's start"
@@ -219,39 +218,24 @@ def _about_similar_pairs(corpus: str, runs: Table, parts: Table, words: Table) -
         spread = "most often at the page's end"
     else:
         spread = "not spread evenly over the page"
-    addresses = [words.text("similar", corpus=corpus, word=w.value) for w in (Word.NEAR, Word.FAR)]
-    return [
-        f"In similar pairs the changes are {spread}: {bounds}.",
-        f"Of the runs, {runs.text('share', corpus=corpus, length=SHORT_RUNS)} have {SHORT_RUNS}"
-        f" bytes, and with them {runs.text('bytes', corpus=corpus, length=SHORT_RUNS)} of the"
-        f" changed bytes; {runs.text('aligned', corpus=corpus, length=ALL)} begin at a multiple of"
-        f" 8.",
-        f"Of the changed words {addresses[0]} are addresses that change in their lower half and"
-        f" {addresses[1]} other addresses.",
-    ]
+    return (
+        f"Of the pairs {share} are similar, with {changed} bytes changed in {count} runs, {spread};"
+        f" {runs.text('share', corpus=corpus, length=SHORT_RUNS)} of the runs have {SHORT_RUNS}"
+        " bytes."
+    )
 
 
-def _about_patches(corpus: str, patches: Table) -> list[str]:
+def _about_patches(corpus: str, patches: Table) -> str:
     def mean(patcher: str) -> float:
-        return _number(patches.value(patcher, corpus=corpus, place=ALL))
+        return number(patches.value(patcher, corpus=corpus, place=ALL))
+
+    def text(patcher: str) -> str:
+        return patches.text(patcher, corpus=corpus, place=ALL)
 
     least, most = min(PATCHERS, key=mean), max(PATCHERS, key=mean)
-    usual = "zstd 1"
-    own = f", {patches.text(usual, corpus=corpus, place=ALL)} with {usual}"
-    return [
-        f"The mean patch of a real pair takes {patches.text(least, corpus=corpus, place=ALL)} bytes"
-        f" with {least}{own if usual not in (least, most) else ''} and"
-        f" {patches.text(most, corpus=corpus, place=ALL)} with {most}."
-    ]
-
-
-def _listed(parts: Sequence[str]) -> str:
-    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
-
-
-def _number(value: Cell) -> float:
-    assert isinstance(value, int | float)
-    return value
+    others = [name for name in (_USUAL, most) if name != least]
+    told = [f"{text(name)} with {name}" for name in dict.fromkeys(others)]
+    return f"The mean patch takes {text(least)} bytes with {least}, {listed(told)}."
 
 
 def _plots() -> list[Plot]:

@@ -11,7 +11,8 @@ from difffs.study.context import Context, Pass
 from difffs.study.detectors.catalogue import DETECTORS, PAPER, PRODUCT
 from difffs.study.detectors.detector import Detector
 from difffs.study.importing import import_pass
-from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
+from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
+from difffs.study.wording import agreed, corpora_of, listed, number, span, where
 
 NUMBER = 5
 NAME = "similarity"
@@ -86,7 +87,8 @@ def run(context: Context) -> Section:
     )
     tables = [detectors, _worth_table(found, detectors), overlap, imported]
     conclusion = _conclusion(detectors, overlap, imported)
-    return Section(NUMBER, NAME, TITLE, tables, _plots(), conclusion)
+    findings = [_finding(corpus, detectors, overlap, imported) for corpus in found]
+    return Section(NUMBER, NAME, TITLE, tables, _plots(), conclusion, findings)
 
 
 def _detector_table(found: Mapping[str, _Found]) -> Table:
@@ -150,7 +152,7 @@ def _worth_table(found: Mapping[str, _Found], detectors: Table) -> Table:
             of_family = [row for row in of_corpus if _named(row).family == family]
             chosen.add(_largest(of_family, "net"))
         for row in of_corpus:
-            net, all_us = _number(row["net"]), _number(row["all_us"])
+            net, all_us = number(row["net"]), number(row["all_us"])
             if row["detector"] in chosen:
                 rows.append(
                     {
@@ -309,97 +311,119 @@ def _plots() -> list[Plot]:
 
 
 def _conclusion(detectors: Table, oracle: Table, product: Table) -> str:
-    corpora: dict[Cell, None] = {row["corpus"]: None for row in detectors.rows}
-    if not corpora:
+    if not detectors.rows:
         return "The images have no pages that could be patched."
-    return " ".join(
-        sentence
-        for corpus in corpora
-        for sentence in (
-            *_about_worth(corpus, detectors),
-            *_about_oracle(corpus, oracle),
-            _about_product(corpus, product),
-        )
-    )
+    return " ".join([*_about_worth(detectors), *_about_oracle(oracle), _about_product(product)])
 
 
-def _about_worth(corpus: Cell, detectors: Table) -> list[str]:
-    def text(key: str, detector: Cell) -> str:
-        return detectors.text(key, corpus=corpus, detector=detector)
+def _about_worth(detectors: Table) -> list[str]:
+    corpora = corpora_of(detectors)
+    best = {corpus: _largest(detectors.select(corpus=corpus), "net") for corpus in corpora}
+    rows = [
+        row
+        for corpus, name in best.items()
+        for row in detectors.select(corpus=corpus, detector=name)
+    ]
+    paid = [row for row in rows if number(row["net"]) > 0]
+    if not paid:
+        return [
+            "No detector is worth its index: the best of them saves"
+            f" {span(detectors, 'net', rows)} net of it, of what zstd 1 makes of the distinct"
+            " pages."
+        ]
 
-    rows = [row for row in detectors.rows if row["corpus"] == corpus]
-    best, most = _largest(rows, "net"), _largest(rows, "saving")
-    sentences = []
-    if _number(detectors.value("net", corpus=corpus, detector=best)) > 0:
-        sentences.append(
-            f"On {corpus}, {best} is worth most net of its index: it patches"
-            f" {text('coverage', best)} of the distinct pages and saves {text('saving', best)} of"
-            f" what zstd 1 makes of them, {text('net', best)} with the index counted, in"
-            f" {text('all_us', best)} us a page."
+    said = {
+        corpus: best[corpus] if row in paid else "none"
+        for corpus, row in zip(corpora, rows, strict=True)
+    }
+
+    def over(key: str, detector: str) -> str:
+        return span(detectors, key, detectors.select(detector=detector))
+
+    sentences = [
+        f"The detector that is worth most net of its index is {agreed(said)}: it saves"
+        f" {span(detectors, 'net', paid, 'corpus')} of what zstd 1 makes of the distinct pages, the"
+        f" index counted, in {span(detectors, 'all_us', paid)} us a page."
+    ]
+    others = [
+        f"{title} saves {over('net', name)} in {over('all_us', name)} us"
+        for title, name in (
+            (f"the product's, {PRODUCT.name},", PRODUCT.name),
+            (f"the paper's, {PAPER.name},", PAPER.name),
         )
-    else:
-        sentences.append(
-            f"On {corpus}, no detector pays for its index: the best is {best} with"
-            f" {text('net', best)}."
-        )
-    if most != best:
-        sentences.append(
-            f"Without the index, {most} saves most, {text('saving', most)}, of which its index"
-            f" leaves {text('net', most)}."
-        )
-    if best != PRODUCT.name:
-        sentences.append(
-            f"The product's own sketch saves {text('saving', PRODUCT.name)}, net"
-            f" {text('net', PRODUCT.name)}, in {text('all_us', PRODUCT.name)} us."
-        )
-    sentences.append(
-        f"The paper's {PAPER.name} patches {text('coverage', PAPER.name)} and saves"
-        f" {text('saving', PAPER.name)}, net {text('net', PAPER.name)}."
-    )
+        if {best[str(row["corpus"])] for row in paid} != {name}
+    ]
+    if others:
+        sentences.append(f"In the same way {listed(others)}.")
     return sentences
 
 
-def _about_oracle(corpus: Cell, oracle: Table) -> list[str]:
-    def text(key: str, detector: Cell) -> str:
+def _about_oracle(oracle: Table) -> list[str]:
+    rows = [row for row in oracle.rows if row["of_oracle"] is not None]
+    if not rows:
+        return ["Exact overlap finds nothing to patch in the sample."]
+
+    def over(detector: str) -> str:
+        return span(oracle, "of_oracle", [row for row in rows if row["detector"] == detector])
+
+    return [
+        "Of what exact overlap can save on a sample, the product's reaches"
+        f" {over(PRODUCT.name)}, the paper's {over(PAPER.name)}."
+    ]
+
+
+def _about_product(product: Table) -> str:
+    corpora = corpora_of(product)
+    paying = [c for c in corpora if number(product.value("net", corpus=c)) > 0]
+    verdict = f"pays{where(paying, corpora)}" if paying else "does not pay"
+    return (
+        f"In a real import patching {verdict}: it saves {span(product, 'net', product.rows)} of the"
+        " payload, the product's table counted."
+    )
+
+
+def _finding(corpus: str, detectors: Table, oracle: Table, product: Table) -> str:
+    def text(key: str, detector: str) -> str:
+        return detectors.text(key, corpus=corpus, detector=detector)
+
+    rows = detectors.select(corpus=corpus)
+    best, most = _largest(rows, "net"), _largest(rows, "saving")
+    told = (
+        f"On {corpus}, {best} patches {text('coverage', best)} of the distinct pages and saves"
+        f" {text('saving', best)}, {text('net', best)} net of its index"
+    )
+    if most != best:
+        told += (
+            f"; {most} saves most, {text('saving', most)}, of which its index leaves"
+            f" {text('net', most)}"
+        )
+    told += f". {_oracle_finding(corpus, oracle)}"
+    bytes_a_base, saving = (product.text(key, corpus=corpus) for key in ("base_bytes", "saving"))
+    return (
+        f"{told} The product's table takes {bytes_a_base} bytes a base, for a saving of {saving} of"
+        " the payload."
+    )
+
+
+def _oracle_finding(corpus: str, oracle: Table) -> str:
+    def text(key: str, detector: str) -> str:
         return oracle.text(key, corpus=corpus, detector=detector)
 
-    rows = [row for row in oracle.rows if row["corpus"] == corpus]
+    rows = oracle.select(corpus=corpus)
     best = _largest([row for row in rows if row["detector"] in similarity.ORACLES], "saving")
     nearest = _largest([row for row in rows if row["detector"] in DETECTORS], "saving")
     if oracle.value("of_oracle", corpus=corpus, detector=best) is None:
-        return ["Exact overlap finds nothing to patch in the sample."]
-    sentence = (
-        f"Among all earlier pages, exact overlap leads to a saving of {text('saving', best)} on the"
-        f" sample at best; the product's sketch reaches {text('of_oracle', PRODUCT.name)} of that,"
-        f" the paper's detector {text('of_oracle', PAPER.name)}"
-    )
-    if nearest != PRODUCT.name:
-        sentence += f"; {nearest} comes nearest with {text('of_oracle', nearest)}"
-    return [f"{sentence}."]
-
-
-def _about_product(corpus: Cell, product: Table) -> str:
-    def text(key: str) -> str:
-        return product.text(key, corpus=corpus)
-
-    net = _number(product.value("net", corpus=corpus))
-    judgement = "so patching pays" if net > 0 else "so patching does not pay"
+        return "Exact overlap finds nothing to patch in the sample."
     return (
-        f"In a real import the product's table takes {text('base_bytes')} bytes a base, and"
-        f" patching saves {text('saving')} of the payload, net of the table {text('net')},"
-        f" {judgement}."
+        f"Exact overlap saves {text('saving', best)} of the sample at best; {nearest} comes nearest"
+        f" with {text('of_oracle', nearest)} of that."
     )
 
 
-def _largest(rows: Sequence[Mapping[str, Cell]], key: str) -> str:
+def _largest(rows: Sequence[Row], key: str) -> str:
     """The detector with the largest of these cells."""
-    return str(max(rows, key=lambda row: _number(row[key]))["detector"])
+    return str(max(rows, key=lambda row: number(row[key]))["detector"])
 
 
-def _named(row: Mapping[str, Cell]) -> Detector:
+def _named(row: Row) -> Detector:
     return DETECTORS[str(row["detector"])]
-
-
-def _number(value: Cell) -> float:
-    assert isinstance(value, int | float)
-    return value

@@ -14,6 +14,7 @@ from difffs.study.cache import Result
 from difffs.study.context import Context, Pass
 from difffs.study.excerpt import EXCERPT_PASS_VERSION, excerpt_pass
 from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
+from difffs.study.wording import capitalised, corpora_of, number, span, where
 
 NUMBER = 4
 NAME = "transforms"
@@ -134,8 +135,9 @@ def run(context: Context) -> Section:
         _patch_table(pairs),
         _pipeline_table(imports),
     ]
-    names = [corpus.name for corpus in context.corpora]
-    return Section(NUMBER, NAME, TITLE, tables, _plots(), _conclusion(names, *tables))
+    by_name = {table.name: table for table in tables}
+    findings = [_finding(corpus.name, by_name) for corpus in context.corpora]
+    return Section(NUMBER, NAME, TITLE, tables, _plots(), _conclusion(by_name), findings)
 
 
 def _size_table(blocks: Mapping[str, Result]) -> Table:
@@ -358,87 +360,123 @@ def _plots() -> list[Plot]:
     ]
 
 
-def _conclusion(
-    corpora: Sequence[str], sizes: Table, _steps: Table, keys: Table, patches: Table, whole: Table
-) -> str:
-    paragraphs = []
-    for corpus in corpora:
-        sentences = []
-        if any(row["corpus"] == corpus for row in sizes.rows):
-            sentences += _about_sizes(corpus, sizes)
-        sentences.append(
-            f"Two fixed blocks find an earlier page by a telling key for"
-            f" {keys.text('telling', corpus=corpus, kind=_PLAIN)} of the distinct pages when they"
-            f" are plain and for {keys.text('telling', corpus=corpus, kind=_TRANSFORMED)} when they"
-            f" are transformed."
-        )
-        if any(row["corpus"] == corpus for row in patches.rows):
-            sentences.append(
-                f"The same pairs take {patches.text('patch', corpus=corpus, kind=_PLAIN)} bytes a"
-                f" patch plain and {patches.text('patch', corpus=corpus, kind=_TRANSFORMED)}"
-                f" transformed."
-            )
-        sentences += _about_pipelines(corpus, whole)
-        text = " ".join(sentences)
-        paragraphs.append(f"On {corpus}: {text[0].lower()}{text[1:]}")
-    return " ".join(paragraphs)
+_PROPOSED, _PLAIN_PARTS = "all transformed, range coder", "plain keys and patches"
+_DEFAULT, _DEFAULT_RANGE_CODER = "default", "default, range coder"
 
 
-def _about_sizes(corpus: str, sizes: Table) -> list[str]:
-    def text(key: str, codec: str, unit: str = "page") -> str:
-        return sizes.text(key, corpus=corpus, codec=codec, unit=_UNITS[unit])
+def _conclusion(tables: Mapping[str, Table]) -> str:
+    sizes, keys, patches, whole = (
+        tables[f"transform_{name}"] for name in ("sizes", "keys", "patches", "pipelines")
+    )
+    sentences = [_about_likeness(keys, patches)]
+    if sizes.rows:
+        sentences.append(_about_sizes(sizes))
+    sentences.append(_about_pipelines(whole))
+    return " ".join(sentences)
 
-    def mean(codec: str, unit: str = "page") -> float:
-        return _number(sizes.value("mean", corpus=corpus, codec=codec, unit=_UNITS[unit]))
 
-    plain = mean("zstd 1")
-    if mean(_ZSTD) < plain and mean(_RANGE_CODER) < plain:
-        judgement = "either way less than"
-    elif mean(_RANGE_CODER) < plain:
-        judgement = "only the latter less than"
-    else:
-        judgement = "the latter no less than"
-    slow = "less" if mean(_RANGE_CODER) < mean("zstd 19") else "no less"
-    return [
-        f"a transformed page takes {text('mean', _ZSTD)} bytes with zstd 1 behind the transform and"
-        f" {text('mean', _RANGE_CODER)} with the adaptive range coder, {judgement} the"
-        f" {text('mean', 'zstd 1')} of zstd 1 on the plain page, and with the range coder {slow}"
-        f" than the {text('mean', 'zstd 19')} of zstd 19. The range coder's way takes"
-        f" {text('encode_us', _RANGE_CODER)} us to encode and {text('decode_us', _RANGE_CODER)} to"
-        f" decode, plain zstd 1 {text('encode_us', 'zstd 1')} and {text('decode_us', 'zstd 1')}.",
-        f"In groups of 16 the range coder needs {text('mean', _RANGE_CODER, 'group')} bytes a page,"
-        f" plain zstd 1 {text('mean', 'zstd 1', 'group')}.",
+def _about_likeness(keys: Table, patches: Table) -> str:
+    """Whether transformed pages are more alike, judged by patches; by keys where there are none."""
+    table, key, better = (patches, "patch", -1) if patches.rows else (keys, "telling", 1)
+    corpora = corpora_of(table)
+    alike = [
+        corpus
+        for corpus in corpora
+        if better * number(table.value(key, corpus=corpus, kind=_TRANSFORMED))
+        > better * number(table.value(key, corpus=corpus, kind=_PLAIN))
     ]
+    if alike:
+        verdict = f"make pages more alike{where(alike, corpora)}"
+    else:
+        verdict = "do not make pages more alike"
+
+    def over(of: Table, key: str, kind: str) -> str:
+        return span(of, key, of.select(kind=kind), "corpus")
+
+    found = (
+        f"an earlier page is found by a telling key for {over(keys, 'telling', _TRANSFORMED)} of"
+        f" transformed pages and {over(keys, 'telling', _PLAIN)} of plain ones"
+    )
+    if not patches.rows:
+        return f"Burrows-Wheeler and move-to-front {verdict}: {found}."
+    return (
+        f"Burrows-Wheeler and move-to-front {verdict}: patches of the same pairs take"
+        f" {over(patches, 'patch', _TRANSFORMED)} bytes transformed and"
+        f" {over(patches, 'patch', _PLAIN)} plain, and {found}."
+    )
 
 
-def _about_pipelines(corpus: str, whole: Table) -> list[str]:
+def _about_sizes(sizes: Table) -> str:
+    corpora = corpora_of(sizes)
+
+    def over(key: str, codec: str) -> str:
+        return span(sizes, key, sizes.select(codec=codec, unit=_UNITS["page"]))
+
+    smaller = [
+        corpus
+        for corpus in corpora
+        if _mean(sizes, corpus, _RANGE_CODER) < _mean(sizes, corpus, "zstd 1")
+    ]
+    if smaller:
+        verdict = f"make single pages smaller{where(smaller, corpora)}"
+    else:
+        verdict = "do not make single pages smaller either"
+    link = "They do" if smaller and len(smaller) == len(corpora) else "They"
+    return (
+        f"{link} {verdict}: with a range coder behind them {over('mean', _RANGE_CODER)} bytes"
+        f" against {over('mean', 'zstd 1')} of zstd 1, but {over('encode_us', _RANGE_CODER)} us to"
+        f" encode instead of {over('encode_us', 'zstd 1')}."
+    )
+
+
+def _about_pipelines(whole: Table) -> str:
+    def over(pipeline: str) -> str:
+        return span(whole, "factor", whole.select(pipeline=pipeline))
+
+    return (
+        f"The proposed pipeline reaches a factor of {over(_PROPOSED)}, with keys and patches of"
+        f" plain pages {over(_PLAIN_PARTS)}; default reaches {over(_DEFAULT)}, and with the range"
+        f" coder in place of zstd {over(_DEFAULT_RANGE_CODER)}."
+    )
+
+
+def _mean(sizes: Table, corpus: str, codec: str) -> float:
+    return number(sizes.value("mean", corpus=corpus, codec=codec, unit=_UNITS["page"]))
+
+
+def _finding(corpus: str, tables: Mapping[str, Table]) -> str:
+    sizes, whole = tables["transform_sizes"], tables["transform_pipelines"]
+    sentences = _size_finding(corpus, sizes) if sizes.select(corpus=corpus) else []
+
     def text(pipeline: str) -> str:
         return whole.text("factor", corpus=corpus, pipeline=pipeline)
 
     def factor(pipeline: str) -> float:
-        return _number(whole.value("factor", corpus=corpus, pipeline=pipeline))
+        return number(whole.value("factor", corpus=corpus, pipeline=pipeline))
 
-    proposed, plain = "all transformed, range coder", "all plain"
-    kept_plain = "plain keys and patches"
-    stored = "less" if factor(proposed) > factor(plain) else "no less"
-    if factor(kept_plain) > factor(proposed):
-        judgement = "so keys and patches are better off plain"
-    else:
-        judgement = "so keys and patches are no better off plain"
-    if factor("default, range coder") > factor("default"):
-        worth = "As a codec of what is left over it is worth its time where bytes count more"
-    else:
-        worth = "Even as a codec of what is left over it is not worth its time"
-    return [
-        f"The pipeline as proposed stores {stored} than the same on plain pages: a factor of"
-        f" {text(proposed)} ({text('all transformed, zstd 1')} with zstd 1) against {text(plain)}.",
-        f"With plain keys and patches and the range coder only for the rest it is"
-        f" {text(kept_plain)}, {judgement}.",
-        f"{worth}: default reaches {text('default')}, and {text('default, range coder')} with the"
-        f" range coder in place of zstd.",
+    stored = "less" if factor(_PROPOSED) > factor("all plain") else "no less"
+    better = "better" if factor(_PLAIN_PARTS) > factor(_PROPOSED) else "no better"
+    sentences += [
+        f"the pipeline as proposed stores {stored} than the same on plain pages (a factor of"
+        f" {text(_PROPOSED)} against {text('all plain')}), and keys and patches are {better} off"
+        f" plain ({text(_PLAIN_PARTS)})."
     ]
+    return f"On {corpus}, {' '.join([sentences[0], *map(capitalised, sentences[1:])])}"
 
 
-def _number(value: Cell) -> float:
-    assert isinstance(value, int | float)
-    return value
+def _size_finding(corpus: str, sizes: Table) -> list[str]:
+    def text(key: str, codec: str, unit: str = "page") -> str:
+        return sizes.text(key, corpus=corpus, codec=codec, unit=_UNITS[unit])
+
+    slow = (
+        "fewer"
+        if _mean(sizes, corpus, _RANGE_CODER) < _mean(sizes, corpus, "zstd 19")
+        else "no fewer"
+    )
+    return [
+        f"a transformed page takes {text('mean', _RANGE_CODER)} bytes by the range coder, {slow}"
+        f" than the {text('mean', 'zstd 19')} of zstd 19 on the plain page, and"
+        f" {text('mean', _ZSTD)} by zstd 1.",
+        f"In groups of 16 pages it takes {text('mean', _RANGE_CODER, 'group')}, by plain zstd 1"
+        f" {text('mean', 'zstd 1', 'group')}.",
+    ]

@@ -93,5 +93,6 @@ def section() -> Section:
         [TABLE, DETAIL],
         plots(),
         f"It is {AWKWARD}.",
+        ["On one, <i>so</i>.", "On two, not."],
         ["zram: <none> & nothing"],
     )

@@ -100,17 +100,19 @@ def test_every_reference_leads_somewhere(folder: Path, read: Reader) -> None:
 
 
 def test_an_id_is_there_once(read: Reader) -> None:
-    assert {"sizes", "table-sizes", "table-recipes", "origin"} <= set(read.ids)
+    assert {"brief", "sizes", "table-sizes", "table-recipes", "origin"} <= set(read.ids)
+    assert "#sizes" in read.references
     assert max(Counter(read.ids).values()) == 1
 
 
 def test_text_is_escaped(page: str, read: Reader) -> None:
     assert AWKWARD not in page
     assert f"How large is {AWKWARD}?" in read.text
-    assert f"It is {AWKWARD}." in read.text
+    assert read.text.count(f"It is {AWKWARD}.") == 2, "in brief and in its section"
+    assert "On one, <i>so</i>." in read.text
     assert "zram: <none> & nothing" in read.text
     assert "Sizes of <pages>" in read.text
-    assert read.tags["b"] == 0
+    assert read.tags["b"] == read.tags["i"] == 0
 
 
 def test_drawings_and_tables_are_in_it(folder: Path, page: str, read: Reader) -> None:
@@ -137,6 +139,24 @@ def test_without_sections_it_is_a_page_as_well() -> None:
     read = Reader(render_page({**REPORT, "images": REPORT["images"][:1]}, [], tables, {}))
     assert "difffs study of 1 memory image (256 MiB) in 1 corpus: one" in read.text
     assert "#table-recipes" not in read.references
+    assert "In brief" not in read.text
+
+
+def test_a_section_begins_with_what_was_found(page: str) -> None:
+    places = [
+        page.index(part)
+        for part in (
+            '<h2 id="brief">',
+            '<h2 id="sizes">',
+            '<p class="lead">',
+            '<ul class="findings"><li>On one',
+            "<figure>",
+            '<h3 id="table-sizes">',
+        )
+    ]
+    assert places == sorted(places)
+    without = replace(section(), findings=(), plots=[])
+    assert 'class="findings"' not in render_page(REPORT, [without], [], {})
 
 
 def test_a_folder_that_cannot_be_written_is_named(tmp_path: Path) -> None:

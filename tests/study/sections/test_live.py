@@ -15,10 +15,10 @@ from difffs.study import live as live_module
 from difffs.study.cache import Cache
 from difffs.study.context import Context
 from difffs.study.recording import ROUTES, Event, Recording, Sample
-from difffs.study.report.plots import draw
-from difffs.study.result import Section
+from difffs.study.result import Section, Table
 from difffs.study.sections import live
 from tests.study.passes import refused
+from tests.study.sections.section_checks import check_cells, check_plots, check_words
 
 
 def at(seconds: float, pages: int, stored: int, routed: int | None = None) -> Sample:
@@ -64,16 +64,6 @@ def arrived(context: Context) -> Section:
     return live.run(replace(context, corpora=context.corpora[:1]))
 
 
-def check_plots(section: Section) -> None:
-    assert section.plots
-    for plot in section.plots:
-        table = section.table(plot.table)
-        assert table.rows
-        for key in (plot.x, plot.y, plot.series, plot.panel):
-            assert key is None or table.column(key)
-        assert draw(plot, table).startswith("<svg")
-
-
 @pytest.mark.integration
 def test_a_corpus_arrives_at_a_mount(arrived: Section, context: Context) -> None:
     corpus = context.corpora[0]
@@ -92,9 +82,12 @@ def test_a_corpus_arrives_at_a_mount(arrived: Section, context: Context) -> None
 
 @pytest.mark.integration
 def test_an_arrival_is_told_and_drawn(arrived: Section) -> None:
-    assert arrived.unsupported_numbers() == []
-    assert "On alike, a live mount with the recipe default takes" in arrived.conclusion
-    assert "with identical-only; its daemon" in arrived.conclusion
+    check_words(arrived, findings=1)
+    assert arrived.conclusion.startswith("A live mount with the recipe default ")
+    assert ", where sharing identical pages alone, as ESX does, saves " in arrived.conclusion
+    assert "running guest" not in arrived.conclusion
+    assert arrived.findings[0].startswith("On alike, the mount takes ")
+    assert " with identical-only for " in arrived.findings[0]
     (absent,) = arrived.absent
     assert "scripts/record-guest" in absent
     check_plots(arrived)
@@ -105,9 +98,7 @@ def test_an_arrival_is_told_and_drawn(arrived: Section) -> None:
         assert isinstance(row["share"], float)
         shares[row["seconds"]] = shares.get(row["seconds"], 0.0) + row["share"]
     assert list(shares.values()) == [pytest.approx(1)] * len(shares)
-    for table in arrived.tables:
-        for row in table.rows:
-            assert set(row) == {column.key for column in table.columns}
+    check_cells(arrived)
 
 
 def test_an_arrival_that_the_host_refuses_is_absent(
@@ -129,7 +120,7 @@ def test_an_arrival_that_the_host_refuses_is_absent(
 def test_recordings_are_told_without_a_mount(context: Context, recordings: list[Path]) -> None:
     section = live.run(replace(context, recordings=recordings))
     assert section.absent == ["arrival at a live mount: no /dev/fuse (modprobe fuse)"]
-    assert section.unsupported_numbers() == []
+    check_words(section, findings=2)
     check_plots(section)
     rates = {row["recording"]: row["rate"] for row in section.table("live_recording_course").rows}
     assert rates["ESX's scan"] == 10_000
@@ -142,11 +133,70 @@ def test_recordings_are_told_without_a_mount(context: Context, recordings: list[
     assert whole["mean"] == 7500
     assert whole["peak"] == pytest.approx((60_000 - 2500) / 4)
     assert cut["up"] is None
-    told = section.conclusion
-    assert "(vm (whole), recipe default) had saved 48.8 % when it was up and 74.4 %" in told
-    assert "with 14,375 in its busiest second, more than what ESX would scan" in told
-    assert "(vm (cut), recipe default) had saved 48.8 % at the end" in told
-    assert "with 1,000 in its busiest second, not even what ESX would scan" in told
+    assert section.conclusion == (
+        "Each running guest with its RAM on a mount saved 48.8 % when up and 48.8 to 74.4 % in the"
+        " end; it wrote 1,000 to 7,500 pages/s over all and 1,000 to 14,375 in its busiest second,"
+        " 0.10 to 1.44 times what ESX scans."
+    )
+    of_whole, of_cut = section.findings
+    assert (
+        "vm (whole) (recipe default) saved 48.8 % when it was up and 74.4 % at the end" in of_whole
+    )
+    assert "vm (cut) (recipe default) saved 48.8 % at the end" in of_cut
+
+
+@pytest.mark.usefixtures("no_mount")
+@pytest.mark.parametrize(
+    ("number", "told"),
+    [
+        (0, "14,375 in its busiest second, more than ESX scans."),
+        (1, "1,000 in its busiest second, not even what ESX scans."),
+    ],
+)
+def test_one_recording_is_told_alone(
+    context: Context, recordings: list[Path], number: int, told: str
+) -> None:
+    section = live.run(replace(context, recordings=recordings[number : number + 1]))
+    check_words(section, findings=1)
+    assert section.conclusion.startswith("A running guest with its RAM on a mount saved 48.8 %")
+    assert section.conclusion.endswith(told)
+
+
+def arrivals(*figures: tuple[str, float, float]) -> Table:
+    """The table of arrivals of (corpus, seconds, stored share)."""
+    pages = 60_000
+    made = []
+    for corpus, seconds, share in figures:
+        samples = [at(0, 0, 69632), at(seconds, pages, int(share * pages * PAGE_SIZE))]
+        made += [live._Arrival(corpus, recipe, seconds, samples) for recipe in live._RECIPES]
+    return live._arrival_table(made)
+
+
+@pytest.mark.parametrize(
+    ("figures", "told"),
+    [
+        (
+            [("one", 3, 0.25)],
+            "keeps up with the 10,000 pages/s at which ESX scans: it takes 20,000 pages/s, 2.00",
+        ),
+        (
+            [("one", 3, 0.25), ("two", 4, 0.25)],
+            " on every corpus: it takes 15,000 (two) to 20,000 (one) pages/s, 1.50 to 2.00 times",
+        ),
+        (
+            [("one", 3, 0.25), ("two", 12, 0.5)],
+            "ESX scans on one only: it takes 5,000 (two) to 20,000 (one) pages/s, 0.50 to 2.00",
+        ),
+        ([("one", 12, 0.25)], "does not keep up with the 10,000 pages/s at which ESX scans: it"),
+    ],
+)
+def test_the_judgement_follows_the_rates(
+    figures: list[tuple[str, float, float]], told: str
+) -> None:
+    table = arrivals(*figures)
+    conclusion = " ".join(live._about_arrivals(table))
+    assert told in conclusion
+    assert Section(6, "live", "", [table], [], conclusion).unsupported_numbers() == []
 
 
 @pytest.mark.usefixtures("no_mount")

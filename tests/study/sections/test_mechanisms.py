@@ -10,9 +10,9 @@ from difffs.study import variants
 from difffs.study.cache import Result
 from difffs.study.context import Context
 from difffs.study.importing import import_pass
-from difffs.study.report.plots import draw
 from difffs.study.result import Cell, Section, Table
 from difffs.study.sections import mechanisms
+from tests.study.sections.section_checks import check_corpora, check_plots, check_words, numbers
 
 
 @pytest.fixture
@@ -31,23 +31,16 @@ def number(table: Table, key: str, **where: Cell) -> float:
     return value
 
 
-def numbers(table: Table, key: str) -> list[float]:
-    found = [row[key] for row in table.rows]
-    assert all(isinstance(value, int | float) for value in found)
-    return found  # type: ignore[return-value]
-
-
-def test_the_conclusion_has_only_figures_of_its_tables(section: Section) -> None:
-    assert section.unsupported_numbers() == []
+def test_words_plots_and_cells(section: Section) -> None:
+    check_words(section, findings=1)
     verdict = section.table("verdict")
-    assert f"compression alone reaches a factor of {verdict.text('compress')}" in section.conclusion
-    assert "together" in section.conclusion
-
-
-def test_every_plot_is_drawn(section: Section) -> None:
+    assert (
+        f"Compression alone reaches a factor of {verdict.text('compress')}," in section.conclusion
+    )
+    assert section.findings[0].startswith("On alike, compression alone reaches a factor of")
     assert len(section.plots) == 3
-    for plot in section.plots:
-        assert draw(plot, section.table(plot.table)).startswith("<svg")
+    check_plots(section)
+    check_corpora(section, ["alike"])
 
 
 def test_stored_is_the_sum_of_its_parts(section: Section) -> None:
@@ -112,29 +105,55 @@ def test_shares_of_same_pages_are_the_whole(section: Section) -> None:
     assert number(section.table("sharing"), "across") > number(section.table("sharing"), "within")
 
 
-@pytest.mark.parametrize(
-    ("compress", "identical", "everything", "judgement"),
-    [
-        (1000, 900, 800, "a significant saving over compression alone"),
-        (1000, 990, 960, "a small saving over compression alone"),
-        (1000, 1100, 1001, "no saving over compression alone"),
-    ],
-)
-def test_the_judgement_follows_the_figures(
-    compress: int, identical: int, everything: int, judgement: str
-) -> None:
-    stored = {
+def verdict_of(stored: dict[str, dict[str, int]]) -> tuple[Table, Table]:
+    """Verdict and what is lost by leaving out, of bytes stored by corpus and recipe."""
+    results = {
+        corpus: {
+            name: {"bytes": {"logical": 4000, "stored": size}, "factor": 4000 / size}
+            for name, size in of_corpus.items()
+        }
+        for corpus, of_corpus in stored.items()
+    }
+    return mechanisms._verdict_table(results), mechanisms._left_out_table(results)
+
+
+def stored_bytes(compress: int, identical: int, everything: int, least: str) -> dict[str, int]:
+    """What is left out costs 10 bytes, `least` 500."""
+    without = {variants.LEFT_OUT[name].name: everything + 10 for name in variants.LEFT_OUT}
+    return {
         "compress: zstd 1, dictionary": compress,
         "identical + compress: zstd 1, dictionary": identical,
         "default": everything,
         "difference-engine": 1000,
+        **without,
+        variants.LEFT_OUT[least].name: everything + 500,
     }
-    results = {
-        name: {"bytes": {"logical": 4000, "stored": size}, "factor": 4000 / size}
-        for name, size in stored.items()
-    }
-    verdict = mechanisms._verdict_table({"some": results})
-    told = mechanisms._conclusion([verdict, verdict])
+
+
+SIGNIFICANT = stored_bytes(1000, 900, 800, "compress")
+SMALL = stored_bytes(1000, 990, 960, "compress")
+NONE = stored_bytes(1000, 1100, 1001, "patch")
+
+
+@pytest.mark.parametrize(
+    ("stored", "judgement"),
+    [
+        (SIGNIFICANT, "Over compression alone, deduplication gives a significant saving: sharing"),
+        (SMALL, "deduplication gives a small saving: sharing identical pages takes 1.0 % off"),
+        (NONE, "takes -10.0 % off the stored bytes, patching similar pages then 9.0 % (negative"),
+    ],
+)
+def test_the_judgement_follows_the_figures(stored: dict[str, int], judgement: str) -> None:
+    tables = verdict_of({"some": stored})
+    told = mechanisms._conclusion(*tables)
     assert judgement in told
-    section = Section(1, "mechanisms", "", [verdict], [], told)
-    assert section.unsupported_numbers() == []
+    assert Section(1, "mechanisms", "", tables, [], told).unsupported_numbers() == []
+
+
+def test_corpora_that_disagree_are_named() -> None:
+    tables = verdict_of({"one": SIGNIFICANT, "two": SMALL, "three": NONE})
+    told = mechanisms._conclusion(*tables)
+    assert "a significant saving on one, a small saving on two, and no saving on three" in told
+    assert "both together -0.1 % (three) to 20.0 % (one)." in told
+    assert "is compression on one and two, and patching on three: without it" in told
+    assert Section(1, "mechanisms", "", tables, [], told).unsupported_numbers() == []

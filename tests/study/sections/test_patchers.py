@@ -13,9 +13,10 @@ from difffs.study.context import Context
 from difffs.study.corpus import Corpus, Image
 from difffs.study.importing import import_pass
 from difffs.study.peers.host import tool_obstacle
-from difffs.study.result import Section, Table
+from difffs.study.result import Section
 from difffs.study.sections import patchers
 from tests.pages import random_page
+from tests.study.sections.section_checks import check_corpora, check_plots, check_words, numbers
 
 CORPORA = ("alike", "different")
 
@@ -25,39 +26,14 @@ def section(context: Context) -> Section:
     return patchers.run(context)
 
 
-def numbers(table: Table, key: str, **where: str) -> list[float]:
-    found = []
-    for row in table.rows:
-        value = row[key]
-        if all(row[name] == wanted for name, wanted in where.items()):
-            assert isinstance(value, int | float)
-            found.append(value)
-    assert found
-    return found
-
-
-def test_the_conclusion_has_only_figures_of_its_tables(section: Section) -> None:
-    assert section.unsupported_numbers() == []
-    for corpus in CORPORA:
-        assert f"On {corpus}: " in section.conclusion
-    assert section.conclusion.count("its goal is ") == len(CORPORA)
-
-
-def test_plots_are_drawn_from_columns_that_are_there(section: Section) -> None:
-    assert section.plots
-    for plot in section.plots:
-        table = section.table(plot.table)
-        for key in (plot.x, plot.y, plot.series, plot.panel):
-            assert key is None or table.column(key)
-        for row in table.rows:
-            assert isinstance(row[plot.y], int | float)
-
-
-def test_every_corpus_is_in_every_table(section: Section) -> None:
-    for table in section.tables:
-        assert {row["corpus"] for row in table.rows} == set(CORPORA), table.name
-        for row in table.rows:
-            assert set(row) == {column.key for column in table.columns}
+def test_words_plots_and_cells(section: Section) -> None:
+    check_words(section, findings=len(CORPORA))
+    assert section.conclusion.startswith(("Which patcher serves best", "One patcher serves best"))
+    for corpus, finding in zip(CORPORA, section.findings, strict=True):
+        assert finding.startswith(f"On {corpus}, the page bsdiff makes ")
+        assert "its goal is " in finding
+    check_plots(section)
+    check_corpora(section, CORPORA)
 
 
 def test_sizes_agree_from_table_to_table(context: Context, section: Section) -> None:
@@ -170,7 +146,7 @@ def test_the_tool_is_compared_where_it_is(section: Section) -> None:
         ratios = [numbers(table, key, corpus=corpus) for key in ("p5", "p50", "p95")]
         assert ratios[0] <= ratios[1] <= ratios[2]
         assert all(0.5 < ratio < 1.2 for ratio in numbers(table, "ratio", corpus=corpus))
-    assert section.conclusion.count("decodes all of our VCDIFF streams") == len(CORPORA)
+    assert all("decodes all of our VCDIFF streams" in finding for finding in section.findings)
 
 
 def test_without_the_tool_the_rest_is_there(
@@ -183,8 +159,8 @@ def test_without_the_tool_the_rest_is_there(
     assert [table.name for table in without.tables] == [
         table.name for table in section.tables if table.name != "patch_tool"
     ]
-    assert without.unsupported_numbers() == []
-    assert "VCDIFF streams" not in without.conclusion
+    check_words(without, findings=len(CORPORA))
+    assert not any("VCDIFF streams" in finding for finding in without.findings)
 
 
 def test_pages_like_no_others_are_patched_by_nobody(tmp_path: Path, scratch_folder: Path) -> None:
@@ -196,5 +172,6 @@ def test_pages_like_no_others_are_patched_by_nobody(tmp_path: Path, scratch_fold
     made = patchers.run(Context([corpus], Cache(tmp_path / "cache"), scratch_folder, 2, sample=9))
     assert made.table("patchers").rows == []
     assert {row["patch"] for row in made.table("patch_cases").rows} == {None}
-    assert made.unsupported_numbers() == []
-    assert made.conclusion.startswith("On noise: with the rest raw")
+    check_words(made, findings=1)
+    assert made.conclusion.startswith("These images have no pages that are similar enough")
+    assert made.findings[0].startswith("On noise, no pages are similar, and the factor is")

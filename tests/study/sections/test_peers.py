@@ -9,11 +9,11 @@ from difffs.recipe import RECIPES
 from difffs.study.context import Context
 from difffs.study.peers import btrfs, ksm, squashfs, whole_archive, zram
 from difffs.study.peers.peer import Found, Peer, absent
-from difffs.study.report.plots import draw
 from difffs.study.result import Section
 from difffs.study.sections import peers
 from tests.study.passes import halves
 from tests.study.peers.conftest import host_as_before  # noqa: F401  (a fixture)
+from tests.study.sections.section_checks import check_cells, check_plots, check_words
 
 KSM_FIGURES = {
     "pages_shared": 10,
@@ -70,8 +70,9 @@ def test_every_peer_stands_beside_the_recipes(section: Section) -> None:
     assert by_name["stream"]["read"] == "all before it"
     assert by_name["difffs default"]["read"] == "a page and its base"
     assert by_name["difffs identical-only"]["read"] == "a page"
-    (plot,) = section.plots
-    assert draw(plot, section.table(plot.table)).startswith("<svg")
+    assert len(section.plots) == 1
+    check_plots(section)
+    check_cells(section)
 
 
 def test_one_that_fails_on_a_corpus_is_absent_there_alone(section: Section) -> None:
@@ -107,7 +108,7 @@ def test_the_verdict_is_on_the_best_of_each_class(section: Section) -> None:
     assert [(row["class"], row["peer"]) for row in rows] == [
         ("the kernel's stores in memory", "fussy"),
         ("the file systems that compress", "blocks"),
-        ("a stream without random access", "stream"),
+        ("the streams without random access", "stream"),
     ]
     for row, of in zip(rows, (3, 2, 500), strict=True):
         assert row["over"] == pytest.approx(default / of, rel=1e-2)
@@ -116,25 +117,46 @@ def test_the_verdict_is_on_the_best_of_each_class(section: Section) -> None:
 
 
 def test_the_conclusion_says_what_the_figures_say(section: Section) -> None:
-    assert section.unsupported_numbers() == []
+    check_words(section, findings=2)
     told = section.conclusion
-    assert told.count("So it is ahead of the kernel's stores in memory and the file systems") == 2
-    assert told.count("compress, not of a stream without random access.") == 2
-    assert "On alike, difffs default reaches a factor of" in told
-    assert "times that of fussy (3.00, in 1.5 s)" in told
+    assert told.startswith("difffs default reaches a factor of ")
+    assert "It is ahead of the best of the kernel's stores in memory on every corpus, with" in told
+    assert "; ahead of the best of the file systems that compress on every corpus, with" in told
+    assert "; not ahead of the best of the streams without random access, with" in told
+    assert told.endswith(" s for a corpus, these peers 1.5 s.")
+    alike, different = section.findings
+    assert alike.startswith("On alike, difffs default reaches a factor of")
+    assert "of the kernel's stores in memory the best is fussy (3.00 in 1.5 s)" in alike
+    assert "of the kernel's stores in memory the best is twice (2.00 in 1.5 s)" in different
+    assert "of the file systems that compress it is blocks (2.00 in 1.5 s)" in different
 
 
 @pytest.mark.parametrize(
     ("of", "said"),
-    [(1.01, "So it is ahead of the kernel's"), (900, "So it is not ahead of the kernel's")],
+    [
+        (1.01, "It is ahead of the best of the kernel's stores in memory, with"),
+        (900, "It is not ahead of the best of the kernel's stores in memory, with"),
+    ],
 )
 def test_the_judgement_follows_the_factors(
     of: float, said: str, context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(peers, "FINDERS", (finder(made_up("one", of)),))
     section = peers.run(replace(context, corpora=context.corpora[:1]))
-    assert section.unsupported_numbers() == []
+    check_words(section, findings=1)
     assert said in section.conclusion
+
+
+def test_a_corpus_on_which_nothing_could_be_run_is_named(
+    context: Context, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refuses = [image.sha256 for image in context.corpora[1].images]
+    fussy = made_up("fussy", 3, parameters={"refuses": refuses})
+    monkeypatch.setattr(peers, "FINDERS", (finder(fussy),))
+    section = peers.run(context)
+    check_words(section, findings=2)
+    assert section.findings[1] == "On different, none of the peers could be run."
+    assert "stores in memory, with" in section.conclusion
 
 
 def test_figures_of_a_kind_have_a_table_of_their_own(section: Section) -> None:
@@ -153,8 +175,10 @@ def test_a_dense_recipe_is_judged_as_well(
     section = peers.run(replace(context, corpora=context.corpora[:1]))
     judged = [row["recipe"] for row in section.table("peer_classes").rows]
     assert judged == ["difffs default", "difffs dense"]
-    assert "On alike, difffs dense reaches a factor of" in section.conclusion
-    assert section.unsupported_numbers() == []
+    check_words(section, findings=1)
+    assert "difffs default reaches a factor of" in section.conclusion
+    assert " difffs dense reaches a factor of" in section.conclusion
+    assert " and difffs dense reaches a factor of" in section.findings[0]
 
 
 def test_a_host_without_peers(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,6 +187,7 @@ def test_a_host_without_peers(context: Context, monkeypatch: pytest.MonkeyPatch)
     assert [table.name for table in section.tables] == ["peers"]
     assert section.absent == ["zram: this kernel has no zram"]
     assert section.conclusion == "None of the peers could be run on this host."
+    assert section.findings == []
 
 
 def test_classes() -> None:
@@ -197,7 +222,5 @@ def test_peers_of_this_host_really_run(context: Context) -> None:
         assert isinstance(stored, int)
         # no room for less than what is different, nor for more than all with the peer's own data
         assert 0.02 * alike.corpora[0].bytes < stored < 1.2 * alike.corpora[0].bytes, row
-    assert section.unsupported_numbers() == []
-    for table in section.tables:
-        for row in table.rows:
-            assert set(row) == {column.key for column in table.columns}
+    check_words(section, findings=1)
+    check_cells(section)

@@ -16,6 +16,7 @@ from difffs.study.differences import PARTS, Place, Word
 from difffs.study.patchers import PATCHERS
 from difffs.study.result import Cell, Section
 from difffs.study.sections import positions
+from tests.study.sections.section_checks import check_corpora, check_plots, check_words
 
 CORPORA = ("alike", "different")
 
@@ -25,36 +26,19 @@ def section(context: Context) -> Section:
     return positions.run(context)
 
 
+def test_words_plots_and_cells(section: Section) -> None:
+    check_words(section, findings=len(CORPORA))
+    assert section.conclusion.startswith("How changes are spread over a page matters ")
+    for corpus, finding in zip(CORPORA, section.findings, strict=True):
+        assert finding.startswith(f"On {corpus}, ")
+    check_plots(section)
+    check_corpora(section, CORPORA)
+
+
 def number(section: Section, table: str, key: str, **where: Cell) -> float:
     value = section.table(table).value(key, **where)
     assert isinstance(value, int | float)
     return value
-
-
-def test_the_conclusion_has_only_figures_of_its_tables(section: Section) -> None:
-    assert section.unsupported_numbers() == []
-    for corpus in CORPORA:
-        assert f"On {corpus}: how as many changed bytes are spread" in section.conclusion
-
-
-def test_plots_are_drawn_from_columns_that_are_there(section: Section) -> None:
-    assert section.plots
-    for plot in section.plots:
-        table = section.table(plot.table)
-        for key in (plot.x, plot.y, plot.series, plot.panel, *plot.where):
-            assert key is None or table.column(key)
-        drawn = [
-            row for row in table.rows if all(row[key] == want for key, want in plot.where.items())
-        ]
-        assert drawn
-        assert all(isinstance(row[plot.y], int | float) for row in drawn)
-
-
-def test_every_corpus_is_in_every_table(section: Section) -> None:
-    for table in section.tables:
-        assert {row["corpus"] for row in table.rows} == set(CORPORA), table.name
-        for row in table.rows:
-            assert set(row) == {column.key for column in table.columns}
 
 
 def test_every_kind_similarity_and_patcher_has_a_cell(context: Context, section: Section) -> None:
@@ -169,5 +153,6 @@ def test_a_corpus_without_pages_or_pairs(context: Context, tmp_path: Path) -> No
     path.write_bytes(bytes(4 * PAGE_SIZE))
     alone = replace(context, corpora=[Corpus("zeros", (Image.of(path),))])
     section = positions.run(alone)
-    assert section.conclusion == "On zeros there was nothing to look at."
-    assert section.unsupported_numbers() == []
+    check_words(section, findings=1)
+    assert section.conclusion.startswith("These images have neither pages that can be changed")
+    assert section.findings == ["On zeros there was nothing to look at."]

@@ -9,8 +9,9 @@ from difffs.page import PAGE_SIZE
 from difffs.recipe import RECIPES
 from difffs.study.context import Context
 from difffs.study.excerpt import excerpt_pass
-from difffs.study.result import Section, Table
+from difffs.study.result import Section
 from difffs.study.sections import transforms
+from tests.study.sections.section_checks import check_corpora, check_plots, check_words, numbers
 
 CORPORA = ("alike", "different")
 
@@ -20,38 +21,13 @@ def section(context: Context) -> Section:
     return transforms.run(context)
 
 
-def test_the_conclusion_has_only_figures_of_its_tables(section: Section) -> None:
-    assert section.unsupported_numbers() == []
-    for corpus in CORPORA:
-        assert f"On {corpus}: " in section.conclusion
-
-
-def test_plots_are_drawn_from_columns_that_are_there(section: Section) -> None:
-    assert section.plots
-    for plot in section.plots:
-        table = section.table(plot.table)
-        for key in (plot.x, plot.y, plot.series, plot.panel, *plot.where):
-            assert key is None or table.column(key)
-        for row in table.rows:
-            assert isinstance(row[plot.y], int | float)
-
-
-def test_every_corpus_is_in_every_table(section: Section) -> None:
-    for table in section.tables:
-        assert {row["corpus"] for row in table.rows} == set(CORPORA), table.name
-        for row in table.rows:
-            assert set(row) == {column.key for column in table.columns}
-
-
-def numbers(table: Table, key: str, **where: str) -> list[float]:
-    found = []
-    for row in table.rows:
-        value = row[key]
-        if all(row[name] == wanted for name, wanted in where.items()):
-            assert isinstance(value, int | float)
-            found.append(value)
-    assert found
-    return found
+def test_words_plots_and_cells(section: Section) -> None:
+    check_words(section, findings=len(CORPORA))
+    assert section.conclusion.startswith("Burrows-Wheeler and move-to-front ")
+    for corpus, finding in zip(CORPORA, section.findings, strict=True):
+        assert finding.startswith(f"On {corpus}, a transformed page takes ")
+    check_plots(section)
+    check_corpora(section, CORPORA)
 
 
 def test_sizes_agree_with_factors_and_zstd_is_the_measure(section: Section) -> None:
