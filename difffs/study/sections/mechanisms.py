@@ -16,6 +16,9 @@ NUMBER = 1
 NAME = "mechanisms"
 TITLE = "Each mechanism alone, and all combined"
 
+ALL_COMBINED = ("default", "fast", "dense", "archive", "difference-engine")
+"""Recipes with all mechanisms, as they are."""
+
 _ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
 _WORTH_MENTIONING = 0.05
 """A saving of less than that share of the stored bytes is called small."""
@@ -31,7 +34,7 @@ def _variants() -> dict[str, Recipe]:
             f"identical + compress: {name}": variants.identical_and_compress(name)
             for name in variants.COMPRESSORS
         },
-        **{f"all: {name}": RECIPES[name] for name in ("default", "fast", "difference-engine")},
+        **{f"all: {name}": RECIPES[name] for name in ALL_COMBINED},
         "all: default with zstd 3": variants.all_with("zstd 3"),
     }
 

@@ -31,9 +31,10 @@ FINDERS: tuple[Callable[[], Found], ...] = (
 """In the order of the table."""
 
 _OURS = "difffs"
-_NAMED = ("default", "fast", "difference-engine", "identical-only")
-_DENSE = "dense"
-"""Recipes of that name, or with names that begin so, are compared as well where there are any."""
+RECIPES_BESIDE = ("default", "fast", "dense", "archive", "difference-engine", "identical-only")
+"""The recipes that stand beside the peers."""
+JUDGED = ("default", "dense")
+"""Those of them that are compared with the best of each class."""
 _MEMORY, _FILES, _STREAM = "memory", "files", "one stream"
 _CLASSES = {
     _MEMORY: "the kernel's stores in memory",
@@ -61,16 +62,6 @@ class _Entry:
     @property
     def factor(self) -> float:
         return self.logical / max(1, self.stored)
-
-
-def recipes() -> list[str]:
-    """The recipes that stand beside the peers."""
-    return [*_NAMED, *(name for name in RECIPES if name.startswith(_DENSE))]
-
-
-def judged() -> list[str]:
-    """Those of them that are compared with the best of each class."""
-    return [name for name in recipes() if name == _NAMED[0] or name.startswith(_DENSE)]
 
 
 def run(context: Context) -> Section:
@@ -120,7 +111,7 @@ def class_of(peer: Peer) -> str:
 
 def _ours(context: Context) -> list[_Entry]:
     entries = []
-    for name in recipes():
+    for name in RECIPES_BESIDE:
         recipe = RECIPES[name]
         patched = recipe.sketch and recipe.patch_codec
         for corpus, result in timed_imports(context, recipe).items():
@@ -186,7 +177,7 @@ def _verdict_table(entries: Sequence[_Entry]) -> Table:
         ours = {entry.name: entry for entry in here if entry.kind == _OURS}
         for kind, title in _CLASSES.items():
             peers = [entry for entry in here if entry.kind == kind]
-            for name in judged() if peers else ():
+            for name in JUDGED if peers else ():
                 peer = max(peers, key=lambda entry: entry.factor)
                 own = ours[f"{_OURS} {name}"]
                 rows.append(

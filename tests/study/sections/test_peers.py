@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import pytest
 
-from difffs.recipe import RECIPES
 from difffs.study.context import Context
 from difffs.study.peers import btrfs, ksm, squashfs, whole_archive, zram
 from difffs.study.peers.peer import Found, Peer, absent
@@ -57,13 +56,15 @@ def made_up_peers(context: Context, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def section(context: Context, made_up_peers: None) -> Section:
+def section(context: Context, made_up_peers: None, monkeypatch: pytest.MonkeyPatch) -> Section:
+    """With one recipe to judge: its words are what is compared."""
+    monkeypatch.setattr(peers, "JUDGED", ("default",))
     return peers.run(context)
 
 
 def test_every_peer_stands_beside_the_recipes(section: Section) -> None:
     names = [row["peer"] for row in section.table("peers").rows if row["corpus"] == "alike"]
-    ours = ["difffs default", "difffs fast", "difffs difference-engine", "difffs identical-only"]
+    ours = [f"difffs {name}" for name in peers.RECIPES_BESIDE]
     assert names == [*ours, "twice", "merged", "fussy", "blocks", "stream"]
     by_name = {row["peer"]: row for row in section.table("peers").rows if row["corpus"] == "alike"}
     assert by_name["twice"]["factor"] == 2
@@ -169,8 +170,6 @@ def test_figures_of_a_kind_have_a_table_of_their_own(section: Section) -> None:
 def test_a_dense_recipe_is_judged_as_well(
     context: Context, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    denser = replace(RECIPES["default"], name="dense", compress_level=9, dictionary_bytes=0)
-    monkeypatch.setitem(RECIPES, "dense", denser)
     monkeypatch.setattr(peers, "FINDERS", (finder(made_up("twice", 2)),))
     section = peers.run(replace(context, corpora=context.corpora[:1]))
     judged = [row["recipe"] for row in section.table("peer_classes").rows]
