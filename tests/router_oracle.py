@@ -241,10 +241,14 @@ class RouterOracle:
         best: Patch | None = None
         for candidate in candidates:
             limit = self.recipe.patch_limit - 1 if best is None else best.length - 1
+            # zstd finds a little else when the base lies right in front of the page, as the page
+            # before does in a batch; any other is in a buffer of its own.
+            both = memoryview(candidate.page + page)
+            adjacent = candidate.patch.local_base == index - 1
             payload = self._context.encode(
                 self.recipe.patch_codec,
-                page,
-                bytes(bytearray(candidate.page)),  # zstd wants it in a buffer of its own
+                both[PAGE:] if adjacent else page,
+                both[:PAGE] if adjacent else bytes(bytearray(candidate.page)),
                 self.recipe.patch_level,
                 min(limit, PAGE - BASE_ID),
             )

@@ -9,7 +9,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from difffs._kernels import BATCH_PAGES, EXTENT_SIDE_BYTES
@@ -152,6 +152,7 @@ def test_every_page_takes_the_route_that_the_policy_says(folder: Path, recipe: s
 
 
 @settings(max_examples=25, deadline=None)
+@example(recipe="default", steps=[(431824, 3)])  # patched with the page right before
 @given(
     recipe=st.sampled_from(["default", "deep", "difference-engine", "lonely"]),
     steps=st.lists(st.tuples(st.integers(0, 2**32), st.integers(1, 24)), min_size=1, max_size=6),
