@@ -217,6 +217,12 @@ cdef enum:
     TABLE_ENTRIES_C = 1016
 
 
+# Pages that are decoded without letting the GIL go. Taking it again takes longer, when another
+# thread has begun to run Python meanwhile.
+cdef enum:
+    SHORT_READ = 16
+
+
 PAGE_SIZE = PAGE_BYTES
 BATCH_PAGES = C_BATCH_PAGES
 EXTENT_SIDE_BYTES = C_EXTENT_SIDE_BYTES
@@ -688,36 +694,45 @@ cdef class Extents:
                 id = base
         return needed
 
+    cdef Py_ssize_t decode_all(self, const uint32_t *ids, Py_ssize_t count, uint8_t *out,
+                               Context context, read_result *result, uint64_t *decoded,
+                               uint64_t *nanoseconds) noexcept nogil:
+        """Decodes pages until one fails, and counts them by codec. Returns how many."""
+        cdef Py_ssize_t i
+        cdef uint64_t ended
+        cdef uint64_t began = now_nanoseconds()
+        for i in range(count):
+            if ids[i] == 0 or ids[i] == ID_ZERO:
+                memset(out + i * PAGE_BYTES, 0, PAGE_BYTES)
+                continue
+            result[0] = extents_read(&self.native, context.native, ids[i], out + i * PAGE_BYTES)
+            if result.status != READ_OK:
+                return i
+            ended = now_nanoseconds()
+            decoded[result.codec] += 1
+            nanoseconds[result.codec] += ended - began
+            began = ended
+        return count
+
     cdef object read_ids(self, const uint32_t *ids, Py_ssize_t count, uint8_t *out,
                          Context context):
-        cdef Py_ssize_t i
+        cdef Py_ssize_t done
         cdef read_result result
-        cdef uint64_t began, ended
-        cdef uint64_t counts[CODEC_ROOM]
-        cdef uint64_t spent[CODEC_ROOM]
-        cdef bint failed = False
-        memset(counts, 0, sizeof(counts))
-        memset(spent, 0, sizeof(spent))
-        with nogil:
-            began = now_nanoseconds()
-            for i in range(count):
-                if ids[i] == 0 or ids[i] == ID_ZERO:
-                    memset(out + i * PAGE_BYTES, 0, PAGE_BYTES)
-                    continue
-                result = extents_read(&self.native, context.native, ids[i], out + i * PAGE_BYTES)
-                if result.status != READ_OK:
-                    failed = True
-                    break
-                ended = now_nanoseconds()
-                counts[result.codec] += 1
-                spent[result.codec] += ended - began
-                began = ended
-        for k in range(CODEC_COUNT):
-            if counts[k]:
-                self.decoded[k] += counts[k]
-                self.decode_nanoseconds[k] += spent[k]
-        if failed:
-            return <int>result.status, i, result.culprit, result.error
+        cdef uint64_t decoded[CODEC_ROOM]
+        cdef uint64_t nanoseconds[CODEC_ROOM]
+        if count <= SHORT_READ:
+            done = self.decode_all(ids, count, out, context, &result, self.decoded,
+                                   self.decode_nanoseconds)
+        else:  # two threads may read at a time: both count for themselves
+            memset(decoded, 0, sizeof(decoded))
+            memset(nanoseconds, 0, sizeof(nanoseconds))
+            with nogil:
+                done = self.decode_all(ids, count, out, context, &result, decoded, nanoseconds)
+            for k in range(CODEC_COUNT):
+                self.decoded[k] += decoded[k]
+                self.decode_nanoseconds[k] += nanoseconds[k]
+        if done != count:
+            return <int>result.status, done, result.culprit, result.error
         return None
 
     def read(self, const uint32_t[::1] ids not None, uint8_t[::1] out not None,
@@ -761,7 +776,9 @@ cdef class Extents:
         if PyByteArray_GET_SIZE(<object>table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
             return False
         cdef const uint32_t *ids = <const uint32_t *>PyByteArray_AS_STRING(<object>table) + 4
-        return self.read_ids(ids + page % TABLE_ENTRIES_C, 1, &out[0], context) is None
+        cdef read_result result
+        return self.decode_all(ids + page % TABLE_ENTRIES_C, 1, &out[0], context, &result,
+                               self.decoded, self.decode_nanoseconds) == 1
 
     def reference(self, const uint32_t[::1] ids not None, bint by_patch):
         """One more reference to each; headers must be loaded. ValueError names a wrong id."""

@@ -32,6 +32,7 @@ class Engine:
     def __init__(self, store: Store, workers: int = 1) -> None:
         """`workers` threads share the native work of each batch, this one included."""
         self.store = store
+        self._read_pages = store.read_pages
         self.workers = max(1, workers)
         self._batch = Batch(store.recipe)
         # With several workers: the batch that one of them classifies while this thread packs.
@@ -188,10 +189,10 @@ class Engine:
 
     def read(self, volume: int, first_page: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages [first_page, first_page + count)."""
-        store = self.store
-        if self._pool is None or count < 2 * _SMALLEST_SLICE:
-            store.read_pages(volume, first_page, count, out)
+        if count < 2 * _SMALLEST_SLICE or self._pool is None:
+            self._read_pages(volume, first_page, count, out)
             return
+        store = self.store
         view = memoryview(out)
         half = count // 2
         middle = half * PAGE_SIZE

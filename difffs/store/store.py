@@ -191,7 +191,9 @@ class Store:
             self.recipe = self._choose_recipe(recipe, change=change_recipe)
             self._extents = Extents(self._payloads.file)
             self._account_extents()
+            self._read_page = self._extents.read_page
             self._page_tables = PageTables(self._index)
+            self._chunks = self._page_tables.chunks
             self._hints: Hints | None = None
             if not read_only:
                 self._hints = Hints(path, names.DIGEST_FILE, names.SKETCH_FILE)
@@ -353,9 +355,7 @@ class Store:
     def read_pages(self, volume: int, first: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt."""
         with self.lock:
-            if count == 1 and self._extents.read_page(
-                self._page_tables.chunks, volume, first, out, self._reader
-            ):
+            if count == 1 and self._read_page(self._chunks, volume, first, out, self._reader):
                 return  # nearly all single pages: the index is not asked
             at = 0
             while at < count:
