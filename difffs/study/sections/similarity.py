@@ -393,15 +393,12 @@ def _finding(corpus: str, detectors: Table, oracle: Table, product: Table) -> st
         f" {text('saving', best)}, {text('net', best)} net of its index"
     )
     if most != best:
-        told += (
-            f"; {most} saves most, {text('saving', most)}, of which its index leaves"
-            f" {text('net', most)}"
-        )
+        told += f"; {most} saves {text('saving', most)}, net only {text('net', most)}"
     told += f". {_oracle_finding(corpus, oracle)}"
     bytes_a_base, saving = (product.text(key, corpus=corpus) for key in ("base_bytes", "saving"))
     return (
-        f"{told} The product's table takes {bytes_a_base} bytes a base, for a saving of {saving} of"
-        " the payload."
+        f"{told} The product's table takes {bytes_a_base} bytes a base and saves {saving} of the"
+        " payload."
     )
 
 
@@ -415,8 +412,8 @@ def _oracle_finding(corpus: str, oracle: Table) -> str:
     if oracle.value("of_oracle", corpus=corpus, detector=best) is None:
         return "Exact overlap finds nothing to patch in the sample."
     return (
-        f"Exact overlap saves {text('saving', best)} of the sample at best; {nearest} comes nearest"
-        f" with {text('of_oracle', nearest)} of that."
+        f"Exact overlap saves {text('saving', best)} of the sample at best, of which"
+        f" {nearest} reaches most, {text('of_oracle', nearest)}."
     )
 
 
