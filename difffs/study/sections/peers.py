@@ -14,7 +14,7 @@ from difffs.study.importing import timed_imports
 from difffs.study.peers import btrfs, ksm, squashfs, whole_archive, zram, zswap
 from difffs.study.peers.peer import Found, Peer
 from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
-from difffs.study.wording import corpora_of, listed, number, span, where
+from difffs.study.wording import capitalised, corpora_of, listed, number, span, where
 
 NUMBER = 7
 NAME = "peers"
@@ -321,30 +321,38 @@ def _plots() -> list[Plot]:
 
 
 def _conclusion(verdict: Table) -> str:
-    recipes_compared = list(dict.fromkeys(row["recipe"] for row in verdict.rows))
-    return " ".join(_about_recipe(verdict, recipe) for recipe in recipes_compared) or (
-        "None of the peers could be run on this host."
-    )
+    if not verdict.rows:
+        return "None of the peers could be run on this host."
+    reached: list[str] = []
+    for recipe in dict.fromkeys(str(row["recipe"]) for row in verdict.rows):
+        rows = verdict.select(recipe=recipe)
+        of = f"{recipe} " if reached else f"{recipe} reaches a factor of "
+        factor, seconds = (span(verdict, key, rows) for key in ("own_factor", "own_seconds"))
+        reached.append(f"{of}{factor} in {seconds} s")
+    classes = [
+        title for title in _CLASSES.values() if any(row["class"] == title for row in verdict.rows)
+    ]
+    against = [_about_class(verdict, title) for title in classes]
+    return f"{listed(reached)}. {capitalised('; '.join(against))}."
 
 
-def _about_recipe(verdict: Table, recipe: Cell) -> str:
-    """One recipe against the best of each class of which there is a peer."""
-    rows = verdict.select(recipe=recipe)
+def _about_class(verdict: Table, title: str) -> str:
+    """The recipes against the best peer of a class; what holds for all of them is said once."""
+    times: list[str] = []
     stands = []
-    for title in dict.fromkeys(row["class"] for row in rows):
-        of_class = [row for row in rows if row["class"] == title]
-        corpora = [str(row["corpus"]) for row in of_class]
-        ahead = [str(row["corpus"]) for row in of_class if number(row["over"]) > 1]
-        ahead_of = f"ahead of the best of {title}{where(ahead, corpora)}"
-        stands.append(
-            f"{ahead_of if ahead else f'not ahead of the best of {title}'}, with"
-            f" {span(verdict, 'over', of_class, 'corpus')} times its factor"
-        )
-    return (
-        f"{recipe} reaches a factor of {span(verdict, 'own_factor', rows)}. It is"
-        f" {'; '.join(stands)}. It takes {span(verdict, 'own_seconds', rows)} s for a corpus, these"
-        f" peers {span(verdict, 'seconds', rows)} s."
-    )
+    rows = [row for row in verdict.rows if row["class"] == title]
+    for recipe in dict.fromkeys(str(row["recipe"]) for row in rows):
+        of_recipe = [row for row in rows if row["recipe"] == recipe]
+        corpora = [str(row["corpus"]) for row in of_recipe]
+        ahead = [str(row["corpus"]) for row in of_recipe if number(row["over"]) > 1]
+        short, over = recipe.removeprefix(f"{_OURS} "), span(verdict, "over", of_recipe)
+        times.append(f"{short} {over} times" if times else f"{short} has {over} times the factor")
+        stands.append(f"ahead{where(ahead, corpora)}" if ahead else "not ahead")
+    if len(set(stands)) == 1:
+        told = f"{listed(times)}: {stands[0]}"
+    else:
+        told = listed([f"{of} ({stand})" for of, stand in zip(times, stands, strict=True)])
+    return f"against the best of {title}, {told}"
 
 
 def _findings(corpora: Sequence[str], verdict: Table) -> list[str]:

@@ -378,7 +378,7 @@ def _about_product(product: Table) -> str:
     verdict = f"pays{where(paying, corpora)}" if paying else "does not pay"
     return (
         f"In a real import patching {verdict}: it saves {span(product, 'net', product.rows)} of the"
-        " payload, the product's table counted."
+        " payload, net of the table."
     )
 
 

@@ -390,12 +390,13 @@ def _about_likeness(keys: Table, patches: Table) -> str:
     else:
         verdict = "do not make pages more alike"
 
-    def over(of: Table, key: str, kind: str) -> str:
-        return span(of, key, of.select(kind=kind), "corpus")
+    def over(of: Table, key: str, kind: str, named_by: str = "") -> str:
+        return span(of, key, of.select(kind=kind), named_by)
 
+    telling = {kind: over(keys, "telling", kind, "corpus") for kind in (_PLAIN, _TRANSFORMED)}
     found = (
-        f"an earlier page is found by a telling key for {over(keys, 'telling', _TRANSFORMED)} of"
-        f" transformed pages and {over(keys, 'telling', _PLAIN)} of plain ones"
+        f"an earlier page is found by a telling key for {telling[_TRANSFORMED]} of transformed"
+        f" pages and {telling[_PLAIN]} of plain ones"
     )
     if not patches.rows:
         return f"Burrows-Wheeler and move-to-front {verdict}: {found}."

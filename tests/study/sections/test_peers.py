@@ -121,10 +121,11 @@ def test_the_conclusion_says_what_the_figures_say(section: Section) -> None:
     check_words(section, findings=2)
     told = section.conclusion
     assert told.startswith("difffs default reaches a factor of ")
-    assert "It is ahead of the best of the kernel's stores in memory on every corpus, with" in told
-    assert "; ahead of the best of the file systems that compress on every corpus, with" in told
-    assert "; not ahead of the best of the streams without random access, with" in told
-    assert told.endswith(" s for a corpus, these peers 1.5 s.")
+    assert ". Against the best of the kernel's stores in memory, default has " in told
+    assert "; against the best of the file systems that compress, default has " in told
+    assert told.count(": ahead on every corpus; ") == 2
+    assert "; against the best of the streams without random access, default has " in told
+    assert told.endswith(": not ahead.")
     alike, different = section.findings
     assert alike.startswith("On alike, difffs default reaches a factor of")
     assert "of the kernel's stores in memory the best is fussy (3.00 in 1.5 s)" in alike
@@ -132,11 +133,37 @@ def test_the_conclusion_says_what_the_figures_say(section: Section) -> None:
     assert "of the file systems that compress it is blocks (2.00 in 1.5 s)" in different
 
 
+@pytest.mark.usefixtures("made_up_peers")
+def test_several_recipes_are_judged_in_one_paragraph(context: Context) -> None:
+    section = peers.run(context)
+    check_words(section, findings=2)
+    told = section.conclusion
+    assert told.startswith("difffs default reaches a factor of ")
+    assert " s and difffs dense " in told.partition(". ")[0]
+    assert told.count("Against the best of ") + told.count("; against the best of ") == 3
+    assert told.endswith(" times: not ahead.")
+    assert all(" and difffs dense reaches a factor of " in one for one in section.findings)
+
+
+def test_recipes_that_stand_differently_are_told_apart(section: Section) -> None:
+    verdict = section.table("peer_classes")
+    title = peers._CLASSES[peers._MEMORY]
+    rows = [
+        {**row, "recipe": f"difffs {recipe}", "over": over}
+        for recipe, by_corpus in (("default", (0.9, 1.1)), ("dense", (1.2, 1.3)))
+        for row, over in zip(verdict.select(**{"class": title}), by_corpus, strict=True)
+    ]
+    assert peers._about_class(replace(verdict, rows=rows), title) == (
+        "against the best of the kernel's stores in memory, default has 0.90 to 1.10 times the"
+        " factor (ahead on different only) and dense 1.20 to 1.30 times (ahead on every corpus)"
+    )
+
+
 @pytest.mark.parametrize(
     ("of", "said"),
     [
-        (1.01, "It is ahead of the best of the kernel's stores in memory, with"),
-        (900, "It is not ahead of the best of the kernel's stores in memory, with"),
+        (1.01, ": ahead."),
+        (900, ": not ahead."),
     ],
 )
 def test_the_judgement_follows_the_factors(
@@ -145,7 +172,7 @@ def test_the_judgement_follows_the_factors(
     monkeypatch.setattr(peers, "FINDERS", (finder(made_up("one", of)),))
     section = peers.run(replace(context, corpora=context.corpora[:1]))
     check_words(section, findings=1)
-    assert said in section.conclusion
+    assert section.conclusion.endswith(said)
 
 
 def test_a_corpus_on_which_nothing_could_be_run_is_named(
@@ -157,7 +184,7 @@ def test_a_corpus_on_which_nothing_could_be_run_is_named(
     section = peers.run(context)
     check_words(section, findings=2)
     assert section.findings[1] == "On different, none of the peers could be run."
-    assert "stores in memory, with" in section.conclusion
+    assert section.conclusion.endswith(": ahead.")
 
 
 def test_figures_of_a_kind_have_a_table_of_their_own(section: Section) -> None:
@@ -176,7 +203,8 @@ def test_a_dense_recipe_is_judged_as_well(
     assert judged == ["difffs default", "difffs dense"]
     check_words(section, findings=1)
     assert "difffs default reaches a factor of" in section.conclusion
-    assert " difffs dense reaches a factor of" in section.conclusion
+    assert " s and difffs dense " in section.conclusion
+    assert " times the factor and dense " in section.conclusion
     assert " and difffs dense reaches a factor of" in section.findings[0]
 
 
