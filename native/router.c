@@ -124,10 +124,10 @@ void batch_prefetch(const struct batch *batch, const struct routing *routing, ui
             continue;
         }
         if (routing->share) {
-            hint_table_prefetch(digests, (uint32_t)r->digest);
+            digest_table_prefetch(digests, (uint32_t)r->digest);
         }
         for (unsigned f = 0; f < r->feature_count && sketches->slots != NULL; f++) {
-            hint_table_prefetch(sketches, r->features[f]);
+            sketch_table_prefetch(sketches, r->features[f]);
         }
     }
 }

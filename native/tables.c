@@ -7,6 +7,37 @@ static inline uint32_t tag_mask(const struct hint_table *table) {
     return UINT32_MAX << table->id_bits;
 }
 
+typedef uint32_t lanes __attribute__((vector_size(16)));
+
+/* The ways of a bucket whose bits under `mask` are `wanted`, way 0 in the lowest bit. Four are
+ * compared at a time, without branches: buckets come from memory, and what is in them cannot be
+ * foreseen. */
+static inline uint32_t matching_ways(const struct hint_table *table, const uint32_t *ways,
+                                     uint32_t mask, uint32_t wanted) {
+    const lanes weights = {1, 2, 4, 8};
+    lanes found = {0, 0, 0, 0};
+    for (uint32_t way = 0; way < table->ways; way += 4u) {
+        uint32_t from = way + 4u <= table->ways ? way : table->ways - 4u; /* some twice */
+        lanes slots;
+        memcpy(&slots, ways + from, sizeof slots);
+        found |= (lanes)((slots & mask) == wanted) & (weights << from);
+    }
+    return found[0] | found[1] | found[2] | found[3];
+}
+
+static inline uint32_t empty_ways(const struct hint_table *table, const uint32_t *ways) {
+    return matching_ways(table, ways, ~tag_mask(table), 0);
+}
+
+/* The ways with this tag; an empty slot may have any. */
+static inline uint32_t tagged_ways(const struct hint_table *table, const uint32_t *ways,
+                                   uint32_t tag) {
+    uint32_t tagged = matching_ways(table, ways, tag_mask(table), tag);
+    return tagged == 0 ? 0 : tagged & ~empty_ways(table, ways);
+}
+
+static inline unsigned lowest_way(uint32_t ways) { return (unsigned)__builtin_ctz(ways); }
+
 /* One bit more for ids: the tags' lowest bit becomes the ids' highest, and 0 in all of them. */
 static void widen(struct hint_table *table) {
     size_t slots = hint_table_slots(table);
@@ -66,22 +97,25 @@ static void digest_places(const struct hint_table *table, uint32_t digest,
                                       tag | IN_SECOND_BUCKET};
 }
 
+void digest_table_prefetch(const struct hint_table *table, uint32_t digest) {
+    struct digest_place places[2];
+    digest_places(table, digest, places);
+    for (unsigned choice = 0; choice < 2; choice++) {
+        __builtin_prefetch(places[choice].ways, 1);
+        __builtin_prefetch(places[choice].ways + table->ways - 1u, 1);
+    }
+}
+
 /* The slots that hold this digest, as far as it is known; at most DIGEST_CANDIDATES. */
 static unsigned find_alike(const struct hint_table *table, uint32_t digest,
                            uint32_t *alike[DIGEST_CANDIDATES]) {
-    uint32_t mask = tag_mask(table);
     unsigned count = 0;
     struct digest_place places[2];
     digest_places(table, digest, places);
     for (unsigned choice = 0; choice < 2; choice++) {
-        for (unsigned way = 0; way < table->ways; way++) {
-            uint32_t *slot = places[choice].ways + way;
-            if ((*slot & mask) == places[choice].tag && (*slot & ~mask) != 0) {
-                alike[count++] = slot;
-                if (count == DIGEST_CANDIDATES) {
-                    return count;
-                }
-            }
+        uint32_t tagged = tagged_ways(table, places[choice].ways, places[choice].tag);
+        for (; tagged != 0 && count < DIGEST_CANDIDATES; tagged &= tagged - 1u) {
+            alike[count++] = places[choice].ways + lowest_way(tagged);
         }
     }
     return count;
@@ -100,26 +134,13 @@ static uint32_t *find_pair(const struct hint_table *table, uint32_t digest, uint
     struct digest_place places[2];
     digest_places(table, digest, places);
     for (unsigned choice = 0; choice < 2; choice++) {
-        for (unsigned way = 0; way < table->ways; way++) {
-            if (places[choice].ways[way] == (places[choice].tag | id)) {
-                return places[choice].ways + way;
-            }
+        uint32_t same =
+            matching_ways(table, places[choice].ways, UINT32_MAX, places[choice].tag | id);
+        if (same != 0) {
+            return places[choice].ways + lowest_way(same);
         }
     }
     return NULL;
-}
-
-static uint32_t *free_slot_of(const struct hint_table *table, uint32_t *ways, unsigned *used) {
-    uint32_t *found = NULL;
-    *used = 0;
-    for (unsigned way = 0; way < table->ways; way++) {
-        if ((ways[way] & ~tag_mask(table)) == 0) {
-            found = ways + way;
-        } else {
-            ++*used;
-        }
-    }
-    return found;
 }
 
 #define LONGEST_DISPLACEMENT 3u
@@ -127,16 +148,15 @@ static uint32_t *free_slot_of(const struct hint_table *table, uint32_t *ways, un
 /* A free slot of the bucket. Where it is full, an entry moves to its other bucket, in which the same
  * is done first if need be: `moves` entries move at most. NULL: no room that way. */
 static uint32_t *make_room(const struct hint_table *table, uint32_t *ways, unsigned moves) {
-    unsigned used;
-    uint32_t *room = free_slot_of(table, ways, &used);
-    if (room != NULL || moves == 0) {
-        return room;
+    uint32_t empty = empty_ways(table, ways);
+    if (empty != 0) {
+        return ways + lowest_way(empty);
     }
     uint32_t bucket = (uint32_t)((size_t)(ways - table->slots) / table->ways);
     for (unsigned more = 0; more < moves; more++) { /* short ways first */
         for (unsigned way = 0; way < table->ways; way++) {
             uint32_t other = other_bucket(table, bucket, ways[way] & tag_mask(table));
-            room = make_room(table, table->slots + (size_t)other * table->ways, more);
+            uint32_t *room = make_room(table, table->slots + (size_t)other * table->ways, more);
             if (room != NULL) {
                 *room = ways[way] ^ IN_SECOND_BUCKET;
                 return ways + way;
@@ -149,16 +169,13 @@ static uint32_t *make_room(const struct hint_table *table, uint32_t *ways, unsig
 /* Returns 1, or -1 when there is no room. */
 static int insert_entry(struct hint_table *table, uint32_t digest, uint32_t id) {
     struct digest_place places[2];
-    unsigned used[2];
     digest_places(table, digest, places);
-    uint32_t *first = free_slot_of(table, places[0].ways, &used[0]);
-    uint32_t *second = free_slot_of(table, places[1].ways, &used[1]);
-    unsigned choice = 0;
-    uint32_t *slot = first;
-    if (first == NULL || (second != NULL && used[1] < used[0])) {
-        choice = 1; /* the emptier of the two keeps both from filling up */
-        slot = second;
-    }
+    uint32_t first = empty_ways(table, places[0].ways);
+    uint32_t second = empty_ways(table, places[1].ways);
+    /* The emptier of the two keeps both from filling up. */
+    unsigned choice = __builtin_popcount(second) > __builtin_popcount(first);
+    uint32_t empty = choice ? second : first;
+    uint32_t *slot = empty != 0 ? places[choice].ways + lowest_way(empty) : NULL;
     for (unsigned full = 0; slot == NULL && full < 2; full++) {
         choice = full;
         slot = make_room(table, places[full].ways, LONGEST_DISPLACEMENT);
@@ -240,14 +257,8 @@ static inline uint32_t feature_tag(const struct hint_table *table, uint32_t feat
 
 uint32_t sketch_table_find(const struct hint_table *table, uint32_t feature) {
     const uint32_t *ways = hint_table_ways(table, feature);
-    uint32_t mask = tag_mask(table);
-    uint32_t tag = feature_tag(table, feature);
-    for (unsigned way = 0; way < table->ways; way++) {
-        if ((ways[way] & mask) == tag && (ways[way] & ~mask) != 0) {
-            return ways[way] & ~mask;
-        }
-    }
-    return 0;
+    uint32_t tagged = tagged_ways(table, ways, feature_tag(table, feature));
+    return tagged == 0 ? 0 : ways[lowest_way(tagged)] & ~tag_mask(table);
 }
 
 void sketch_table_put(struct hint_table *table, uint32_t feature, uint32_t id) {
@@ -255,16 +266,12 @@ void sketch_table_put(struct hint_table *table, uint32_t feature, uint32_t id) {
         return;
     }
     uint32_t *ways = hint_table_ways(table, feature);
-    uint32_t mask = tag_mask(table);
     uint32_t tag = feature_tag(table, feature);
-    /* An older object with the feature makes way, else an empty slot, else the oldest. */
-    unsigned way = 0;
-    while (way < table->ways - 1u && (ways[way] & ~mask) != 0 && (ways[way] & mask) != tag) {
-        way++;
-    }
-    for (; way > 0; way--) {
-        ways[way] = ways[way - 1u];
-    }
+    /* An older object with the feature makes way, or an empty slot, or else the oldest. */
+    uint32_t useless =
+        matching_ways(table, ways, tag_mask(table), tag) | empty_ways(table, ways);
+    unsigned way = useless == 0 ? table->ways - 1u : lowest_way(useless);
+    memmove(ways + 1, ways, way * sizeof *ways);
     ways[0] = tag | id;
 }
 

@@ -43,8 +43,8 @@ static inline uint32_t *hint_table_ways(const struct hint_table *table, uint32_t
     return table->slots + (size_t)(key >> (32u - table->bucket_bits)) * table->ways;
 }
 
-/* Brings that bucket into the cache, ahead of its use. */
-static inline void hint_table_prefetch(const struct hint_table *table, uint32_t key) {
+/* Brings a feature's bucket into the cache, ahead of its use. */
+static inline void sketch_table_prefetch(const struct hint_table *table, uint32_t key) {
     const uint32_t *ways = hint_table_ways(table, key);
     __builtin_prefetch(ways, 1);
     __builtin_prefetch(ways + table->ways - 1u, 1);
@@ -56,6 +56,9 @@ static inline void hint_table_prefetch(const struct hint_table *table, uint32_t 
  * The longest ids leave just these four. */
 #define DIGEST_LAST_ID_BITS 27u /* 512 GiB of distinct pages; later ones are not shared */
 #define DIGEST_CANDIDATES 4u
+
+/* Brings a digest's buckets into the cache, ahead of their use. */
+void digest_table_prefetch(const struct hint_table *table, uint32_t digest);
 
 /* Objects that may have this digest, as far as the table knows it; at most DIGEST_CANDIDATES. */
 unsigned digest_table_find(const struct hint_table *table, uint32_t digest, uint32_t *ids);
