@@ -95,8 +95,8 @@ class Comparison:
         assert list(engine._batch.bases()) == bases
         engine.adopt(ids, [(self.volume, array("Q", numbers), ids)])
         self.opened.store.settle()
-        oracle.adopt(list(ids), numbers)
         oracle.sketch_table_grew(self.opened.store.sketches.slots)
+        oracle.adopt(list(ids), numbers)
         self.outcomes += expected
         if self.opened.store.dictionary is not None:
             oracle.use(self.opened.store.dictionary)

@@ -172,10 +172,10 @@ class PageTables:
         self._committing = set()
         self.trim()
 
-    def trim(self) -> None:
-        """Forgets the oldest clean chunks."""
+    def trim(self, tolerated: int = 0) -> None:
+        """Forgets the oldest clean chunks, once more than `tolerated` are too many."""
         surplus = len(self.chunks) - len(self._dirty) - len(self._committing) - CLEAN_CHUNKS
-        if surplus <= 0:
+        if surplus <= tolerated:
             return
         for key in list(self.chunks):
             if key not in self._dirty and key not in self._committing:

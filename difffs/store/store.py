@@ -69,6 +69,9 @@ MINIMUM_FREE_SLOTS = 16
 SUPERSEDED_BYTES = 4 << 20
 """Old sides of extents may occupy this much, or a sixteenth of the payload, without a commit."""
 
+_SURPLUS = 64
+"""Headers or page table chunks above their number at which reading drops some."""
+
 _REWRITES_A_COMMIT = 64
 """Bounds the time that reclaiming adds to a commit (about 0.1 ms each)."""
 
@@ -350,7 +353,9 @@ class Store:
     def lookup(self, volume: int, first: int, count: int) -> "array[int]":
         """Object ids of pages [first, first + count): 0 a hole, 255 zeros."""
         with self.lock:
-            return self._page_tables.lookup(volume, first, count)
+            ids = self._page_tables.lookup(volume, first, count)
+            self._page_tables.trim(_SURPLUS)
+            return ids
 
     def read_pages(self, volume: int, first: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt."""
@@ -368,6 +373,10 @@ class Store:
                 else:
                     at += failure[1]
                     self._recover(volume, first + at, failure)
+            # Not before: a page takes up to as many headers as its chain of patches is long.
+            if self._extents.loaded > LOADED_HEADERS + _SURPLUS:
+                self._extents.trim(LOADED_HEADERS)
+            self._page_tables.trim(_SURPLUS)
 
     def _recover(self, volume: int, page: int, failure: tuple[int, int, int, int]) -> None:
         """Brings the header that a page lacks into memory, or tells why it cannot be read."""
@@ -488,18 +497,19 @@ class Store:
 
     def _publish(self, batch: Batch) -> None:
         assert self._hints is not None
-        _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
-        totals = self._extents.totals()
+        totals = self._extents.totals()  # with the batch's objects
         bases = sum(totals[codec][0] for codec in _BASE_CODECS)
         features = self.recipe.sketch.features if self.recipe.patch_codec else 0
+        # The pages are stored; that fewer are found by later ones is no reason to fail.
+        with suppress(StoreFull):
+            self._hints.make_room(bases, features)
+        _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
         try:
             while not fits:
                 self._hints.grow_digests()
                 _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
-            self._hints.make_room(bases, features)
         except StoreFull:
-            # The pages are stored; that fewer are found by later ones is no reason to fail.
-            self._hints.complete = self._hints.complete and fits
+            self._hints.complete = False
 
     def settle(self) -> None:
         """Takes back the references that page tables gave up, and frees what nothing needs."""

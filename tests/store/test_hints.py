@@ -95,7 +95,7 @@ def test_digests_survive_growing(tmp_path: Path) -> None:
         pairs = fill(hints, 20_000)
         assert holds(hints.digests, pairs)
         assert hints.digests.used == 20_000
-        assert 0.8 < hints.digests.used / hints.digests.slots <= 0.95, "neither cramped nor waste"
+        assert 0.8 < hints.digests.used / hints.digests.slots <= 0.92, "neither cramped nor waste"
         assert (tmp_path / "digests").stat().st_size == 4096 + 4 * hints.digests.slots
         assert not (tmp_path / "digests.new").exists()
 
@@ -110,8 +110,10 @@ def test_sketches_grow_and_keep_what_they_know(tmp_path: Path) -> None:
         next_slots = hints.sketches.next_slots
         hints.make_room(references=next_slots, features=1)
         assert hints.sketches.slots == FIRST_SKETCH_SLOTS, "not crowded"
+        hints.make_room(references=350, features=4)
+        assert hints.sketches.slots == next_slots > FIRST_SKETCH_SLOTS
         hints.make_room(references=10_000, features=4)
-        assert hints.sketches.slots == next_slots
+        assert 1.1 < 40_000 / hints.sketches.slots <= 1.3, "as many steps as it takes"
         assert {feature: hints.sketches.find(feature) for feature in features} == known
         assert (tmp_path / "sketches").stat().st_size == 4096 + 4 * hints.sketches.slots
 

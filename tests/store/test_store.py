@@ -20,7 +20,7 @@ from difffs.errors import (
 )
 from difffs.recipe import RECIPES
 from difffs.store import Store
-from tests.pages import compressible_page, guest_memory, similar_page
+from tests.pages import compressible_page, guest_memory, random_page, similar_page
 from tests.stores import OpenStore
 
 PAGE = 4096
@@ -432,3 +432,30 @@ def test_removing_a_large_volume_gives_everything_back(tmp_path: Path) -> None:
         assert opened.read(kept, 0, 500) == image[: 500 * PAGE]
         after = opened.store.occupancy()
         assert after.metadata <= before.metadata + (64 << 10)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_reading_keeps_few_headers_and_page_tables(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, workers: int
+) -> None:
+    """Once, a store that had been read from end to end was in memory with all its headers."""
+    random = Random(5)
+    bases = [random_page(random) for _ in range(1500)]
+    image = b"".join(bases + [similar_page(base, random, 3) for base in bases])
+    count = len(image) // PAGE
+    with OpenStore(tmp_path / "s", workers=workers) as opened:
+        volume = opened.new_volume("a")
+        opened.write(volume, 0, image)
+        opened.reopen()
+        store = opened.store
+        monkeypatch.setattr("difffs.store.store.LOADED_HEADERS", 0)
+        monkeypatch.setattr("difffs.store.store._SURPLUS", 0)
+        monkeypatch.setattr("difffs.store.page_tables.CLEAN_CHUNKS", 0)
+        assert store.page_counts()["patch"] > 1000, "reading these takes two headers"
+        for page in random.sample(range(count), 300):
+            assert opened.read(volume, page, 1) == image[page * PAGE : (page + 1) * PAGE]
+            assert store.extents.loaded == 0
+            assert not store._page_tables.chunks
+        assert opened.read(volume, 0, count) == image
+        assert not store._page_tables.chunks
+        opened.assert_clean()
