@@ -28,7 +28,6 @@ _COMPARED = (
     "default",
     "fast",
     "dense",
-    "archive",
     "difference-engine",
     "identical-only",
     "patch-only",

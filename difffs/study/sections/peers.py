@@ -31,7 +31,7 @@ FINDERS: tuple[Callable[[], Found], ...] = (
 """In the order of the table."""
 
 _OURS = "difffs"
-RECIPES_BESIDE = ("default", "fast", "dense", "archive", "difference-engine", "identical-only")
+RECIPES_BESIDE = ("default", "fast", "dense", "difference-engine", "identical-only")
 """The recipes that stand beside the peers."""
 JUDGED = ("default", "dense")
 """Those of them that are compared with the best of each class."""
