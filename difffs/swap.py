@@ -30,7 +30,7 @@ VOLUME = "swap"
 SMALLEST_SIZE = 10 * PAGE_SIZE
 """mkswap's own lower bound."""
 
-DEFAULT_OPTIONS = MountOptions(buffer_bytes=8 << 20)
+DEFAULT_OPTIONS = MountOptions(buffer_bytes=4 << 20)
 """How a store is mounted for swapping: what lies in the buffer has left no memory yet, and a larger
 one made no program under a memory limit faster."""
 

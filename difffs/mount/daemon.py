@@ -35,6 +35,10 @@ from difffs.volume import Volumes
 
 log = logging.getLogger("difffs.mount")
 
+_SWITCH_SECONDS = 0.0002
+"""Longest time that the thread which answers the kernel waits for another to leave the interpreter;
+Python's own 5 ms are 50 requests."""
+
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 
 
@@ -132,6 +136,7 @@ class Daemon:
             threading.Thread(target=self._take_signals, name="signals", daemon=True).start()
             # What exists now stays: no need to look at it at every collection.
             gc.freeze()
+            sys.setswitchinterval(_SWITCH_SECONDS)
             try:
                 binding.serve(operations, str(self._mountpoint), self._libfuse_options())
             finally:
