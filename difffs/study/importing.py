@@ -97,6 +97,7 @@ def recipe_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, 
         images_added.append({"name": image.name, **_added(now, before)})
         before = now
     result: Result = dict(before or {})
+    result.pop("store", None)  # a folder that is gone by now
     if parameters.get("verify"):
         with closing(Store.open(path, read_only=True)) as store, Engine(store) as engine:
             _compare(engine, images)

@@ -130,7 +130,7 @@ def report(
             {
                 "corpus": corpus.name,
                 "name": image.name,
-                "path": str(image.path),
+                "file": image.path.name,
                 "pages": image.pages,
                 "sha256": image.sha256,
             }

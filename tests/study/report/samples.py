@@ -36,8 +36,8 @@ TABLE = Table(
 )
 DETAIL = Table("course", "Over time", TABLE.columns, TABLE.rows[:5], detail=True)
 IMAGES = [
-    {"corpus": "one", "name": AWKWARD, "path": "/x", "pages": 65536, "sha256": "ab" * 32},
-    {"corpus": AWKWARD, "name": "two", "path": "/y", "pages": 1, "sha256": "cd" * 32},
+    {"corpus": "one", "name": AWKWARD, "file": "x", "pages": 65536, "sha256": "ab" * 32},
+    {"corpus": AWKWARD, "name": "two", "file": "y", "pages": 1, "sha256": "cd" * 32},
 ]
 REPORT: dict[str, Any] = {
     "schema_version": 1,
