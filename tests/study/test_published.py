@@ -47,6 +47,12 @@ def test_every_number_of_the_conclusions_stands_in_a_table(report: dict[str, Any
         assert section_of(entry, name).unsupported_numbers() == [], name
 
 
+def test_the_readme_tells_the_conclusions_as_they_are(report: dict[str, Any]) -> None:
+    told = " ".join((STUDY / "README.md").read_text().split())
+    for entry in report["sections"].values():
+        assert f"{entry['number']}. **{entry['title']}.** {entry['conclusion']}" in told
+
+
 def test_tables_plots_and_page_are_there(report: dict[str, Any]) -> None:
     page = (FOLDER / "index.html").read_text()
     for name, entry in report["sections"].items():
