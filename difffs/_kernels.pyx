@@ -1062,7 +1062,8 @@ cdef class Batch:
             batch_prefetch(self.native, &self.routing, i, &digests.native, &sketches.native)
             if not routed_is_new(r):
                 continue
-            if self.routing.share:
+            # Behind the first that finds no room others might, after a search as long as its own.
+            if self.routing.share and fits:
                 taken = 0
                 if not (r.replaced_id and digest_table_replace(
                         &digests.native, <uint32_t>r.digest, r.replaced_id, r.id)):

@@ -159,12 +159,12 @@ class Hints:
         self._digest_file.write_header(closed=complete, used=digests.used, id_bits=digests.id_bits)
         self._sketch_file.write_header(closed=False, used=0, id_bits=sketches.id_bits)
 
-    def make_room(self, references: int, features: int) -> None:
-        """Grows the tables for what they hold now (references: objects that can be bases)."""
-        if self.digests.used > _FULL * self.digests.slots and self.digests.next_slots:
+    def make_room(self, digests: int, bases: int, features: int) -> None:
+        """Grows the tables for so many digests, and so many bases with so many features each."""
+        while digests > _FULL * self.digests.slots and self.digests.next_slots:
             self.grow_digests()
         while (
-            references * features > _CROWDED * self.sketches.slots
+            bases * features > _CROWDED * self.sketches.slots
             and self.sketches.slots < MAXIMUM_SKETCH_SLOTS
         ):
             self._grow_sketches()

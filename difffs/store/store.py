@@ -500,9 +500,10 @@ class Store:
         totals = self._extents.totals()  # with the batch's objects
         bases = sum(totals[codec][0] for codec in _BASE_CODECS)
         features = self.recipe.sketch.features if self.recipe.patch_codec else 0
+        digests = sum(total[0] for total in totals) if self.recipe.share else 0
         # The pages are stored; that fewer are found by later ones is no reason to fail.
         with suppress(StoreFull):
-            self._hints.make_room(bases, features)
+            self._hints.make_room(digests, bases, features)
         _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
         try:
             while not fits:

@@ -25,7 +25,7 @@ def fill(hints: Hints, count: int, seed: int = 1) -> list[tuple[int, int]]:
     for digest, number in pairs:
         while not hints.digests.insert(digest, number):
             hints.grow_digests()
-        hints.make_room(0, 0)
+        hints.make_room(hints.digests.used, 0, 0)
     return pairs
 
 
@@ -108,11 +108,11 @@ def test_sketches_grow_and_keep_what_they_know(tmp_path: Path) -> None:
             hints.sketches.put(feature, 256 + number)
         known = {feature: hints.sketches.find(feature) for feature in features}
         next_slots = hints.sketches.next_slots
-        hints.make_room(references=next_slots, features=1)
+        hints.make_room(0, bases=next_slots, features=1)
         assert hints.sketches.slots == FIRST_SKETCH_SLOTS, "not crowded"
-        hints.make_room(references=350, features=4)
+        hints.make_room(0, bases=350, features=4)
         assert hints.sketches.slots == next_slots > FIRST_SKETCH_SLOTS
-        hints.make_room(references=10_000, features=4)
+        hints.make_room(0, bases=10_000, features=4)
         assert 1.1 < 40_000 / hints.sketches.slots <= 1.3, "as many steps as it takes"
         assert {feature: hints.sketches.find(feature) for feature in features} == known
         assert (tmp_path / "sketches").stat().st_size == 4096 + 4 * hints.sketches.slots
@@ -122,7 +122,7 @@ def test_sketches_stop_growing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(hints_module, "MAXIMUM_SKETCH_SLOTS", 2 * FIRST_SKETCH_SLOTS)
     with open_hints(tmp_path) as hints:
         for _ in range(20):
-            hints.make_room(references=1 << 30, features=4)
+            hints.make_room(0, bases=1 << 30, features=4)
         assert hints.sketches.slots == 2 * FIRST_SKETCH_SLOTS
 
 
@@ -179,7 +179,7 @@ def test_a_full_disk_is_an_error_that_leaves_the_table_as_it_was(
         with pytest.raises(StoreFull, match=r"no space left for .*digests\.new"):
             hints.grow_digests()
         with pytest.raises(StoreFull, match=r"no space left for .*sketches\.new"):
-            hints.make_room(references=1 << 20, features=4)
+            hints.make_room(0, bases=1 << 20, features=4)
         assert holds(hints.digests, pairs)
         assert sorted(os.listdir(tmp_path)) == ["digests", "sketches"]
 
