@@ -26,6 +26,7 @@ cdef extern from "page.h" nogil:
     uint64_t page_digest(const uint8_t *page)
     uint32_t payload_checksum(const uint8_t *payload, size_t length)
     unsigned page_sketch(sketch_kind kind, const uint8_t *page, uint32_t *features)
+    size_t page_common_run(const uint8_t *page, const uint8_t *base)
 
 cdef extern from "codec.h" nogil:
     cdef enum codec:
@@ -161,7 +162,7 @@ cdef extern from "router.h" nogil:
         sketch_kind sketch
         unsigned candidates
         unsigned minimum_votes
-        uint32_t single_vote_gain
+        uint32_t single_vote_run
         codec patch_codec
         int patch_level
         uint32_t patch_limit
@@ -192,7 +193,6 @@ cdef extern from "router.h" nogil:
         uint32_t count
         routed routed[512]
         uint8_t *arena
-        uint32_t single_vote_average
     int routed_is_new(const routed *self)
     void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
     void batch_propose(batch *self, const routing *routing, const hint_table *digests,
@@ -201,7 +201,6 @@ cdef extern from "router.h" nogil:
                         const hint_table *digests, const hint_table *sketches)
     void batch_route(batch *self, const routing *routing, extents *extents, codec_context *context,
                      uint32_t start, uint32_t end)
-    void batch_learn(batch *self)
     uint32_t batch_pack(batch *self, uint32_t next, extent_header *header, uint8_t *out,
                         size_t capacity, size_t *written)
     void header_rewrite(const extent_header *header, const uint8_t *side, extent_header *staged,
@@ -268,6 +267,10 @@ def sketch(int kind, const uint8_t[::1] page not None):
     cdef uint32_t features[4]
     cdef unsigned count = page_sketch(<sketch_kind>kind, one_page(page), features)
     return tuple([features[i] for i in range(count)])
+
+
+def common_run(const uint8_t[::1] page not None, const uint8_t[::1] base not None):
+    return page_common_run(one_page(page), one_page(base))
 
 
 def train_dictionary(const uint8_t[::1] pages not None, size_t capacity, int level):
@@ -912,8 +915,7 @@ cdef class Batch:
         self.routing.sketch = <sketch_kind><int>recipe.sketch
         self.routing.candidates = recipe.candidates
         self.routing.minimum_votes = recipe.minimum_votes
-        self.routing.single_vote_gain = recipe.single_vote_gain
-        self.native.single_vote_average = 256 * recipe.single_vote_gain
+        self.routing.single_vote_run = recipe.single_vote_run
         self.routing.patch_codec = <codec><int>recipe.patch_codec
         self.routing.patch_level = recipe.patch_level
         self.routing.patch_limit = recipe.patch_limit
@@ -931,10 +933,6 @@ cdef class Batch:
     def use_dictionary(self):
         """Compresses with the contexts' dictionary from here on."""
         self.routing.compress_codec = CODEC_ZSTD_DICTIONARY
-
-    def continue_from(self, Batch other not None):
-        """Takes over what another batch of the same recipe has learned."""
-        self.native.single_vote_average = other.native.single_vote_average
 
     def compressed_pages(self):
         """Indices of the pages that were compressed; after routing."""
@@ -982,8 +980,9 @@ cdef class Batch:
             if r.base_ids[0] and r.votes[0] >= self.routing.minimum_votes:
                 ids.data.as_uints[count] = r.base_ids[0]
                 count += 1
-            if (r.base_ids[1] and self.routing.candidates > 1 and
-                    r.votes[1] >= self.routing.minimum_votes):
+            # The second is tried, too, or instead of a first with one feature and nothing more.
+            if (r.base_ids[1] and r.votes[1] >= self.routing.minimum_votes and
+                    (self.routing.candidates > 1 or r.votes[0] == 1)):
                 ids.data.as_uints[count] = r.base_ids[1]
                 count += 1
         return ids[:count]
@@ -1078,15 +1077,6 @@ cdef class Batch:
                     sketch_table_put(&sketches.native, r.features[f], r.id)
         digests.used += used
         return references, fits
-
-    def learn(self):
-        """Takes account of the routed batch for those to come; once a batch."""
-        batch_learn(self.native)
-
-    @property
-    def single_vote_average(self):
-        """Bytes that a try with one shared feature saves, of late."""
-        return self.native.single_vote_average / 256
 
     def totals(self):
         """Per route (pages, payload bytes, nanoseconds spent on encoding)."""

@@ -102,7 +102,6 @@ class Engine:
         assert self._classified is not None
         classified, self._classified = self._classified, None
         classified.result()
-        self._next.continue_from(self._batch)
         self._batch, self._next = self._next, self._batch
 
     def _forget_classified(self) -> None:
@@ -134,7 +133,6 @@ class Engine:
         self._in_slices(
             lambda context, start, end: batch.route(extents, context, start, end), batch.count
         )
-        batch.learn()
         if following is not None and self._pool is not None and self._trainer is None:
             self._classify_ahead(following)
         store.pack(batch)

@@ -10,6 +10,8 @@ from difffs.codec import Codec
 from difffs.errors import UsageError
 from difffs.sketch import Sketch
 
+_FORMER_FIELDS = {"single_vote_gain"}
+
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
@@ -24,9 +26,9 @@ class Recipe:
     """Bases tried for a page: 1 or 2."""
     minimum_votes: int = 1
     """Features that a stored base must share with a page to be tried."""
-    single_vote_gain: int = 200
-    """Bytes that trying bases with one shared feature must save on average, else seven in eight
-    such tries are left out: each costs the time of a compression. 0: always try."""
+    single_vote_run: int = 192
+    """Bytes in a row that a page and a base with one shared feature must have in common around it,
+    else the try, which takes as long as a compression, is left out. 0: always try."""
     patch_codec: Codec = Codec.ZSTD_PREFIX
     """NONE: pages are not patched."""
     patch_level: int = 1
@@ -53,7 +55,12 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, values: dict[str, object]) -> "Recipe":
-        """The inverse of to_dict; TypeError or ValueError when the values are no recipe."""
+        """The inverse of to_dict; TypeError or ValueError when the values are no recipe.
+
+        What recipes of earlier stores said and none says any more is passed over: it only chose
+        how new pages were routed.
+        """
+        values = {key: value for key, value in values.items() if key not in _FORMER_FIELDS}
         recipe = cls(**values)  # type: ignore[arg-type]
         return replace(
             recipe,
@@ -80,7 +87,7 @@ _ALL = (
         "dense",
         "identical, the better of two bases patched by the bsdiff for pages, zstd 9 for the rest",
         candidates=2,
-        single_vote_gain=0,
+        single_vote_run=0,
         patch_codec=Codec.PAGE_BSDIFF,
         compress_level=9,
         dictionary_bytes=64 << 10,
@@ -90,7 +97,7 @@ _ALL = (
         "as dense, with Burrows-Wheeler, move-to-front and a range coder for the rest: for images "
         "that are seldom read",
         candidates=2,
-        single_vote_gain=0,
+        single_vote_run=0,
         patch_codec=Codec.PAGE_BSDIFF,
         compress_codec=Codec.BWT_RANGE,
     ),
@@ -102,7 +109,7 @@ _ALL = (
         patch_limit=2048,
         patch_ratio=0,
         candidates=2,
-        single_vote_gain=0,
+        single_vote_run=0,
         compress_codec=Codec.LZ4,
     ),
     Recipe(
@@ -115,7 +122,7 @@ _ALL = (
     Recipe(
         "patch-only",
         "identical pages are shared, similar ones patched, the rest is kept raw",
-        single_vote_gain=0,
+        single_vote_run=0,
         compress_codec=Codec.NONE,
     ),
     Recipe(
@@ -132,7 +139,7 @@ _ALL = (
         sketch=Sketch.TRANSFORMED_BLOCKS,
         patch_codec=Codec.BWT_PREFIX,
         candidates=2,
-        single_vote_gain=0,
+        single_vote_run=0,
         compress_codec=Codec.BWT_RANGE,
     ),
 )

@@ -37,10 +37,9 @@ uint32_t payload_checksum(const uint8_t *payload, size_t length) {
  * every page and say nothing. An empty bin gives no feature.
  *
  * All in 32 bits and without branches, so that it vectorises: a third of a microsecond a page. */
-VECTORISED static unsigned sketch_min_hash(const uint8_t *page, uint32_t *features) {
+VECTORISED static void hash_windows(const uint8_t *page, uint32_t *hashes) {
     uint32_t halves[2u * WORDS];
     uint32_t mixed[WORDS];
-    uint32_t hashes[WINDOWS];
     memcpy(halves, page, PAGE_BYTES);
     for (size_t i = 0; i < WORDS; i++) {
         uint32_t value = halves[2u * i] * UINT32_C(0x9e3779b1) +
@@ -59,13 +58,28 @@ VECTORISED static unsigned sketch_min_hash(const uint8_t *page, uint32_t *featur
                             (uint32_t)(mixed[i + 2u] == mixed[i + 3u]);
         hashes[i] = hash | (0u - constant);
     }
-    unsigned count = 0;
+}
+
+/* The smallest hash of each bin; UINT32_MAX where it is empty. */
+VECTORISED static void bin_minima(const uint32_t *hashes, uint32_t *minima) {
     for (uint32_t bin = 0; bin < MAXIMUM_FEATURES; bin++) {
         uint32_t smallest = UINT32_MAX;
         for (size_t i = 0; i < WINDOWS; i++) {
             uint32_t hash = hashes[i] | (0u - (uint32_t)((hashes[i] & (MAXIMUM_FEATURES - 1u)) != bin));
             smallest = hash < smallest ? hash : smallest;
         }
+        minima[bin] = smallest;
+    }
+}
+
+static unsigned sketch_min_hash(const uint8_t *page, uint32_t *features) {
+    uint32_t hashes[WINDOWS];
+    uint32_t minima[MAXIMUM_FEATURES];
+    hash_windows(page, hashes);
+    bin_minima(hashes, minima);
+    unsigned count = 0;
+    for (uint32_t bin = 0; bin < MAXIMUM_FEATURES; bin++) {
+        uint32_t smallest = minima[bin];
         if (smallest != UINT32_MAX) {
             /* Minima are small numbers; the tables want them spread. */
             smallest *= UINT32_C(0x9e3779b1);
@@ -75,6 +89,43 @@ VECTORISED static unsigned sketch_min_hash(const uint8_t *page, uint32_t *featur
         }
     }
     return count;
+}
+
+static size_t first_window(const uint32_t *hashes, uint32_t hash) {
+    size_t i = 0;
+    while (hashes[i] != hash) {
+        i++;
+    }
+    return i;
+}
+
+size_t page_common_run(const uint8_t *page, const uint8_t *base) {
+    uint32_t hashes[2][WINDOWS];
+    uint32_t minima[2][MAXIMUM_FEATURES];
+    size_t longest = 0;
+    hash_windows(page, hashes[0]);
+    hash_windows(base, hashes[1]);
+    bin_minima(hashes[0], minima[0]);
+    bin_minima(hashes[1], minima[1]);
+    for (unsigned bin = 0; bin < MAXIMUM_FEATURES; bin++) {
+        if (minima[0][bin] == UINT32_MAX || minima[0][bin] != minima[1][bin]) {
+            continue;
+        }
+        size_t here = 8u * first_window(hashes[0], minima[0][bin]);
+        size_t there = 8u * first_window(hashes[1], minima[1][bin]);
+        size_t before = 0;
+        while (before < here && before < there &&
+               page[here - before - 1u] == base[there - before - 1u]) {
+            before++;
+        }
+        size_t room = PAGE_BYTES - (here > there ? here : there);
+        size_t behind = 0;
+        while (behind < room && page[here + behind] == base[there + behind]) {
+            behind++;
+        }
+        longest = before + behind > longest ? before + behind : longest;
+    }
+    return longest;
 }
 
 /* Difference Engine, section 4.2: HashSimilarityDetector(2,1), two 64-byte blocks at positions

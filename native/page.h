@@ -28,4 +28,9 @@ uint32_t payload_checksum(const uint8_t *payload, size_t length);
 /* Writes the page's features; returns how many (0 to MAXIMUM_FEATURES). */
 unsigned page_sketch(enum sketch_kind kind, const uint8_t *page, uint32_t *features);
 
+/* Bytes of the longest run that both pages hold around a window which gives both the same feature
+ * of SKETCH_MIN_HASH, wherever in each it lies; 0 when they have none in common. Tells pages that
+ * share one phrase from those that share more. */
+size_t page_common_run(const uint8_t *page, const uint8_t *base);
+
 #endif

@@ -251,19 +251,60 @@ static void try_patch(const struct batch *batch, const struct routing *routing,
     *choice = candidate;
 }
 
-/* Returns 0 when the base cannot be used at all. */
+/* With one feature in common, pages are alike when the run around it is long, too; and three in
+ * four are not, for which a try takes as long as compressing the page. */
+static int is_worth_a_try(const struct routing *routing, unsigned votes, const uint8_t *page,
+                          const uint8_t *base) {
+    return votes != 1 || routing->single_vote_run == 0 || routing->sketch != SKETCH_MIN_HASH ||
+           page_common_run(page, base) >= routing->single_vote_run;
+}
+
+/* Bases decoded of late, for one slice of a batch, while no object changes: neighbours are often
+ * like the same page (a quarter to two fifths of tries find theirs here). */
+#define RECENT_BASES 16u
+struct recent_bases {
+    uint32_t ids[RECENT_BASES]; /* 0: free */
+    uint32_t oldest;
+    uint8_t pages[RECENT_BASES][PAGE_BYTES];
+};
+
+/* The page of a stored base; NULL when it cannot be read. */
+static const uint8_t *read_base(struct recent_bases *recent, struct extents *extents,
+                                codec_context *context, uint32_t id) {
+    for (uint32_t i = 0; i < RECENT_BASES; i++) {
+        if (recent->ids[i] == id) {
+            return recent->pages[i];
+        }
+    }
+    uint32_t place = recent->oldest;
+    recent->ids[place] = 0;
+    if (extents_read(extents, context, id, recent->pages[place]).status != READ_OK) {
+        return NULL;
+    }
+    recent->ids[place] = id;
+    recent->oldest = (place + 1u) % RECENT_BASES;
+    return recent->pages[place];
+}
+
+/* Returns 0 when the base is not tried. */
 static int try_stored_base(struct batch *batch, const struct routing *routing,
-                            struct extents *extents, codec_context *context, uint32_t index,
-                            uint32_t base_id, struct patch_choice *choice, uint8_t **best,
-                            uint8_t **spare) {
+                           struct extents *extents, codec_context *context,
+                           struct recent_bases *recent, uint32_t index, unsigned which,
+                           struct patch_choice *choice, uint8_t **best, uint8_t **spare) {
+    const struct routed *r = &batch->routed[index];
+    uint32_t base_id = r->base_ids[which];
     struct object_record record;
     uint32_t side;
-    uint8_t base[PAGE_BYTES];
-    if (extents_record(extents, base_id, &record, &side) != READ_OK ||
+    if (base_id == 0 || r->votes[which] < routing->minimum_votes ||
+        extents_record(extents, base_id, &record, &side) != READ_OK ||
         record_codec(&record) == CODEC_SAME ||
         record_depth(&record) >= routing->maximum_depth ||
-        record_patch_references(&record) >= USABLE_PATCH_REFERENCES ||
-        extents_read(extents, context, base_id, base).status != READ_OK) {
+        record_patch_references(&record) >= USABLE_PATCH_REFERENCES) {
+        return 0;
+    }
+    const uint8_t *base = read_base(recent, extents, context, base_id);
+    if (base == NULL || !is_worth_a_try(routing, r->votes[which],
+                                        batch->pages + (size_t)index * PAGE_BYTES, base)) {
         return 0;
     }
     struct patch_choice candidate = {0, base_id, -1, record_depth(&record) + 1u,
@@ -281,28 +322,10 @@ static void try_local_base(struct batch *batch, const struct routing *routing,
               candidate, choice, best, spare);
 }
 
-static int is_worth_a_try(const struct batch *batch, const struct routing *routing, uint32_t index,
-                          unsigned votes) {
-    if (votes != 1) {
-        return votes >= routing->minimum_votes;
-    }
-    return routing->minimum_votes <= 1 &&
-           (batch->single_vote_average >= routing->single_vote_gain * 256u || index % 8u == 0);
-}
-
-void batch_learn(struct batch *batch) {
-    for (uint32_t i = 0; i < batch->count; i++) {
-        const struct routed *r = &batch->routed[i];
-        if (r->single_vote_tried) {
-            batch->single_vote_average += r->single_vote_saved;
-            batch->single_vote_average -= batch->single_vote_average / 256u;
-        }
-    }
-}
-
 static void route_unique(struct batch *batch, const struct routing *routing,
                          struct extents *extents, codec_context *context,
-                         struct local_sketches *local, uint32_t index) {
+                         struct local_sketches *local, struct recent_bases *recent,
+                         uint32_t index) {
     struct routed *r = &batch->routed[index];
     const uint8_t *page = batch->pages + (size_t)index * PAGE_BYTES;
     uint8_t *out = batch->arena + (size_t)index * PAGE_BYTES;
@@ -325,12 +348,8 @@ static void route_unique(struct batch *batch, const struct routing *routing,
             tried++;
         }
         for (unsigned k = 0; k < 2 && tried < routing->candidates; k++) {
-            if (r->base_ids[k] != 0 && is_worth_a_try(batch, routing, index, r->votes[k]) &&
-                try_stored_base(batch, routing, extents, context, index, r->base_ids[k], &patch,
-                                &best, &spare)) {
-                r->single_vote_tried |= r->votes[k] == 1;
-                tried++;
-            }
+            tried += (unsigned)try_stored_base(batch, routing, extents, context, recent, index, k,
+                                               &patch, &best, &spare);
         }
         if (local_usable && !local_first && tried < routing->candidates) {
             try_local_base(batch, routing, context, index, local_base, &patch, &best, &spare);
@@ -356,9 +375,6 @@ static void route_unique(struct batch *batch, const struct routing *routing,
 
     r->payload_offset = index * PAGE_BYTES;
     if (take_patch) {
-        uint32_t otherwise = compressed != 0 ? compressed : patch.base_length;
-        uint32_t now = patch.length + BASE_ID_BYTES;
-        r->single_vote_saved = (uint16_t)(otherwise > now ? otherwise - now : 0u);
         memcpy(out, best, patch.length);
         r->route = ROUTE_PATCH;
         r->codec = (uint8_t)routing->patch_codec;
@@ -388,7 +404,10 @@ static void route_unique(struct batch *batch, const struct routing *routing,
 void batch_route(struct batch *batch, const struct routing *routing, struct extents *extents,
                  codec_context *context, uint32_t start, uint32_t end) {
     struct local_sketches local;
+    struct recent_bases recent;
     memset(&local, 0, sizeof local);
+    memset(recent.ids, 0, sizeof recent.ids);
+    recent.oldest = 0;
     for (uint32_t i = start; i < end; i++) {
         struct routed *r = &batch->routed[i];
         if (!routed_is_new(r)) {
@@ -399,7 +418,7 @@ void batch_route(struct batch *batch, const struct routing *routing, struct exte
         if (r->id != 0) {
             mark_shared(r);
         } else if (r->route == ROUTE_UNDECIDED) {
-            route_unique(batch, routing, extents, context, &local, i);
+            route_unique(batch, routing, extents, context, &local, &recent, i);
         }
         r->encode_nanoseconds = (uint32_t)(nanoseconds() - began);
     }

@@ -28,7 +28,7 @@ struct routing {
     enum sketch_kind sketch;
     unsigned candidates;    /* bases tried a page, 1 or 2 */
     unsigned minimum_votes; /* features that a stored base must share with the page */
-    uint32_t single_vote_gain; /* bytes that tries with one shared feature must save on average */
+    uint32_t single_vote_run; /* bytes in a row that one shared feature must stand for; 0: any */
     enum codec patch_codec; /* CODEC_NONE: no patching */
     int patch_level;
     uint32_t patch_limit;       /* a patch of this many bytes or more is refused */
@@ -55,8 +55,6 @@ struct routed {
     uint16_t local_references; /* patches of this batch against this page */
     uint8_t identical_count;
     uint8_t votes[2];
-    uint16_t single_vote_saved;
-    uint8_t single_vote_tried;
     uint8_t feature_count;
     uint8_t route;
     uint8_t shared; /* with an object that is there, or with the twin: no object of its own */
@@ -75,10 +73,6 @@ struct batch {
     uint32_t count;
     struct routed routed[BATCH_PAGES];
     uint8_t *arena; /* BATCH_PAGES pages */
-    /* What tries with one shared feature have saved of late, in 256ths of a byte a try. A try
-     * costs as much as compressing the page; where it does not pay, one in eight goes on telling
-     * when it does again. */
-    uint32_t single_vote_average;
 };
 
 /* Steps, in order. [start, end) is the slice. */
@@ -93,9 +87,6 @@ void batch_route(struct batch *batch, const struct routing *routing, struct exte
  * look into the tables or change them. */
 void batch_prefetch(const struct batch *batch, const struct routing *routing, uint32_t index,
                     const struct hint_table *digests, const struct hint_table *sketches);
-
-/* Takes account of the routed batch for those to come. */
-void batch_learn(struct batch *batch);
 
 /* Packs new objects from page index `next` on into a staged header: payloads go to out (which
  * stands for the side's bytes from header->prefix.end), slots and ids are given. Stops when the

@@ -11,12 +11,14 @@ from difffs._kernels import (
     Context,
     Dictionary,
     SketchTable,
+    common_run,
     digest,
     same_word,
     sketch,
 )
 from difffs.codec import Codec, Route
 from difffs.recipe import Recipe
+from difffs.sketch import Sketch
 from tests.pages import PAGE
 
 ZERO = 255
@@ -31,9 +33,6 @@ SHAREABLE = 16383 - 2 * BATCH_PAGES
 
 PATCHABLE = 1023 - BATCH_PAGES
 """A base with that many patches gets no more: its counter has 10 bits."""
-
-TRIED_ANYWAY = 8
-"""Of pages with one feature in common with a base, one in so many is always tried."""
 
 LOCAL_PLACES = 4096
 """Places in which a batch remembers the newest page with a feature."""
@@ -56,11 +55,6 @@ class Outcome:
     """The stored object that a patch refers to."""
     local_base: int | None = None
     """The earlier page of the batch that a patch refers to."""
-
-    single_vote_tried: bool = False
-    """A base with one feature in common was tried."""
-    saved: int = 0
-    """Bytes that the patch taken has saved."""
 
     @property
     def is_new(self) -> bool:
@@ -110,8 +104,6 @@ class RouterOracle:
         self.sketches = SketchTable(bytearray(4 * sketch_slots))
         self.volume: dict[int, int] = {}
         """Page number to object id."""
-        self.single_vote_average = 256 * recipe.single_vote_gain
-        """Of what tries with one feature have saved of late, in 256ths of a byte."""
         self._compress_codec = recipe.compress_codec
         self._context = Context()
 
@@ -135,10 +127,6 @@ class RouterOracle:
                 self._outcomes.append(Outcome(self._shared_route(page), twin=first[page]))
             else:
                 self._outcomes.append(self._decide(index, page))
-        for outcome in self._outcomes:
-            if outcome.single_vote_tried:
-                self.single_vote_average += outcome.saved
-                self.single_vote_average -= self.single_vote_average // 256
         return self._outcomes
 
     def _decide(self, index: int, page: bytes) -> Outcome:
@@ -176,14 +164,9 @@ class RouterOracle:
         return identity
 
     def _unique(self, index: int, page: bytes, features: tuple[int, ...]) -> Outcome:
-        patch, single_vote_tried = self._best_patch(index, page, features)
-        outcome = self._smallest(page, patch)
-        outcome.single_vote_tried = single_vote_tried
-        return outcome
-
-    def _smallest(self, page: bytes, patch: Patch | None) -> Outcome:
+        patch = self._best_patch(index, page, features)
         if patch is not None and self._is_surely_small(patch):
-            return self._patched(patch, patch.base_length)
+            return self._patched(patch)
         compressed = None
         if self._compress_codec is not Codec.NONE:
             compressed = self._context.encode(
@@ -191,7 +174,7 @@ class RouterOracle:
             )
         size = PAGE if compressed is None else len(compressed)
         if patch is not None and (patch.length + BASE_ID) * 256 < size * self.recipe.patch_ratio:
-            return self._patched(patch, patch.base_length if compressed is None else size)
+            return self._patched(patch)
         if compressed is not None:
             return Outcome(Route.COMPRESS, self._compress_codec, 0, size)
         return Outcome(Route.RAW, Codec.RAW, 0, PAGE)
@@ -202,7 +185,7 @@ class RouterOracle:
             return True
         return (patch.length + BASE_ID) * 256 < patch.base_length * self.recipe.patch_sure_ratio
 
-    def _patched(self, patch: Patch, otherwise: int) -> Outcome:
+    def _patched(self, patch: Patch) -> Outcome:
         return Outcome(
             Route.PATCH,
             self.recipe.patch_codec,
@@ -210,32 +193,24 @@ class RouterOracle:
             patch.length,
             base=patch.base,
             local_base=patch.local_base,
-            saved=max(0, otherwise - patch.length - BASE_ID),
         )
 
-    def _best_patch(
-        self, index: int, page: bytes, features: tuple[int, ...]
-    ) -> tuple[Patch | None, bool]:
-        """The smallest patch against as many bases as the recipe tries.
-
-        Also whether one of the bases had but one feature in common with the page.
-        """
+    def _best_patch(self, index: int, page: bytes, features: tuple[int, ...]) -> Patch | None:
+        """The smallest patch against as many bases as the recipe tries."""
         stored = self._stored_votes(features)[:2]
         local, local_votes = self._local_candidate(features)
         local_first = local_votes > (stored[0][1] if stored else 0)
         candidates: list[Candidate] = []
-        single_vote_tried = False
         if local is not None and local_first:
             candidates.append(local)
         for identity, votes in stored:
             candidate = self._stored_candidate(identity)
             if (
                 len(candidates) < self.recipe.candidates
-                and self._is_worth_a_try(index, votes)
                 and candidate is not None
+                and self._is_worth_a_try(votes, page, candidate.page)
             ):
                 candidates.append(candidate)
-                single_vote_tried |= votes == 1
         if local is not None and not local_first and len(candidates) < self.recipe.candidates:
             candidates.append(local)
         best: Patch | None = None
@@ -254,13 +229,14 @@ class RouterOracle:
             )
             if payload is not None:
                 best = replace(candidate.patch, length=len(payload))
-        return best, single_vote_tried
+        return best
 
-    def _is_worth_a_try(self, index: int, votes: int) -> bool:
+    def _is_worth_a_try(self, votes: int, page: bytes, base: bytes) -> bool:
         if votes < self.recipe.minimum_votes:
             return False
-        pays = self.single_vote_average >= 256 * self.recipe.single_vote_gain
-        return votes > 1 or pays or index % TRIED_ANYWAY == 0
+        if votes > 1 or self.recipe.sketch is not Sketch.MIN_HASH:
+            return True
+        return common_run(page, base) >= self.recipe.single_vote_run
 
     def _stored_votes(self, features: tuple[int, ...]) -> list[tuple[int, int]]:
         """(object, features that lead to it), most first; equals in order of the features."""

@@ -50,6 +50,14 @@ def test_an_unknown_name_is_told_the_known_ones(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_what_earlier_recipes_said_is_passed_over() -> None:
+    values = RECIPES["default"].to_dict()
+    del values["single_vote_run"]
+    assert Recipe.from_dict({**values, "single_vote_gain": 200}) == RECIPES["default"]
+    with pytest.raises(TypeError):
+        Recipe.from_dict({**values, "nonesuch": 1})
+
+
 @pytest.mark.parametrize("recipe", ALL, ids=NAMES)
 def test_a_store_remembers_it_as_json(recipe: Recipe) -> None:
     values = json.loads(json.dumps(recipe.to_dict()))

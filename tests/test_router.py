@@ -12,11 +12,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from difffs._kernels import BATCH_PAGES, EXTENT_SIDE_BYTES
+from difffs._kernels import BATCH_PAGES, EXTENT_SIDE_BYTES, sketch
 from difffs.codec import Codec, Route
 from difffs.engine import Engine
 from difffs.errors import StoreFull
 from difffs.recipe import RECIPES
+from difffs.sketch import Sketch
 from tests.pages import (
     PAGE,
     compressible_page,
@@ -33,8 +34,9 @@ VARIANTS = {
     "any-patch": replace(RECIPES["default"], name="any-patch", patch_ratio=0, maximum_depth=2),
     "no-depth": replace(RECIPES["default"], name="no-depth", maximum_depth=0),
     "lonely": replace(RECIPES["default"], name="lonely", share=False),
-    "choosy": replace(RECIPES["default"], name="choosy", minimum_votes=3, single_vote_gain=5000),
-    "never-satisfied": replace(RECIPES["default"], name="never-satisfied", single_vote_gain=5000),
+    "choosy": replace(RECIPES["default"], name="choosy", minimum_votes=3),
+    "never-satisfied": replace(RECIPES["default"], name="never-satisfied", single_vote_run=5000),
+    "any-run": replace(RECIPES["default"], name="any-run", single_vote_run=0),
     **{
         name: replace(RECIPES["default"], name=name, patch_codec=codec)
         for codec in Codec
@@ -100,7 +102,6 @@ class Comparison:
         self.outcomes += expected
         if self.opened.store.dictionary is not None:
             oracle.use(self.opened.store.dictionary)
-        assert int(engine._batch.single_vote_average) == oracle.single_vote_average // 256
         return ids
 
     def finish(self) -> None:
@@ -220,22 +221,49 @@ def test_many_patches_within_a_batch(folder: Path) -> None:
     compared.finish()
 
 
-def test_tries_that_do_not_pay_are_left_out(folder: Path) -> None:
-    """Pages with a tenth in common, which gains nothing; then with a half."""
+def test_one_shared_feature_must_stand_for_a_long_run(folder: Path) -> None:
+    """Pages with a phrase in common are not tried, those with more are, wherever it lies."""
     compared = Comparison(folder, "default")
     random = Random(5)
-    bases = [compressible_page(random) for _ in range(100)]
-    compared.write(bases, list(range(100)))
-    bar = 256 * compared.oracle.recipe.single_vote_gain
-    averages = [compared.oracle.single_vote_average]
-    for step, common in enumerate([PAGE // 10] * 4 + [PAGE // 2] * 6):
-        pages = [random.choice(bases)[:common] + compressible_page(random) for _ in range(150)]
-        numbers = range(100 + 150 * step, 100 + 150 * (step + 1))
-        compared.write([page[:PAGE] for page in pages], list(numbers))
-        averages.append(compared.oracle.single_vote_average)
-    assert averages[0] == bar
-    assert min(averages) < bar
-    assert averages[-1] > min(averages)
+    bases = [compressible_page(random) for _ in range(60)]
+    compared.write(bases, list(range(60)))
+    patched = []
+    for step, common in enumerate([24, 160, 1600]):
+        pages = []
+        for base in bases:
+            start, place = (random.randrange(0, PAGE - common, 8) for _ in range(2))
+            around = compressible_page(random)
+            pages.append(around[:place] + base[start : start + common] + around[place + common :])
+        before = compared.routes[Route.PATCH]
+        compared.write(pages, list(range(60 * (step + 1), 60 * (step + 2))))
+        patched.append(compared.routes[Route.PATCH] - before)
+    assert patched[0] == patched[1] == 0
+    assert patched[2] > 10
+    compared.finish()
+
+
+def test_a_second_base_is_tried_where_the_first_has_but_a_phrase(folder: Path) -> None:
+    compared = Comparison(folder, "default")
+    random = Random(6)
+    likes = [compressible_page(random) for _ in range(80)]
+    phrases = [compressible_page(random) for _ in range(80)]
+    compared.write(likes, list(range(80)))
+    compared.write(phrases, list(range(80, 160)))
+    pages = []
+    for like, phrase in zip(likes, phrases, strict=True):
+        page = bytearray(like[:2048] + compressible_page(random)[2048:])
+        for place in range(2048, PAGE, 128):  # phrases too short to be worth a try
+            page[place : place + 96] = phrase[place : place + 96]
+        pages.append(bytes(page))
+    stored, phrase_first = compared.oracle.objects, []
+    for index, mixture in enumerate(pages):
+        votes = compared.oracle._stored_votes(sketch(Sketch.MIN_HASH, mixture))[:2]
+        bases = [stored[identity].page for identity, count in votes if count == 1]
+        if bases == [phrases[index], likes[index]]:
+            phrase_first.append(index)
+    compared.write(pages, list(range(160, 240)))
+    routes = {compared.outcomes[160 + index].route for index in phrase_first}
+    assert routes == {Route.PATCH}, "of the second base, which is more than a phrase like it"
     compared.finish()
 
 
@@ -258,7 +286,6 @@ def test_a_dictionary_is_trained_and_used(folder: Path, monkeypatch: pytest.Monk
     compared.opened.reopen()  # it is kept
     assert compared.opened.store.dictionary is not None
     assert compared.opened.store.dictionary.content == dictionary.content
-    compared.oracle.single_vote_average = 256 * compared.oracle.recipe.single_vote_gain
     page = compressible_page(random)
     compared.write([page], [5])
     assert compared.outcomes[-1].codec is Codec.ZSTD_DICTIONARY

@@ -47,19 +47,48 @@ def _spread(value: int) -> int:
     return value ^ value >> 13
 
 
-def min_hash(page: bytes) -> tuple[int, ...]:
-    """The smallest hash of each of four bins, over the 32-byte windows at each multiple of 8.
+def _smallest_windows(page: bytes) -> dict[int, tuple[int, int]]:
+    """Bin to (smallest hash, where its window begins), over the 32-byte windows at each multiple
+    of 8.
 
     Windows of one repeated word are left out.
     """
     words = [_mixed(page[i : i + 8]) for i in range(0, PAGE, 8)]
-    smallest: dict[int, int] = {}
+    smallest: dict[int, tuple[int, int]] = {}
     for i in range(len(words) - 3):
         window = words[i : i + 4]
         if len(set(window)) > 1:
             value = _window_hash(window)
-            smallest[value % 4] = min(value, smallest.get(value % 4, value))
-    return tuple(_spread(smallest[which]) for which in range(4) if which in smallest)
+            found = (value, 8 * i)
+            smallest[value % 4] = min(found, smallest.get(value % 4, found))
+    return smallest
+
+
+def min_hash(page: bytes) -> tuple[int, ...]:
+    """The smallest hash of each of four bins."""
+    smallest = _smallest_windows(page)
+    return tuple(_spread(smallest[which][0]) for which in range(4) if which in smallest)
+
+
+def _common_prefix(one: bytes, other: bytes) -> int:
+    length = 0
+    while length < min(len(one), len(other)) and one[length] == other[length]:
+        length += 1
+    return length
+
+
+def common_run(page: bytes, base: bytes) -> int:
+    """The longest run of equal bytes around a window that is the smallest of a bin in both."""
+    here, there = _smallest_windows(page), _smallest_windows(base)
+    runs = [0]
+    for which in here.keys() & there.keys():
+        (value, at), (other, place) = here[which], there[which]
+        if value == other:
+            runs.append(
+                _common_prefix(page[:at][::-1], base[:place][::-1])
+                + _common_prefix(page[at:], base[place:])
+            )
+    return max(runs)
 
 
 def fixed_blocks(page: bytes) -> tuple[int, ...]:

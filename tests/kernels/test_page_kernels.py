@@ -109,6 +109,33 @@ def test_moving_content_by_whole_words_keeps_most_features() -> None:
     assert len(shared) >= 3
 
 
+@settings(max_examples=60, deadline=None)
+@given(seeds, st.sampled_from([0, 1, 8, 60, 300]), st.integers(0, PAGE - 1))
+@example(0, 0, 0)
+def test_the_run_around_a_shared_feature(seed: int, words: int, shift: int) -> None:
+    random = Random(seed)
+    page = compressible_page(random)
+    base = similar_page(page, random, words)
+    base = base[shift:] + base[:shift]
+    assert _kernels.common_run(page, base) == oracle.common_run(page, base)
+
+
+def test_the_run_around_a_shared_feature_of_a_guests_pages() -> None:
+    memory = guest_pages(Random(5), 40)
+    runs = [(_kernels.common_run(a, b), oracle.common_run(a, b)) for a in memory for b in memory]
+    assert [run for run, _expected in runs] == [expected for _run, expected in runs]
+    assert {run for run, _expected in runs} > {0, PAGE}
+
+
+def test_pages_without_a_feature_in_common_have_no_run() -> None:
+    """However long what else they have in common is."""
+    random = Random(4)
+    assert _kernels.common_run(random_page(random), random_page(random)) == 0
+    assert _kernels.common_run(ZEROS, ZEROS) == 0
+    page = compressible_page(random)
+    assert _kernels.common_run(page, page) == PAGE
+
+
 @pytest.mark.parametrize("size", [0, 1, 4095, 4097, 8192])
 def test_a_page_has_4096_bytes(size: int) -> None:
     wrong = bytes(size)
@@ -117,6 +144,8 @@ def test_a_page_has_4096_bytes(size: int) -> None:
         lambda: _kernels.same_word(wrong),
         lambda: _kernels.digest(wrong),
         lambda: _kernels.sketch(Sketch.MIN_HASH, wrong),
+        lambda: _kernels.common_run(wrong, ZEROS),
+        lambda: _kernels.common_run(ZEROS, wrong),
         lambda: context.encode(2, wrong),
         lambda: context.encode(5, ZEROS, wrong),
         lambda: context.decode(5, b"x", wrong),
