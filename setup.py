@@ -28,12 +28,12 @@ if sanitizers:
     link_arguments += [f"-fsanitize={sanitizers}"]
 
 
-def extension(package: str, sources: list[str]) -> Extension:
-    """The package's _kernels, bound from files of native/."""
+def extension(module: str, sources: list[str]) -> Extension:
+    """A module in Cython, bound from files of native/."""
     return Extension(
-        f"{package}._kernels",
+        module,
         sources=[
-            f"{package.replace('.', '/')}/_kernels.pyx",
+            f"{module.replace('.', '/')}.pyx",
             *(f"native/{name}.c" for name in sources),
         ],
         depends=[
@@ -50,8 +50,9 @@ def extension(package: str, sources: list[str]) -> Extension:
 
 codecs = ["page", "codec", "vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder"]
 extensions = [
-    extension("difffs", ["tables", "extents", "router", *codecs]),
+    extension("difffs._kernels", ["tables", "extents", "router", *codecs]),
     # what only the study needs, so that the daemon does not carry it
-    extension("difffs.study", ["page_features", "feature_index", "overlap", *codecs]),
+    extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),
+    extension("difffs.mount._read_callback", []),
 ]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))

@@ -6,6 +6,8 @@ buffer of them, page numbers as array('Q').
 
 from array import array
 from mmap import mmap
+from threading import RLock
+from typing import Protocol
 
 Bytes = bytes | bytearray | memoryview | mmap
 
@@ -116,6 +118,24 @@ class Extents:
     def discard(self, ids: array[int]) -> None: ...
     def choose(self, dead_share_256: int, minimum_slots: int) -> tuple[int, int]: ...
     def unused(self) -> int: ...
+
+class _Volume(Protocol):
+    @property
+    def number(self) -> int: ...
+    @property
+    def size(self) -> int: ...
+
+class PageReader:
+    def __init__(
+        self,
+        extents: Extents,
+        context: Context,
+        chunks: dict[tuple[int, int], bytearray],
+        lock: RLock,
+        waiting: dict[int, int],
+        routing: dict[int, int],
+    ) -> None: ...
+    def read(self, inode: _Volume, offset: int, size: int, address: int) -> bool: ...
 
 class Staged:
     written: int

@@ -836,6 +836,75 @@ cdef class Extents:
         return max(1, self.native.count)
 
 
+cdef class PageReader:
+    """Reads a few whole pages where nothing stands in the way: their page table and headers are in
+    memory, and none waits in a buffer to be stored.
+
+    Lock rule: `lock` is the store's, and held while a read looks at anything. `waiting` and
+    `routing` have the keys inode << 32 | page of buffered pages.
+    """
+    cdef Extents extents
+    cdef Context context
+    cdef dict chunks
+    cdef dict waiting
+    cdef dict routing
+    cdef object acquire
+    cdef object release
+
+    def __cinit__(self, Extents extents not None, Context context not None, dict chunks not None,
+                  lock, dict waiting not None, dict routing not None):
+        self.extents = extents
+        self.context = context
+        self.chunks = chunks
+        self.waiting = waiting
+        self.routing = routing
+        self.acquire = lock.acquire
+        self.release = lock.release
+
+    cdef bint is_buffered(self, uint64_t volume, uint64_t first, uint64_t count) except -1:
+        cdef uint64_t page
+        if not self.waiting and not self.routing:
+            return False
+        for page in range(first, first + count):
+            key = volume << 32 | page
+            if key in self.waiting or key in self.routing:
+                return True
+        return False
+
+    cdef bint decode(self, inode, uint64_t offset, uint64_t size, uint8_t *out) except -1:
+        cdef uint64_t first = offset // PAGE_BYTES
+        cdef uint64_t count = size // PAGE_BYTES
+        cdef uint64_t entry = first % TABLE_ENTRIES_C
+        cdef read_result result
+        if offset + size > <uint64_t>inode.size or entry + count > TABLE_ENTRIES_C:
+            return False
+        volume = inode.number
+        cdef PyObject *table = PyDict_GetItem(self.chunks, (volume, first // TABLE_ENTRIES_C))
+        if table == NULL:
+            return False
+        if PyByteArray_GET_SIZE(<object>table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
+            return False
+        if self.is_buffered(volume, first, count):
+            return False
+        cdef const uint32_t *ids = <const uint32_t *>PyByteArray_AS_STRING(<object>table) + 4
+        return self.extents.decode_all(ids + entry, <Py_ssize_t>count, out, self.context, &result,
+                                       self.extents.decoded, self.extents.decode_nanoseconds
+                                       ) == <Py_ssize_t>count
+
+    def read(self, inode, uint64_t offset, uint64_t size, size_t address):
+        """Fills the `size` bytes at `address` from `offset` of a volume (anything with a number
+        and a size). False, and nothing promised of the bytes, where the long way must be taken."""
+        cdef bint done
+        if offset % PAGE_BYTES or size % PAGE_BYTES or not 0 < size <= SHORT_READ * PAGE_BYTES:
+            return False
+        self.acquire()
+        try:
+            done = self.decode(inode, offset, size, <uint8_t *>address)
+        finally:
+            self.release()
+        return done
+
+
 cdef class Staged:
     """A header being filled, with the payload bytes that go behind `position` of its side."""
     cdef extent_header header

@@ -62,9 +62,12 @@ class Volumes:
         self._ticks = array("L", bytes(8 * slots))
         self._quiet_ticks = max(1, round(quiet_seconds / _TICK))
         self._tick = 0
-        # Page keys are inode << 32 | page number. `_waiting` is ordered by last write.
+        # Page keys are inode << 32 | page number. `_waiting` is ordered by last write. Both
+        # stay the same objects: `page_reader` knows them.
         self._waiting: dict[int, int] = {}
         self._routing: dict[int, int] = {}
+        self.page_reader = self.store.page_reader(self._waiting, self._routing)
+        """Reads a few pages without more ado where it can; where not, read_into() does."""
         self._staging = bytearray(BATCH_PAGES * PAGE_SIZE)
         self._full: StoreFull | None = None
         self._flush_asked = 0
@@ -547,7 +550,10 @@ class Volumes:
                 self._free.append(slot)
             else:
                 older[key] = slot
-        self._waiting = older | self._waiting
+        newer = dict(self._waiting)
+        self._waiting.clear()
+        self._waiting.update(older)
+        self._waiting.update(newer)
 
     @staticmethod
     def _targets(

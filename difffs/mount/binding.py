@@ -6,6 +6,7 @@ to install. What is added to mfusepy 3.1:
 * only libfuse3 is accepted (mfusepy prefers libfuse2 where both are installed);
 * ``lseek`` (SEEK_DATA, SEEK_HOLE), the flags of ``rename``, UTIME_NOW and UTIME_OMIT;
 * ``ioctl`` whose reply is bytes;
+* reads of a few pages without a call of Python functions (difffs/mount/_read_callback.pyx);
 * ``truncate``, ``chmod``, ``chown`` and ``utimens`` get the file handle when the kernel sends one;
 * every exception becomes an error number by one rule, :func:`failure_number`.
 """
@@ -17,10 +18,13 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
+from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
 from difffs.errors import EnvironmentProblem, MountProblem
+from difffs.mount import _read_callback
+from difffs.store.namespace import Inode
 
 log = logging.getLogger("difffs.mount")
 
@@ -88,6 +92,15 @@ VERSION: tuple[int, int] = (_mfusepy.fuse_version_major, _mfusepy.fuse_version_m
 class Operations(Protocol):
     """What :func:`serve` needs to know about the operations beyond their names."""
 
+    open_volumes: dict[int, Inode]
+    """Handle to the volume that it was opened for."""
+
+    def read_short(self, inode: Inode, offset: int, size: int, address: int) -> bool:
+        """Fill ``size`` bytes at ``address``; False when ``read`` is to be asked instead."""
+
+    def read(self, path: str | None, out: memoryview, offset: int, fh: int) -> int:
+        """Fill ``out`` from ``offset`` on; return how many bytes of it count."""
+
     def error_number(self, error: BaseException, operation: str) -> int:
         """Return the positive error number for an exception, logging what deserves it."""
 
@@ -115,20 +128,23 @@ def _nanoseconds(time: Any) -> int | None:
     return int(time.tv_sec) * 1_000_000_000 + int(time.tv_nsec)
 
 
+def _failure(operations: Operations, operation: str, error: BaseException) -> int:
+    """What the kernel gets. Nothing may escape into libfuse's C frames. Signals are blocked in this
+    thread, so that a BaseException is a bug like any other."""
+    try:
+        return -operations.error_number(error, operation)
+    except BaseException:
+        return -errno.EIO
+
+
 class _Session(_mfusepy.FUSE):  # type: ignore[misc]
     """mfusepy's session with the missing callbacks. Its constructor returns after the unmount."""
 
     def _wrapper(self, func: Callable[..., int | None], *args: Any) -> int:
-        # Nothing may escape into libfuse's C frames. Signals are blocked in this thread, so that
-        # a BaseException is a bug like any other.
         try:
-            try:
-                return func(*args) or 0
-            except BaseException as error:
-                number: int = self.operations.error_number(error, func.__name__)
-                return -number
-        except BaseException:
-            return -errno.EIO
+            return func(*args) or 0
+        except BaseException as error:
+            return _failure(self.operations, func.__name__, error)
 
     def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
         self.operations.rename(_text(old), _text(new), flags)
@@ -180,12 +196,6 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
             ctypes.memmove(buffer, reply, len(reply))
         return 0
 
-    def read(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
-        # Pages are decoded where libfuse sends them from.
-        out = _memory_view(buffer, size, _PYBUF_WRITE)
-        length: int = self.operations.read(_text(path), out, offset, info.contents.fh)
-        return length
-
     def write(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
         if size < _LARGE:
             data = ctypes.string_at(buffer, size)
@@ -196,6 +206,41 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         return written
 
 
+def _read(
+    operations: Operations, path: bytes | None, address: int, size: int, offset: int, handle: int
+) -> int:
+    """The long way of a read."""
+    try:
+        # Pages are decoded where libfuse sends them from.
+        out = _memory_view(address, size, _PYBUF_WRITE)
+        return operations.read(_text(path), out, offset, handle)
+    except BaseException as error:
+        return _failure(operations, "read", error)
+
+
+@contextlib.contextmanager
+def _native_reads(operations: Operations) -> Iterator[None]:
+    """Within this, mfusepy hands libfuse the native callback for reads instead of its own."""
+    run = _mfusepy.fuse_main_real
+    address = _read_callback.install(
+        operations.read_short,
+        operations.open_volumes,
+        partial(_read, operations),
+        partial(_failure, operations, "read"),
+        _mfusepy.fuse_file_info.fh.offset,
+    )
+
+    def run_with_native_reads(count: Any, arguments: Any, callbacks: Any, *rest: Any) -> Any:
+        callbacks.contents.read = dict(_mfusepy.fuse_operations._fields_)["read"](address)
+        return run(count, arguments, callbacks, *rest)
+
+    _mfusepy.fuse_main_real = run_with_native_reads
+    try:
+        yield
+    finally:
+        _mfusepy.fuse_main_real = run
+
+
 def serve(operations: Operations, mountpoint: str, options: dict[str, str | bool]) -> None:
     """Mount and answer requests in the calling thread until somebody unmounts.
 
@@ -203,7 +248,8 @@ def serve(operations: Operations, mountpoint: str, options: dict[str, str | bool
     ``MountProblem`` when the mount does not come about; libfuse then has said why on stderr.
     """
     try:
-        _Session(operations, mountpoint, foreground=True, nothreads=True, **options)
+        with _native_reads(operations):
+            _Session(operations, mountpoint, foreground=True, nothreads=True, **options)
     except RuntimeError as error:
         # libfuse's main returns 1..6 for failures before the first request.
         code = error.args[0] if error.args else 0

@@ -78,6 +78,9 @@ class VolumeOperations:
         self._tuning = tuning
         self._collect = collect
         self._on_ready = on_ready
+        self.read_short = volumes.page_reader.read
+        self.open_volumes: dict[int, Inode] = {}
+        """The volume of each handle, for reads on the short way."""
         self._handles: dict[int, _Handle] = {}
         self._last_handle = 0
         # Unlinked while open: libfuse's hidden path -> inode number. Such a file has no name in
@@ -269,7 +272,7 @@ class VolumeOperations:
             inode = self._names.lookup(path)
             if not inode.is_directory:
                 raise _error(errno.ENOTDIR, path)
-            return self._add_handle(inode.number, writable=False)
+            return self._add_handle(inode, writable=False)
 
     def releasedir(self, path: str | None, fh: int) -> None:
         """Forget the handle."""
@@ -328,7 +331,7 @@ class VolumeOperations:
     def create(self, path: str, mode: int, flags: int) -> int:
         """Make an empty volume and open it; return its handle."""
         self._require_health()
-        return self._add_handle(self._make(path, mode).number, _writes(flags))
+        return self._add_handle(self._make(path, mode), _writes(flags))
 
     def open(self, path: str, flags: int) -> int:
         """Open a volume; return its handle."""
@@ -339,15 +342,18 @@ class VolumeOperations:
         if flags & os.O_TRUNC:
             self._require_health()
             self._volumes.truncate(inode.number, 0)
-        return self._add_handle(inode.number, _writes(flags))
+        return self._add_handle(inode, _writes(flags))
 
-    def _add_handle(self, number: int, writable: bool) -> int:
+    def _add_handle(self, inode: Inode, writable: bool) -> int:
         self._last_handle += 1
-        self._handles[self._last_handle] = _Handle(number, writable)
+        self._handles[self._last_handle] = _Handle(inode.number, writable)
+        if inode.is_volume:
+            self.open_volumes[self._last_handle] = inode
         return self._last_handle
 
     def release(self, path: str | None, fh: int) -> None:
         """Forget the handle; with the last handle of an unlinked volume, its pages go too."""
+        self.open_volumes.pop(fh, None)
         handle = self._handles.pop(fh, None)
         if handle is None or self._is_open(handle.number):
             return
@@ -359,6 +365,7 @@ class VolumeOperations:
 
     def close(self) -> None:
         """Remove the unlinked volumes whose last close never came: the mount is gone."""
+        self.open_volumes.clear()
         self._handles.clear()
         for number in self._hidden.values():
             self._volumes.remove(number)

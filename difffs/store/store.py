@@ -25,6 +25,7 @@ from difffs._kernels import (
     Dictionary,
     DigestTable,
     Extents,
+    PageReader,
     SketchTable,
     Staged,
 )
@@ -377,6 +378,10 @@ class Store:
             if self._extents.loaded > LOADED_HEADERS + _SURPLUS:
                 self._extents.trim(LOADED_HEADERS)
             self._page_tables.trim(_SURPLUS)
+
+    def page_reader(self, waiting: dict[int, int], routing: dict[int, int]) -> PageReader:
+        """The short way to pages that are in none of these buffers (inode << 32 | page)."""
+        return PageReader(self._extents, self._reader, self._chunks, self.lock, waiting, routing)
 
     def _recover(self, volume: int, page: int, failure: tuple[int, int, int, int]) -> None:
         """Brings the header that a page lacks into memory, or tells why it cannot be read."""
