@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from difffs.study import changes
 from difffs.study.cache import Result
 from difffs.study.changes import COLUMNS, SIMILARITIES, Kind
+from difffs.study.patching import ROUNDS
 from difffs.study.result import Cell, Column, Table, Unit
 
 COMPARED_SIMILARITY = 0.95
@@ -76,7 +77,7 @@ def cell_table(changed: Mapping[str, Result]) -> Table:
             Column("decode_us", "decode us", Unit.MICROSECONDS),
         ],
         rows,
-        "Without the base's number. Times are those of single calls from Python, one thread.",
+        "Without the base's number. Times are processor time of one thread.",
         detail=True,
     )
 
@@ -198,8 +199,9 @@ def time_table(cells: Table) -> Table:
             Column("decode", "apply, any", Unit.MICROSECONDS),
         ],
         rows,
-        "Single calls from Python, one thread, the fastest of five rounds over all pages (of slow"
-        " patchers one). Every patch was applied and the page compared.",
+        "Processor time of one thread, all pages in one call (with bsdiff4, a call each), the"
+        f" fastest of {ROUNDS} rounds (of slow patchers one). Every patch was applied and the page"
+        " compared.",
     )
 
 

@@ -7,7 +7,6 @@ that really differ, and at least every second of its bytes does.
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -17,16 +16,15 @@ import numpy
 from numpy.random import RandomState
 from numpy.typing import NDArray
 
-from difffs._kernels import Context
-from difffs.codec import Codec
 from difffs.page import PAGE_SIZE
 from difffs.study.cache import Result
 from difffs.study.corpus import Image
 from difffs.study.page_sample import sample_pages
-from difffs.study.patchers import PATCHERS, Patcher, make_patchers
+from difffs.study.patchers import PATCHERS, Alone, Patcher
+from difffs.study.patching import measure_patchers
 from difffs.study.words import WORD_BYTES, WORDS, are_addresses, words_of
 
-CHANGE_PASS_VERSION = 2
+CHANGE_PASS_VERSION = 3
 
 SIMILARITIES = (0.99, 0.95, 0.9, 0.75, 0.5)
 """Shares of bytes that stay."""
@@ -211,12 +209,14 @@ def change_all(
 
 # ------------------------------------------------------------------------------------ measurement
 
-_ROUNDS = 5
-_ENOUGH_SECONDS = 0.1
-"""Of a timed measurement there are five rounds, but fewer when they take longer than this."""
-
 WITHOUT_BASE = "zstd 1, no base"
 """Stands beside the patchers: what the page takes alone."""
+
+COLUMNS: Mapping[str, Callable[[], Patcher]] = {**PATCHERS, WITHOUT_BASE: Alone}
+"""What stands beside each other in tables."""
+
+_SLOW_SECONDS = 0.1
+"""A patcher that takes longer for the pages of one cell does so once: there are many cells."""
 
 
 def change_pass(images: Sequence[Image], _folder: Path, parameters: Mapping[str, Any]) -> Result:
@@ -224,7 +224,8 @@ def change_pass(images: Sequence[Image], _folder: Path, parameters: Mapping[str,
 
     Parameters: `pages` and `seed` as for sample_pages(). The result: `sampled` pages, `pages` of
     them that could be changed in all ways (only these count), and `cells`: for each `kind`,
-    `similarity` and `patcher` the `bytes` of all patches, `encode_us` and `decode_us`.
+    `similarity` and `patcher` the `bytes` of all patches, and `encode_us` and `decode_us` as of
+    Measured.
     """
     sampled = sample_pages(images, parameters["pages"], parameters["seed"])
     changed = {
@@ -234,58 +235,21 @@ def change_pass(images: Sequence[Image], _folder: Path, parameters: Mapping[str,
         if sampled
     }
     usable = [i for i in range(len(sampled)) if all(made[i] for made in changed.values())]
-    bases = [sampled[i] for i in usable]
-    patchers = make_patchers()
-    context = Context()
-    alone = Patcher(
-        WITHOUT_BASE,
-        lambda page, _base: context.encode(Codec.ZSTD, page),
-        lambda frame, _base: context.decode(Codec.ZSTD, frame),
-    )
+    bases = b"".join(sampled[i] for i in usable)
+    patchers = {name: make() for name, make in COLUMNS.items()}
     cells = []
-    for (kind, similarity), made in changed.items():
-        pages = [page for i in usable if (page := made[i]) is not None]
+    for (kind, similarity), made in changed.items() if usable else ():
+        pages = b"".join(page for i in usable if (page := made[i]))
+        measured = measure_patchers(patchers, pages, bases, slow_seconds=_SLOW_SECONDS)
         cells += [
             {
                 "kind": kind,
                 "similarity": similarity,
-                "patcher": patcher.name,
-                **_measure(patcher, pages, bases),
+                "patcher": name,
+                "bytes": sum(of_patcher.lengths),
+                "encode_us": of_patcher.encode_us,
+                "decode_us": of_patcher.decode_us,
             }
-            for patcher in [*patchers, alone]
-            if pages
+            for name, of_patcher in measured.items()
         ]
-    return {"sampled": len(sampled), "pages": len(bases), "cells": cells}
-
-
-def _measure(patcher: Patcher, pages: Sequence[bytes], bases: Sequence[bytes]) -> Result:
-    patches, encoding = _fastest(lambda: list(map(patcher.encode, pages, bases)))
-    patched = [i for i, patch in enumerate(patches) if patch is not None]
-    given = [patch for patch in patches if patch is not None]
-    bases_of_given = [bases[i] for i in patched]
-    decoded, decoding = _fastest(lambda: list(map(patcher.decode, given, bases_of_given)))
-    assert decoded == [pages[i] for i in patched], patcher.name
-    return {
-        "bytes": sum(map(patcher.length, patches)),
-        "encode_us": encoding * 1e6 / len(pages),
-        # no page of which there is a patch, no time
-        "decode_us": decoding * 1e6 / len(given) if given else None,
-    }
-
-
-def _fastest(function: Callable[[], list[Any]]) -> tuple[list[Any], float]:
-    best = float("inf")
-    spent = 0.0
-    for _ in range(_ROUNDS):
-        began = time.perf_counter()
-        made = function()
-        taken = time.perf_counter() - began
-        best = min(best, taken)
-        spent += taken
-        if spent > _ENOUGH_SECONDS:
-            break
-    return made, best
-
-
-COLUMNS = (*PATCHERS, WITHOUT_BASE)
-"""What stands beside each other in tables."""
+    return {"sampled": len(sampled), "pages": len(usable), "cells": cells}

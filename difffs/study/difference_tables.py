@@ -267,8 +267,9 @@ def patch_table(pairs: Mapping[str, Result]) -> Table:
             {"corpus": corpus, "place": place, "pairs": count, **means}
             for corpus, place, count, means in _patch_rows(pairs)
         ],
-        "Without the base's number; what has no patch shorter than the page counts as a page. Every"
-        " patch was applied and the page compared.",
+        "The pairs and patches are those of question 2. Without the base's number; what has no"
+        " patch shorter than the page counts as a page. Every patch was applied and the page"
+        " compared.",
     )
 
 

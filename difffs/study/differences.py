@@ -15,17 +15,15 @@ from typing import Any
 import numpy
 from numpy.typing import NDArray
 
-from difffs._kernels import Context
-from difffs.codec import Codec
 from difffs.page import PAGE_SIZE
 from difffs.study.cache import Result
-from difffs.study.changes import DENSITY, WITHOUT_BASE
+from difffs.study.changes import COLUMNS, DENSITY
 from difffs.study.corpus import Image
 from difffs.study.pairs import Pair, sample_pairs
-from difffs.study.patchers import make_patchers
+from difffs.study.patching import measure_patchers
 from difffs.study.words import WORD_BYTES, Pages, are_addresses, words_of
 
-DIFFERENCE_PASS_VERSION = 2
+DIFFERENCE_PASS_VERSION = 3
 
 Flags = NDArray[numpy.bool_]
 Numbers = NDArray[numpy.int64]
@@ -313,9 +311,10 @@ def difference_pass(images: Sequence[Image], folder: Path, parameters: Mapping[s
 
 
 def _add(cells: dict[tuple[int, str], Result], pairs: Sequence[Pair]) -> None:
+    page_bytes, base_bytes = b"".join(p.page for p in pairs), b"".join(p.base for p in pairs)
     pages, bases = (
-        numpy.frombuffer(b"".join(parts), dtype=numpy.uint8).reshape(-1, PAGE_SIZE)
-        for parts in ([pair.page for pair in pairs], [pair.base for pair in pairs])
+        numpy.frombuffer(content, dtype=numpy.uint8).reshape(-1, PAGE_SIZE)
+        for content in (page_bytes, base_bytes)
     )
     changed = pages != bases
     counts = changed.sum(axis=1)
@@ -326,7 +325,7 @@ def _add(cells: dict[tuple[int, str], Result], pairs: Sequence[Pair]) -> None:
     length_class = numpy.digitize(runs.lengths, RUN_LENGTHS) - 1
     parts = changed.reshape(-1, PARTS, PART_BYTES).sum(axis=2) / counts[:, None]
     words = classify_words(pages, bases)
-    patches = _patches(pairs)
+    patches = _patches(page_bytes, base_bytes)
 
     for cell in {*zip(similarity.tolist(), places.tolist(), strict=True)}:
         chosen = (similarity == cell[0]) & (places == cell[1])
@@ -353,20 +352,11 @@ def _histogram(classes: Numbers, weights: NDArray[Any] | None) -> list[int]:
     return [int(count) for count in counted]
 
 
-def _patches(pairs: Sequence[Pair]) -> dict[str, Numbers]:
+def _patches(pages: bytes, bases: bytes) -> dict[str, Numbers]:
     """Bytes of each pair's patch by patcher, each decoded and compared, and of the page alone."""
-    sizes = {}
-    for patcher in make_patchers():
-        lengths = []
-        for pair in pairs:
-            patch = patcher.encode(pair.page, pair.base)
-            if patch is not None:
-                assert patcher.decode(patch, pair.base) == pair.page, patcher.name
-            lengths.append(patcher.length(patch))
-        sizes[patcher.name] = numpy.array(lengths)
-    context = Context()
-    alone = [len(context.encode(Codec.ZSTD, pair.page) or pair.page) for pair in pairs]
-    return {**sizes, WITHOUT_BASE: numpy.array(alone)}
+    patchers = {name: make() for name, make in COLUMNS.items()}
+    measured = measure_patchers(patchers, pages, bases, rounds=1)
+    return {name: numpy.array(of_patcher.lengths) for name, of_patcher in measured.items()}
 
 
 def add_up(cells: Sequence[Mapping[str, Any]]) -> Result:

@@ -1,96 +1,184 @@
-"""The patchers that the study compares: what makes a patch of a page and a base, and back."""
+"""The patchers that the study compares: what makes patches of pages and their bases, and back."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+import tracemalloc
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from itertools import accumulate
+from typing import Protocol
 
 import bsdiff4
+import numpy
 
-from difffs._kernels import Context
 from difffs.codec import Codec
 from difffs.page import PAGE_SIZE
-from difffs.study._kernels import FrameCoder
+from difffs.study._kernels import PageCoder, zstd_decode_pieces, zstd_encode_pieces
+
+Patches = tuple[bytes, "array[int]"]
+"""Patches one behind the other, without their bases' numbers, and the bytes of each: 0 where it
+would be longer than the page, so that there is none."""
 
 
-@dataclass(frozen=True, slots=True)
-class Patcher:
-    """One way of patching, for use by one thread."""
+class Patcher(Protocol):
+    """A way to make a patch of a page and a base, for many pairs at once; for use by one thread.
 
-    name: str
-    encode: Callable[[bytes, bytes], bytes | None]
-    """(page, base) -> patch without the base's number; None when it is longer than the page."""
-    decode: Callable[[bytes, bytes], bytes]
-    """(patch, base) -> page."""
-
-    def length(self, patch: bytes | None) -> int:
-        """Bytes to be kept for a page: without a patch, the page as it is."""
-        return PAGE_SIZE if patch is None else len(patch)
-
-
-_NATIVE = {
-    "zstd -1": (Codec.ZSTD_PREFIX, -1),
-    "zstd 1": (Codec.ZSTD_PREFIX, 1),
-    "zstd 3": (Codec.ZSTD_PREFIX, 3),
-    "zstd 19": (Codec.ZSTD_PREFIX, 19),
-    "lz4": (Codec.LZ4_PREFIX, 1),
-    "VCDIFF": (Codec.VCDIFF, 1),
-    "page bsdiff": (Codec.PAGE_BSDIFF, 1),
-    "XBZRLE": (Codec.XBZRLE, 1),
-}
-
-PATCHERS = (*_NATIVE, "XBZRLE + zstd 1", "bsdiff4")
-"""Their names, in the order of tables."""
-
-
-def make_patchers() -> list[Patcher]:
-    """Return all of PATCHERS, sharing one codec context, as an engine's worker does.
-
-    zstd and lz4 have the base as prefix. bsdiff4 is the Python package, with its own header and
-    bzip2 as for files. XBZRLE comes alone, as QEMU sends it, and compressed once more.
+    Pages lie one behind the other, 4,096 bytes each, and so do as many bases.
     """
-    context = Context()
-    made = [_native(context, name, codec, level) for name, (codec, level) in _NATIVE.items()]
-    by_name = {patcher.name: patcher for patcher in made}
-    made.append(_compressed("XBZRLE + zstd 1", by_name["XBZRLE"]))
-    made.append(Patcher("bsdiff4", _bsdiff4_encode, _bsdiff4_decode))
-    return made
+
+    def encode(self, pages: bytes, bases: bytes) -> Patches:
+        """Return a patch for each pair; the same as when the pair is given alone."""
+
+    def decode(self, patches: bytes, lengths: array[int], bases: bytes) -> bytes:
+        """Return the pages; there is a patch for each. Malformed ones are not surely told."""
+
+    def memory(self, pages: bytes, bases: bytes) -> tuple[int, int | None]:
+        """Return the bytes that encoding and decoding worked in, beside page, base and patch, after
+        both have been done; None where nobody tells.
+        """
 
 
-def _native(context: Context, name: str, codec: Codec, level: int) -> Patcher:
-    return Patcher(
-        name,
-        lambda page, base: context.encode(codec, page, base, level),
-        lambda patch, base: context.decode(codec, patch, base),
-    )
+class _Native:
+    """A codec of the product."""
+
+    def __init__(self, codec: Codec, level: int = 1) -> None:
+        self._coder = PageCoder(codec, level)
+
+    def encode(self, pages: bytes, bases: bytes) -> Patches:
+        return self._coder.encode(pages, bases)
+
+    def decode(self, patches: bytes, lengths: array[int], bases: bytes) -> bytes:
+        return self._coder.decode(patches, lengths, bases)
+
+    def memory(self, _pages: bytes, _bases: bytes) -> tuple[int, int]:
+        return self._coder.encoder_bytes, self._coder.decoder_bytes
 
 
-_LENGTH_BYTES = 2
+class _CompressedXbzrle:
+    """XBZRLE, and zstd 1 behind it. Where XBZRLE gives up, there is no patch."""
+
+    def __init__(self) -> None:
+        self._coder = PageCoder(Codec.XBZRLE)
+
+    def encode(self, pages: bytes, bases: bytes) -> Patches:
+        patches, lengths = self._coder.encode(pages, bases)
+        made = array("I", [length for length in lengths if length])
+        each = _each(*zstd_encode_pieces(patches, made, 1))
+        return _kept(next(each) if length else b"" for length in lengths)
+
+    def decode(self, patches: bytes, lengths: array[int], bases: bytes) -> bytes:
+        pieces, piece_lengths = zstd_decode_pieces(patches, lengths, PAGE_SIZE)
+        return self._coder.decode(pieces, piece_lengths, bases)
+
+    def memory(self, pages: bytes, _bases: bytes) -> tuple[int, int]:
+        return _zstd_memory(pages)
 
 
-def _compressed(name: str, inner: Patcher) -> Patcher:
-    """The patcher's patches by zstd 1, behind their length, which a decoder has to know."""
-    frames = FrameCoder(1)
+class _CompressedXor:
+    """The page's bits that differ from the base's, by zstd 1."""
 
-    def encode(page: bytes, base: bytes) -> bytes | None:
-        patch = inner.encode(page, base)
-        if patch is None:
-            return None
-        compressed = len(patch).to_bytes(_LENGTH_BYTES, "little") + frames.encode(patch)
-        return compressed if len(compressed) <= PAGE_SIZE else None
+    def encode(self, pages: bytes, bases: bytes) -> Patches:
+        whole_pages = array("I", [PAGE_SIZE]) * (len(pages) // PAGE_SIZE)
+        return _kept(_each(*zstd_encode_pieces(_xor(pages, bases), whole_pages, 1)))
 
-    def decode(patch: bytes, base: bytes) -> bytes:
-        length = int.from_bytes(patch[:_LENGTH_BYTES], "little")
-        return inner.decode(frames.decode(patch[_LENGTH_BYTES:], length), base)
+    def decode(self, patches: bytes, lengths: array[int], bases: bytes) -> bytes:
+        differences, _lengths = zstd_decode_pieces(patches, lengths, PAGE_SIZE)
+        return _xor(differences, bases)
 
-    return Patcher(name, encode, decode)
+    def memory(self, pages: bytes, _bases: bytes) -> tuple[int, int]:
+        return _zstd_memory(pages)
 
 
-def _bsdiff4_encode(page: bytes, base: bytes) -> bytes | None:
-    patch: bytes = bsdiff4.diff(base, page)
-    return patch if len(patch) <= PAGE_SIZE else None
+class _Bsdiff4:
+    """The Python package, a call for each pair: bsdiff as for files, three streams by bzip2."""
+
+    def encode(self, pages: bytes, bases: bytes) -> Patches:
+        return _kept(
+            bsdiff4.diff(bases[i : i + PAGE_SIZE], pages[i : i + PAGE_SIZE])
+            for i in range(0, len(pages), PAGE_SIZE)
+        )
+
+    def decode(self, patches: bytes, lengths: array[int], bases: bytes) -> bytes:
+        return b"".join(
+            bsdiff4.patch(bases[number * PAGE_SIZE : (number + 1) * PAGE_SIZE], patch)
+            for number, patch in enumerate(_each(patches, lengths))
+        )
+
+    def memory(self, pages: bytes, bases: bytes) -> tuple[int, None]:
+        """Python's bzip2 compressor and the package allocate where tracemalloc sees it, Python's
+        decompressor does not.
+        """
+        most = 0
+        for i in range(0, min(len(pages), _TRACED_PAIRS * PAGE_SIZE), PAGE_SIZE):
+            page, base = pages[i : i + PAGE_SIZE], bases[i : i + PAGE_SIZE]
+            tracemalloc.start()
+            bsdiff4.diff(base, page)
+            most = max(most, tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return most, None
 
 
-def _bsdiff4_decode(patch: bytes, base: bytes) -> bytes:
-    page: bytes = bsdiff4.patch(base, patch)
-    return page
+_TRACED_PAIRS = 10
+"""On which the memory of bsdiff4 is looked at: it hardly depends on the pair."""
+
+
+class Alone:
+    """No patcher, but what patches are compared with: each page by zstd 1, whatever its base."""
+
+    def __init__(self) -> None:
+        self._coder = PageCoder(Codec.ZSTD, 1)
+
+    def encode(self, pages: bytes, _bases: bytes) -> Patches:
+        return self._coder.encode(pages)
+
+    def decode(self, frames: bytes, lengths: array[int], _bases: bytes) -> bytes:
+        return self._coder.decode(frames, lengths)
+
+    def memory(self, _pages: bytes, _bases: bytes) -> tuple[int, int]:
+        return self._coder.encoder_bytes, self._coder.decoder_bytes
+
+
+def kept_bytes(lengths: Iterable[int]) -> list[int]:
+    """Return the bytes to be kept for each page: without a patch, the page as it is."""
+    return [length or PAGE_SIZE for length in lengths]
+
+
+def _each(patches: bytes, lengths: array[int]) -> Iterator[bytes]:
+    for end, length in zip(accumulate(lengths), lengths, strict=True):
+        yield patches[end - length : end]
+
+
+def _kept(patches: Iterable[bytes]) -> Patches:
+    kept = [patch if len(patch) <= PAGE_SIZE else b"" for patch in patches]
+    return b"".join(kept), array("I", map(len, kept))
+
+
+def _xor(first: bytes, second: bytes) -> bytes:
+    kind = numpy.dtype(numpy.uint64)
+    return (numpy.frombuffer(first, kind) ^ numpy.frombuffer(second, kind)).tobytes()
+
+
+def _zstd_memory(pages: bytes) -> tuple[int, int]:
+    """Of zstd 1 without a base, and of the page that lies between the two steps."""
+    alone = Alone()
+    alone.encode(pages[:PAGE_SIZE], b"")
+    encoder_bytes, decoder_bytes = alone.memory(b"", b"")
+    return PAGE_SIZE + encoder_bytes, PAGE_SIZE + decoder_bytes
+
+
+PATCHERS: Mapping[str, Callable[[], Patcher]] = {
+    "zstd -1": lambda: _Native(Codec.ZSTD_PREFIX, -1),
+    "zstd 1": lambda: _Native(Codec.ZSTD_PREFIX, 1),
+    "zstd 3": lambda: _Native(Codec.ZSTD_PREFIX, 3),
+    "zstd 9": lambda: _Native(Codec.ZSTD_PREFIX, 9),
+    "zstd 19": lambda: _Native(Codec.ZSTD_PREFIX, 19),
+    "lz4": lambda: _Native(Codec.LZ4_PREFIX),
+    "VCDIFF": lambda: _Native(Codec.VCDIFF),
+    "page bsdiff": lambda: _Native(Codec.PAGE_BSDIFF),
+    "XBZRLE": lambda: _Native(Codec.XBZRLE),
+    "XBZRLE + zstd 1": _CompressedXbzrle,
+    "XOR + zstd 1": _CompressedXor,
+    "bsdiff4": _Bsdiff4,
+}
+"""What makes each of them, by name, in the order of tables. zstd and lz4 have the base as their
+prefix; XBZRLE comes alone, as QEMU sends it, and compressed once more."""

@@ -1,12 +1,10 @@
-"""Patches of many pairs at once, against patching each by itself."""
+"""Pairs patched by every patcher, measured, and by the xdelta3 tool."""
 
 from __future__ import annotations
 
 import shutil
 from array import array
-from collections.abc import Sequence
 from pathlib import Path
-from random import Random
 
 import bsdiff4
 import pytest
@@ -16,102 +14,11 @@ from difffs._kernels import vcdiff_encode, vcdiff_stream
 from difffs.codec import Codec
 from difffs.errors import EnvironmentProblem
 from difffs.page import PAGE_SIZE
-from difffs.study import patchers, patching
+from difffs.study import patching
 from difffs.study.corpus import Corpus, Image
-from difffs.study.pairs import Pair, sample_pairs
-from tests.pages import compressible_page, random_page, shifted_page, similar_page
-
-
-def make_pairs(seed: int) -> list[Pair]:
-    """Pairs alike in several ways, and every third of them not at all."""
-    random = Random(seed)
-    pairs = []
-    for number in range(12):
-        base = compressible_page(random)
-        page = [
-            similar_page(base, random, random.choice([1, 30, 300])),
-            shifted_page(base, random),
-            random_page(random),
-        ][number % 3]
-        pairs.append(Pair(page, base))
-    return pairs
-
-
-def joined(pairs: Sequence[Pair]) -> tuple[bytes, bytes]:
-    return b"".join(pair.page for pair in pairs), b"".join(pair.base for pair in pairs)
-
-
-def split(patches: bytes, lengths: Sequence[int]) -> list[bytes]:
-    assert sum(lengths) == len(patches)
-    found = []
-    for length in lengths:
-        found.append(patches[:length])
-        patches = patches[length:]
-    return found
-
-
-# ------------------------------------------------------------------------------------- patchers
-
-
-@pytest.mark.parametrize("name", patching.PATCHERS)
-def test_pages_come_back_and_others_have_no_patch(name: str) -> None:
-    pairs = make_pairs(1)
-    patcher = patching.PATCHERS[name]()
-    patches, lengths = patcher.encode(*joined(pairs))
-    assert len(lengths) == len(pairs)
-    made = split(patches, lengths)
-    assert [bool(patch) for patch in made[:3]] == [True, True, False]
-    assert max(lengths) <= PAGE_SIZE
-    alike = [pair for pair, patch in zip(pairs, made, strict=True) if patch]
-    again = patcher.decode(patches, array("I", filter(None, lengths)), joined(alike)[1])
-    assert again == joined(alike)[0]
-
-
-@pytest.mark.parametrize("name", patching.PATCHERS)
-def test_of_no_pairs_there_are_no_patches(name: str) -> None:
-    patcher = patching.PATCHERS[name]()
-    assert patcher.encode(b"", b"") == (b"", array("I"))
-    assert patcher.decode(b"", array("I"), b"") == b""
-
-
-def test_patches_are_those_that_each_pair_has_by_itself() -> None:
-    pairs = make_pairs(2)
-    alone = {patcher.name: patcher for patcher in patchers.make_patchers()}
-    assert set(alone) < set(patching.PATCHERS)
-    for name, patcher in alone.items():
-        patches, lengths = patching.PATCHERS[name]().encode(*joined(pairs))
-        for pair, patch in zip(pairs, split(patches, lengths), strict=True):
-            expected = patcher.encode(pair.page, pair.base) or b""
-            if name == "XBZRLE + zstd 1":
-                expected = expected[2:]  # the length, which zstd tells as well
-            assert patch == expected, name
-
-
-def test_xor_is_compressed_by_the_products_zstd() -> None:
-    (pair,) = make_pairs(3)[:1]
-    xor = bytes(a ^ b for a, b in zip(pair.page, pair.base, strict=True))
-    patches, _lengths = patching.PATCHERS["XOR + zstd 1"]().encode(pair.page, pair.base)
-    assert patches == CodecContext().encode(Codec.ZSTD, xor, None, 1)
-
-
-def test_memory_is_that_of_each_patcher() -> None:
-    pages, bases = joined(make_pairs(4))
-    used = {}
-    for name, make in patching.PATCHERS.items():
-        patcher = make()
-        patcher.encode(pages, bases)
-        used[name] = patcher.memory(pages, bases)
-    assert used["XBZRLE"] == (0, 0)
-    assert used["VCDIFF"][1] == used["lz4"][1] == 0
-    assert used["zstd 1"][0] < used["zstd 9"][0] < used["zstd 19"][0]
-    assert used["zstd 1"][1] == used["zstd 19"][1]
-    assert used["page bsdiff"][0] == used["page bsdiff"][1]
-    assert used["XOR + zstd 1"] == used["XBZRLE + zstd 1"]
-    assert used["XOR + zstd 1"][0] > PAGE_SIZE
-    # bzip2's documentation: 400,000 bytes and eight times its blocks of 900,000
-    assert 7_600_000 * 0.95 < used["bsdiff4"][0] < 7_600_000 * 1.05
-    assert used["bsdiff4"][1] is None
-
+from difffs.study.pairs import sample_pairs
+from difffs.study.patchers import PATCHERS, Alone, Patches
+from tests.study.synthetic_pairs import joined, make_pairs
 
 # ------------------------------------------------------------------------------- sizes and times
 
@@ -127,7 +34,7 @@ def test_every_patcher_is_measured_on_the_same_pairs(
     assert (result["pairs"], result["found"]) == (len(pairs), found) == (30, found)
     context = CodecContext()
     assert result["alone"] == [len(context.encode(Codec.ZSTD, p.page) or p.page) for p in pairs]
-    assert list(result["patchers"]) == list(patching.PATCHERS)
+    assert list(result["patchers"]) == list(PATCHERS)
     for name, codec, level in (
         ("zstd 3", Codec.ZSTD_PREFIX, 3),
         ("XBZRLE", Codec.XBZRLE, 1),
@@ -145,22 +52,50 @@ def test_every_patcher_is_measured_on_the_same_pairs(
 
 def test_patches_that_are_none_count_as_the_page() -> None:
     pairs = make_pairs(5)
-    measured = patching.measure_patchers(*joined(pairs))
-    for name, result in measured.items():
-        assert result["lengths"][2] == result["lengths"][5] == PAGE_SIZE, name
-        assert result["lengths"][0] < PAGE_SIZE, name
+    patchers = {name: make() for name, make in PATCHERS.items()}
+    for name, measured in patching.measure_patchers(patchers, *joined(pairs)).items():
+        assert measured.lengths[2] == measured.lengths[5] == PAGE_SIZE, name
+        assert measured.lengths[0] < PAGE_SIZE, name
+    without = patching.measure_patchers({"zstd 1": PATCHERS["zstd 1"]()}, *joined(pairs[2:3]))
+    assert without["zstd 1"].lengths == [PAGE_SIZE]
+    assert without["zstd 1"].decode_us is None
 
 
-def test_a_patch_that_decodes_to_another_page_ends_the_pass(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    class Forgetful(patching._Bsdiff4):
-        def decode(self, patches: bytes, lengths: array[int], bases: bytes) -> bytes:
-            return bases
+class Counted(Alone):
+    """Counts how often it encodes."""
 
-    monkeypatch.setattr(patching, "PATCHERS", {"forgetful": Forgetful})
-    with pytest.raises(AssertionError, match="forgetful"):
-        patching.measure_patchers(*joined(make_pairs(6)[:2]))
+    calls = 0
+
+    def encode(self, pages: bytes, bases: bytes) -> Patches:
+        self.calls += 1
+        return super().encode(pages, bases)
+
+
+@pytest.mark.parametrize(
+    ("rounds", "slow_seconds", "calls"), [(1, 60.0, 1), (4, 60.0, 4), (4, 0.0, 1)]
+)
+def test_the_slow_have_one_round(rounds: int, slow_seconds: float, calls: int) -> None:
+    patcher = Counted()
+    pairs = make_pairs(7)[:2]
+    patching.measure_patchers({"counted": patcher}, *joined(pairs), rounds, slow_seconds)
+    assert patcher.calls == calls
+
+
+class Forgetful(Alone):
+    def decode(self, frames: bytes, lengths: array[int], bases: bytes) -> bytes:
+        return bases
+
+
+class Fickle(Counted):
+    def encode(self, pages: bytes, bases: bytes) -> Patches:
+        frames, lengths = super().encode(pages, bases)
+        return (frames, lengths) if self.calls < 2 else (b"", array("I", [0]) * len(lengths))
+
+
+@pytest.mark.parametrize("patcher", [Forgetful(), Fickle()])
+def test_patches_of_another_page_or_of_another_time_end_the_measurement(patcher: Alone) -> None:
+    with pytest.raises(AssertionError, match="the name"):
+        patching.measure_patchers({"the name": patcher}, *joined(make_pairs(6)[:2]))
 
 
 def test_an_image_without_pairs_has_no_patches(tmp_path: Path, scratch_folder: Path) -> None:

@@ -12,6 +12,7 @@ from difffs.study import patching, variants
 from difffs.study.cache import Result
 from difffs.study.context import Context
 from difffs.study.importing import import_pass
+from difffs.study.patchers import PATCHERS
 from difffs.study.peers.host import tool_obstacle, version_of
 from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
 from difffs.study.wording import agreed, capitalised, corpora_of, listed, number, span
@@ -166,7 +167,8 @@ def _patcher_table(pairs: Mapping[str, Result]) -> Table:
         " page. The 4 bytes of the base's number, which all patches have, are left out, but"
         " not where it is judged whether default would take a patch: when it is clearly smaller"
         " than the page by zstd 1. Every patch was decoded and compared. Time is processor time of"
-        " one thread, the fastest of 5 rounds over all pairs (one where a round takes a second);"
+        f" one thread, the fastest of {patching.ROUNDS} rounds over all pairs (one where a round"
+        " takes a second);"
         " native code gets all pairs in one call, bsdiff4 a call each, of which Python takes about"
         " a microsecond. Memory is what coder and decoder keep beside page, base and patch, as"
         " they tell themselves: contexts, tables, work space; no stack. Of bsdiff4 it is the peak"
@@ -222,7 +224,9 @@ def _goal_table(pairs: Mapping[str, Result]) -> Table:
             "bytes": _mean(ours["lengths"]) / _mean(theirs["lengths"]),
             "no_larger": sum(a <= b for a, b in by_pair) / result["pairs"],
             "time": ours["encode_us"] / theirs["encode_us"],
-            "decode_time": ours["decode_us"] / theirs["decode_us"],
+            "decode_time": ours["decode_us"] / theirs["decode_us"]
+            if ours["decode_us"] and theirs["decode_us"]
+            else None,
         }
         rows.append({**row, "goal": _goal(row)})
     return Table(
@@ -464,7 +468,7 @@ def _conclusion(tables: Mapping[str, Table]) -> str:
 def _about_measure(table: Table, corpora: Sequence[str]) -> str:
     """Which patchers are better than the measure in both, on some of the corpora at least."""
     better = {
-        corpus: listed([p for p in patching.PATCHERS if _beats(table, corpus, p, _MEASURE)])
+        corpus: listed([p for p in PATCHERS if _beats(table, corpus, p, _MEASURE)])
         for corpus in corpora
     }
     if not any(better.values()):
@@ -485,7 +489,7 @@ def _beats(table: Table, corpus: str, one: str, other: str) -> bool:
 def _first(table: Table, key: str, corpus: str) -> str:
     """The patcher with the least of these cells."""
     return min(
-        patching.PATCHERS,
+        PATCHERS,
         key=lambda patcher: number(table.value(key, corpus=corpus, patcher=patcher)),
     )
 
@@ -518,7 +522,7 @@ def _finding(corpus: str, tables: Mapping[str, Table]) -> str:
     sentences = []
     if tables["page_bsdiff_goal"].select(corpus=corpus):
         sentences += _about_goal(corpus, tables["page_bsdiff_goal"])
-        worse = [p for p in patching.PATCHERS if _beats(tables["patchers"], corpus, _MEASURE, p)]
+        worse = [p for p in PATCHERS if _beats(tables["patchers"], corpus, _MEASURE, p)]
         if worse:
             verb = "is" if len(worse) == 1 else "are"
             sentences.append(f"{listed(worse)} {verb} larger and slower than {_MEASURE}.")

@@ -12,6 +12,7 @@ from difffs.study.cache import Cache
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus, Image
 from difffs.study.importing import import_pass
+from difffs.study.patchers import PATCHERS
 from difffs.study.peers.host import tool_obstacle
 from difffs.study.result import Section
 from difffs.study.sections import patchers
@@ -41,7 +42,7 @@ def test_sizes_agree_from_table_to_table(context: Context, section: Section) -> 
     curves = section.table("patch_curves")
     for corpus in CORPORA:
         (alone,) = numbers(table, "mean", corpus=corpus, patcher="no patch: the page by zstd 1")
-        for patcher in patching.PATCHERS:
+        for patcher in PATCHERS:
             where = {"corpus": corpus, "patcher": patcher}
             (mean,) = numbers(table, "mean", **where)
             assert 0 < mean < PAGE_SIZE

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from difffs.page import PAGE_SIZE
-from difffs.study import changes, differences
+from difffs.study import changes, differences, patching
 from difffs.study.change_tables import COMPARED, REAL_KINDS
-from difffs.study.changes import COLUMNS, SIMILARITIES, Kind
+from difffs.study.changes import COLUMNS, SIMILARITIES, WITHOUT_BASE, Kind
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus, Image
 from difffs.study.difference_tables import ALL
@@ -81,15 +81,15 @@ def test_ratios_are_those_of_the_columns(section: Section) -> None:
         )
 
 
-def test_xbzrle_does_not_follow_a_shift(section: Section) -> None:
-    """What stands at another offset is new to it, and to no other patcher."""
+def test_xbzrle_and_xor_do_not_follow_a_shift(section: Section) -> None:
+    """What stands at another offset is new to them, and to no other patcher."""
     for corpus in CORPORA:
         for patcher in PATCHERS:
             shift, run = (
                 number(section, "position_kinds", kind.value, corpus=corpus, patcher=patcher)
                 for kind in (Kind.SHIFT, Kind.RUN)
             )
-            assert (shift > 2 * run) is patcher.startswith("XBZRLE"), (corpus, patcher)
+            assert (shift > 2 * run) is patcher.startswith(("XBZRLE", "XOR")), (corpus, patcher)
 
 
 def test_shares_add_up(section: Section) -> None:
@@ -141,6 +141,24 @@ def test_places_and_patches_are_those_of_the_pass(context: Context, section: Sec
                     number(section, "position_patch_cells", "bytes", patcher=patcher, **where)
                     == mean
                 )
+
+
+def test_pairs_and_patches_are_those_of_the_second_question(
+    context: Context, section: Section
+) -> None:
+    results = context.each_corpus(
+        "patch pairs",
+        patching.PATCH_PASS_VERSION,
+        patching.patch_pass,
+        timed=True,
+        pairs=context.sample,
+        seed=context.seed,
+    )
+    for corpus, result in results.items():
+        lengths = {name: each["lengths"] for name, each in result["patchers"].items()}
+        for name, of_pairs in {**lengths, WITHOUT_BASE: result["alone"]}.items():
+            mean = sum(of_pairs) / result["pairs"]
+            assert number(section, "position_patches", name, corpus=corpus, place=ALL) == mean
 
 
 def test_words_are_named(section: Section) -> None:
