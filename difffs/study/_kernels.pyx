@@ -281,17 +281,18 @@ def zstd_encode_pieces(const uint8_t[::1] pieces not None, const uint32_t[::1] p
     cdef Py_ssize_t i
     for i in range(piece_lengths.shape[0]):
         capacity += ZSTD_compressBound(piece_lengths[i])
-    return coded(FrameCoder(level), True, pieces, piece_lengths, capacity, capacity)
+    return coded(FrameContexts(level), True, pieces, piece_lengths, capacity, capacity)
 
 
 def zstd_decode_pieces(const uint8_t[::1] frames not None, const uint32_t[::1] lengths not None,
                        size_t maximum):
     """Pieces of at most `maximum` bytes, one behind the other, and their lengths; ValueError when a
     frame is malformed or of more."""
-    return coded(FrameCoder(), False, frames, lengths, <size_t>lengths.shape[0] * maximum, maximum)
+    return coded(FrameContexts(), False, frames, lengths, <size_t>lengths.shape[0] * maximum,
+                 maximum)
 
 
-cdef tuple coded(FrameCoder coder, bint encodes, const uint8_t[::1] given,
+cdef tuple coded(FrameContexts contexts, bint encodes, const uint8_t[::1] given,
                  const uint32_t[::1] given_lengths, size_t capacity, size_t maximum):
     """All that is given encoded, or decoded, and the lengths of what has become of each: `maximum`
     bytes at most, `capacity` bytes in all."""
@@ -310,9 +311,13 @@ cdef tuple coded(FrameCoder coder, bint encodes, const uint8_t[::1] given,
     with nogil:
         for i in range(count):
             if encodes:
-                written = ZSTD_compress2(coder.encoder, to, left, piece, given_lengths[i])
+                written = ZSTD_compress2(contexts.encoder, to, left, piece, given_lengths[i])
+            elif given_lengths[i]:
+                written = ZSTD_decompressDCtx(contexts.decoder, to, maximum, piece,
+                                              given_lengths[i])
             else:
-                written = ZSTD_decompressDCtx(coder.decoder, to, maximum, piece, given_lengths[i])
+                # no bytes are no frame, but zstd takes them for those of an empty piece
+                written = <size_t>-1
             if ZSTD_isError(written):
                 break
             length[i] = <uint32_t>written
@@ -326,9 +331,8 @@ cdef tuple coded(FrameCoder coder, bint encodes, const uint8_t[::1] given,
     return out[:capacity - left], lengths
 
 
-cdef class FrameCoder:
-    """Frames as the store has them, of pieces of any length, with zstd contexts that it keeps: as
-    fast as the engine's. For one thread."""
+cdef class FrameContexts:
+    """The contexts of zstd for frames as the store has them."""
     cdef ZSTD_CCtx *encoder
     cdef ZSTD_DCtx *decoder
 
@@ -345,27 +349,6 @@ cdef class FrameCoder:
     def __dealloc__(self):
         ZSTD_freeCCtx(self.encoder)
         ZSTD_freeDCtx(self.decoder)
-
-    def encode(self, const uint8_t[::1] piece not None):
-        cdef size_t length = <size_t>piece.shape[0]
-        cdef size_t capacity = ZSTD_compressBound(length)
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
-        cdef const uint8_t *data = &piece[0] if length else NULL
-        cdef size_t written = ZSTD_compress2(self.encoder, PyBytes_AS_STRING(out), capacity, data,
-                                             length)
-        if ZSTD_isError(written):
-            raise ValueError(f"zstd cannot encode {length} bytes")
-        return out[:written]
-
-    def decode(self, const uint8_t[::1] frame not None, size_t length):
-        """The piece; ValueError when the frame is malformed or of another length."""
-        cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>length)
-        cdef const uint8_t *data = &frame[0] if frame.shape[0] else NULL
-        if frame.shape[0] == 0 or ZSTD_decompressDCtx(
-                self.decoder, PyBytes_AS_STRING(out), length, data,
-                <size_t>frame.shape[0]) != length:
-            raise ValueError("bytes that are no piece's frame")
-        return out
 
 
 # ----------------------------------------------------------------------------- features of pages

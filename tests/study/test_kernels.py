@@ -58,31 +58,8 @@ def test_malformed_frames_are_refused() -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.lists(st.one_of(pages(), st.binary(max_size=300)), max_size=4))
-def test_pieces_of_any_length_come_back(pieces: list[bytes]) -> None:
-    coder = _kernels.FrameCoder(1)
-    for piece in pieces:
-        frame = coder.encode(piece)
-        assert coder.decode(frame, len(piece)) == piece
-        if piece:
-            assert frame == _kernels.zstd_encode(piece, len(piece), 1)[0]
-
-
-def test_malformed_pieces_are_refused() -> None:
-    coder = _kernels.FrameCoder()
-    piece = compressible_page(Random(2))[:1000]
-    frame = coder.encode(piece)
-    for wrong, length in ((b"", 0), (frame[:-1], 1000), (frame[::-1], 1000), (frame, 999)):
-        with pytest.raises(ValueError, match="no piece's frame"):
-            coder.decode(wrong, length)
-    with pytest.raises(ValueError, match="no piece's frame"):
-        coder.decode(frame, 1001)
-    assert coder.decode(frame, 1000) == piece
-
-
-@settings(deadline=None, max_examples=40)
 @given(st.lists(st.binary(max_size=5000), max_size=6), st.sampled_from([-3, 1, 19]))
-def test_many_pieces_of_any_length_come_back(pieces: list[bytes], level: int) -> None:
+def test_pieces_of_any_length_come_back(pieces: list[bytes], level: int) -> None:
     lengths = array("I", map(len, pieces))
     frames, frame_lengths = _kernels.zstd_encode_pieces(b"".join(pieces), lengths, level)
     assert len(frame_lengths) == len(pieces)
@@ -92,6 +69,26 @@ def test_many_pieces_of_any_length_come_back(pieces: list[bytes], level: int) ->
     if longest:
         with pytest.raises(ValueError, match="no block's frame"):
             _kernels.zstd_decode_pieces(frames, frame_lengths, longest - 1)
+
+
+@settings(deadline=None, max_examples=40)
+@given(st.binary(min_size=1, max_size=5000))
+def test_a_frame_is_the_same_whatever_is_before_it(piece: bytes) -> None:
+    frames, lengths = _kernels.zstd_encode_pieces(
+        bytes(300) + piece, array("I", [300, len(piece)]), 1
+    )
+    assert frames[lengths[0] :] == _kernels.zstd_encode(piece, len(piece), 1)[0]
+
+
+def test_malformed_pieces_are_refused() -> None:
+    piece = compressible_page(Random(2))[:1000]
+    frame, lengths = _kernels.zstd_encode_pieces(piece, array("I", [1000]), 1)
+    for wrong in (b"", frame[:-1], frame[::-1]):
+        with pytest.raises(ValueError, match="no block's frame"):
+            _kernels.zstd_decode_pieces(wrong, array("I", [len(wrong)]), 1000)
+    with pytest.raises(ValueError, match="no block's frame"):
+        _kernels.zstd_decode_pieces(frame, lengths, 999)
+    assert _kernels.zstd_decode_pieces(frame, lengths, 1001) == (piece, array("I", [1000]))
 
 
 PATCH_CODECS = [codec for codec in Codec if codec.is_patch]
