@@ -836,6 +836,76 @@ cdef class Extents:
         return max(1, self.native.count)
 
 
+cdef class PageSlots:
+    """Memory for pages that wait to be stored, a slot of a page each, and when each was written.
+
+    The caller keeps which page is in which slot, by page key, least recently written first. Lock
+    rule: as for the caller's own tables.
+    """
+    cdef uint8_t[::1] memory
+    cdef uint64_t *ticks
+    cdef readonly list free   # slots; the last is taken first
+    cdef readonly Py_ssize_t count
+
+    def __cinit__(self, uint8_t[::1] memory not None):
+        self.count = memory.shape[0] // PAGE_BYTES
+        self.memory = memory
+        self.ticks = <uint64_t *>calloc(<size_t>self.count + 1, sizeof(uint64_t))
+        if self.ticks == NULL:
+            raise MemoryError("page slots")
+        self.free = list(range(self.count - 1, -1, -1))
+
+    def __dealloc__(self):
+        free(self.ticks)
+
+    cdef Py_ssize_t checked(self, Py_ssize_t slot) except -1:
+        if not 0 <= slot < self.count:
+            raise IndexError(slot)
+        return slot
+
+    def put(self, dict waiting not None, uint64_t key, const uint8_t[::1] data not None,
+            uint64_t tick):
+        """Copies whole pages, with keys from `key` on, to the end of `waiting`. A page that is
+        there keeps its slot. Returns how many: fewer when no slot is free."""
+        cdef Py_ssize_t count = data.shape[0] // PAGE_BYTES
+        cdef Py_ssize_t i, slot
+        for i in range(count):
+            page = key + <uint64_t>i
+            place = waiting.pop(page, None)
+            if place is None:
+                if not self.free:
+                    return i
+                place = self.free.pop()
+            slot = self.checked(place)
+            memcpy(&self.memory[slot * PAGE_BYTES], &data[i * PAGE_BYTES], PAGE_BYTES)
+            self.ticks[slot] = tick
+            waiting[page] = place
+        return count
+
+    def touch(self, Py_ssize_t slot, uint64_t tick):
+        """Notes that the slot was written."""
+        self.ticks[self.checked(slot)] = tick
+
+    def oldest(self, dict waiting not None, Py_ssize_t most, uint64_t latest):
+        """The keys of at most so many pages from the front, up to the first written later."""
+        keys = []
+        for key, place in waiting.items():
+            if len(keys) == most or self.ticks[self.checked(place)] > latest:
+                break
+            keys.append(key)
+        return keys
+
+    def gather(self, list slots not None, uint8_t[::1] out not None):
+        """Copies the pages in these slots one behind the other."""
+        cdef Py_ssize_t count = len(slots)
+        cdef Py_ssize_t i, slot
+        if out.shape[0] < count * PAGE_BYTES:
+            raise ValueError("the buffer is too small")
+        for i in range(count):
+            slot = self.checked(slots[i])
+            memcpy(&out[i * PAGE_BYTES], &self.memory[slot * PAGE_BYTES], PAGE_BYTES)
+
+
 cdef class PageReader:
     """Reads a few whole pages where nothing stands in the way: their page table and headers are in
     memory, and none waits in a buffer to be stored.

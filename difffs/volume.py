@@ -16,7 +16,7 @@ import time
 from array import array
 from bisect import bisect_left
 
-from difffs._kernels import TABLE_ENTRIES
+from difffs._kernels import TABLE_ENTRIES, PageSlots
 from difffs.engine import BATCH_PAGES, Engine
 from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
@@ -57,9 +57,9 @@ class Volumes:
         slots = max(2 * BATCH_PAGES, buffer_bytes // PAGE_SIZE)
         self._arena = mmap.mmap(-1, slots * PAGE_SIZE)
         self._memory = memoryview(self._arena)
-        self._free = list(range(slots - 1, -1, -1))
+        self._page_slots = PageSlots(self._arena)
+        self._free = self._page_slots.free
         self._slots = slots
-        self._ticks = array("L", bytes(8 * slots))
         self._quiet_ticks = max(1, round(quiet_seconds / _TICK))
         self._tick = 0
         # Page keys are inode << 32 | page number. `_waiting` is ordered by last write. Both
@@ -174,6 +174,10 @@ class Volumes:
             try:
                 while done < size:
                     page, start = divmod(offset + done, PAGE_SIZE)
+                    whole = 0 if start else (size - done) & -PAGE_SIZE
+                    if whole and (put := self._put_whole(inode, page, view[done : done + whole])):
+                        done += put * PAGE_SIZE
+                        continue
                     length = min(PAGE_SIZE - start, size - done)
                     self._put(inode, page, start, view[done : done + length])
                     done += length
@@ -186,6 +190,13 @@ class Volumes:
         record.size = max(record.size, end)
         record.mtime_ns = record.ctime_ns = time.time_ns()
         self.namespace.touch(record.number)
+
+    def _put_whole(self, inode: int, page: int, data: memoryview) -> int:
+        """Puts whole pages as far as there is room for them without waiting; how many."""
+        put = self._page_slots.put(self._waiting, inode << 32 | page, data, self._tick)
+        if len(self._free) <= self._slots // 2:
+            self._work.notify()
+        return put
 
     def _put(self, inode: int, page: int, start: int, data: memoryview) -> None:
         key = inode << 32 | page
@@ -205,7 +216,7 @@ class Volumes:
                     raise
         at = slot * PAGE_SIZE + start
         self._memory[at : at + len(data)] = data
-        self._ticks[slot] = self._tick
+        self._page_slots.touch(slot, self._tick)
         self._waiting[key] = slot  # last in the order: most recently written
 
     def _copy_page(self, inode: int, page: int, slot: int) -> None:
@@ -502,11 +513,9 @@ class Volumes:
                     keys.append(key)
         else:
             crowded = len(self._free) <= self._slots // 2
-            limit = self._tick - self._quiet_ticks
-            for key, slot in self._waiting.items():
-                if len(keys) == BATCH_PAGES or (not crowded and self._ticks[slot] > limit):
-                    break
-                keys.append(key)
+            latest = self._tick if crowded else self._tick - self._quiet_ticks
+            if latest >= 0:
+                keys = self._page_slots.oldest(self._waiting, BATCH_PAGES, latest)
         keys.sort()
         for key in keys:
             self._routing[key] = self._waiting.pop(key)
@@ -518,9 +527,7 @@ class Volumes:
             if not keys:
                 return False
             slots = [self._routing[key] for key in keys]
-            for index, slot in enumerate(slots):
-                at = index * PAGE_SIZE
-                self._staging[at : at + PAGE_SIZE] = self._page_view(slot)
+            self._page_slots.gather(slots, self._staging)
         pages = memoryview(self._staging)[: len(keys) * PAGE_SIZE]
         try:
             ids = self.engine.route(pages)
@@ -559,13 +566,15 @@ class Volumes:
     def _targets(
         keys: list[int], ids: "array[int]", wanted: list[int]
     ) -> list[tuple[int, "array[int]", "array[int]"]]:
+        if len(wanted) < len(keys):
+            keys = [keys[i] for i in wanted]
+            ids = array("I", [ids[i] for i in wanted])
         targets: list[tuple[int, array[int], array[int]]] = []
-        owner = -1
-        for i in wanted:
-            key = keys[i]
-            if key >> 32 != owner:
-                owner = key >> 32
-                targets.append((owner, array("Q"), array("I")))
-            targets[-1][1].append(key & 0xFFFFFFFF)
-            targets[-1][2].append(ids[i])
+        start = 0
+        while start < len(keys):  # ascending, so that each volume's are together
+            owner = keys[start] >> 32
+            end = bisect_left(keys, (owner + 1) << 32, start)
+            pages = array("Q", [key & 0xFFFFFFFF for key in keys[start:end]])
+            targets.append((owner, pages, ids[start:end]))
+            start = end
         return targets
