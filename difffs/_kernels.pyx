@@ -194,6 +194,7 @@ cdef extern from "router.h" nogil:
         routed routed[512]
         uint8_t *arena
     int routed_is_new(const routed *self)
+    int routed_is_to_be_encoded(const routed *self)
     void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
     void batch_propose(batch *self, const routing *routing, const hint_table *digests,
                        const hint_table *sketches)
@@ -765,6 +766,20 @@ cdef class Extents:
         return self.read_ids(<uint32_t *>PyByteArray_AS_STRING(table) + 4 + first, count,
                              &out[at * PAGE_BYTES], context)
 
+    cdef bint decode_mapped(self, dict chunks, object volume, uint64_t first, uint64_t count,
+                            uint8_t *out, Context context) except -1:
+        """Decodes a few pages of one chunk; False where it is not in memory, or pages span two."""
+        cdef uint64_t entry = first % TABLE_ENTRIES_C
+        cdef PyObject *table = PyDict_GetItem(chunks, (volume, first // TABLE_ENTRIES_C))
+        cdef read_result result
+        if table == NULL or entry + count > TABLE_ENTRIES_C:
+            return False
+        if PyByteArray_GET_SIZE(<object>table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
+            return False
+        cdef const uint32_t *ids = <const uint32_t *>PyByteArray_AS_STRING(<object>table) + 4
+        return self.decode_all(ids + entry, <Py_ssize_t>count, out, context, &result, self.decoded,
+                               self.decode_nanoseconds) == <Py_ssize_t>count
+
     def read_page(self, dict chunks, object volume, uint64_t page, uint8_t[::1] out not None,
                   Context context not None):
         """Decodes one page into the beginning of out, by the page tables in memory.
@@ -772,16 +787,8 @@ cdef class Extents:
         `chunks` maps (volume, chunk) to page table chunks. False, and nothing promised of out,
         where something is missing or wrong: the long way then finds out what.
         """
-        cdef uint64_t chunk = page // TABLE_ENTRIES_C
-        cdef PyObject *table = PyDict_GetItem(chunks, (volume, chunk))
-        if table == NULL or out.shape[0] < PAGE_BYTES:
-            return False
-        if PyByteArray_GET_SIZE(<object>table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
-            return False
-        cdef const uint32_t *ids = <const uint32_t *>PyByteArray_AS_STRING(<object>table) + 4
-        cdef read_result result
-        return self.decode_all(ids + page % TABLE_ENTRIES_C, 1, &out[0], context, &result,
-                               self.decoded, self.decode_nanoseconds) == 1
+        return (out.shape[0] >= PAGE_BYTES and
+                self.decode_mapped(chunks, volume, page, 1, &out[0], context))
 
     def reference(self, const uint32_t[::1] ids not None, bint by_patch):
         """One more reference to each; headers must be loaded. ValueError names a wrong id."""
@@ -944,22 +951,11 @@ cdef class PageReader:
     cdef bint decode(self, inode, uint64_t offset, uint64_t size, uint8_t *out) except -1:
         cdef uint64_t first = offset // PAGE_BYTES
         cdef uint64_t count = size // PAGE_BYTES
-        cdef uint64_t entry = first % TABLE_ENTRIES_C
-        cdef read_result result
-        if offset + size > <uint64_t>inode.size or entry + count > TABLE_ENTRIES_C:
+        if offset + size > <uint64_t>inode.size:
             return False
         volume = inode.number
-        cdef PyObject *table = PyDict_GetItem(self.chunks, (volume, first // TABLE_ENTRIES_C))
-        if table == NULL:
-            return False
-        if PyByteArray_GET_SIZE(<object>table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
-            return False
-        if self.is_buffered(volume, first, count):
-            return False
-        cdef const uint32_t *ids = <const uint32_t *>PyByteArray_AS_STRING(<object>table) + 4
-        return self.extents.decode_all(ids + entry, <Py_ssize_t>count, out, self.context, &result,
-                                       self.extents.decoded, self.extents.decode_nanoseconds
-                                       ) == <Py_ssize_t>count
+        return (not self.is_buffered(volume, first, count) and
+                self.extents.decode_mapped(self.chunks, volume, first, count, out, self.context))
 
     def read(self, inode, uint64_t offset, uint64_t size, size_t address):
         """Fills the `size` bytes at `address` from `offset` of a volume (anything with a number
@@ -1125,6 +1121,22 @@ cdef class Batch:
                 ids.data.as_uints[count] = r.base_ids[1]
                 count += 1
         return ids[:count]
+
+    def slices(self, uint32_t count):
+        """Bounds of `count` slices with as many pages each that have to be encoded; after propose.
+        """
+        cdef uint32_t i
+        cdef uint32_t passed = 0
+        cdef uint32_t total = 0
+        for i in range(self.native.count):
+            total += routed_is_to_be_encoded(&self.native.routed[i])
+        bounds = [0]
+        for i in range(self.native.count):
+            if passed * count >= total * <uint32_t>len(bounds) and len(bounds) < count:
+                bounds.append(i)
+            passed += routed_is_to_be_encoded(&self.native.routed[i])
+        bounds += [self.native.count] * <Py_ssize_t>(count + 1 - len(bounds))
+        return bounds
 
     def route(self, Extents extents not None, Context context not None, uint32_t start,
               uint32_t end):

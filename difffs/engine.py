@@ -81,14 +81,15 @@ class Engine:
     ) -> None:
         self.close()
 
-    def _in_slices(self, work: Callable[[Context, int, int], None], count: int) -> None:
-        slices = min(self.workers, max(1, count // _SMALLEST_SLICE))
-        bounds = [count * i // slices for i in range(slices + 1)]
+    def _slices(self, count: int) -> int:
+        return min(self.workers, max(1, count // _SMALLEST_SLICE))
+
+    def _in_slices(self, work: Callable[[Context, int, int], None], bounds: list[int]) -> None:
         pending = []
         if self._pool is not None:
-            for i in range(1, slices):
+            for i in range(1, len(bounds) - 1):
                 pending.append(self._pool.submit(work, self._contexts[i], bounds[i], bounds[i + 1]))
-        work(self._contexts[0], 0, bounds[1])
+        work(self._contexts[0], bounds[0], bounds[1])
         for future in pending:
             future.result()
 
@@ -126,12 +127,17 @@ class Engine:
         else:
             batch = self._batch
             batch.begin(pages)
-            self._in_slices(lambda _context, start, end: batch.classify(start, end), batch.count)
+            slices = self._slices(batch.count)
+            self._in_slices(
+                lambda _context, start, end: batch.classify(start, end),
+                [batch.count * i // slices for i in range(slices + 1)],
+            )
         store = self.store
         store.prepare(batch.propose(store.digests, store.sketches))
         extents = store.extents
         self._in_slices(
-            lambda context, start, end: batch.route(extents, context, start, end), batch.count
+            lambda context, start, end: batch.route(extents, context, start, end),
+            batch.slices(self._slices(batch.count)),
         )
         if following is not None and self._pool is not None and self._trainer is None:
             self._classify_ahead(following)

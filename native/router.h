@@ -68,6 +68,12 @@ static inline int routed_is_new(const struct routed *r) {
     return r->route != ROUTE_ZERO && !r->shared;
 }
 
+/* Whether routing the page is work, as far as proposing has told: it is not, where the page is zeros
+ * or another of the batch; and it is less, where a stored page may be identical. */
+static inline int routed_is_to_be_encoded(const struct routed *r) {
+    return r->route == ROUTE_UNDECIDED && !r->shared && r->identical_count == 0;
+}
+
 struct batch {
     const uint8_t *pages; /* the caller's; alive until packed */
     uint32_t count;
