@@ -72,7 +72,10 @@ def with_patcher(recipe: Recipe, patcher: str) -> Recipe:
 LEFT_OUT: dict[str, Recipe] = {
     "identical": replace(DEFAULT, name="all without identical", share=False),
     "patch": replace(without_patches(DEFAULT), name="all without patch"),
-    "compress": replace(DEFAULT, name="all without compress", compress_codec=Codec.NONE),
+    # The run that makes a base worth a try is weighed against compressing the page.
+    "compress": replace(
+        DEFAULT, name="all without compress", compress_codec=Codec.NONE, single_vote_run=0
+    ),
     "dictionary": replace(DEFAULT, name="all without dictionary", dictionary_bytes=0),
 }
 """What is left out of `default` -> the recipe that remains."""

@@ -72,7 +72,7 @@ def test_the_compressor_of_default_is_among_them() -> None:
     [
         ("identical", {"share"}),
         ("patch", {"sketch", "patch_codec"}),
-        ("compress", {"compress_codec"}),
+        ("compress", {"compress_codec", "single_vote_run"}),
         ("dictionary", {"dictionary_bytes"}),
     ],
 )
