@@ -251,8 +251,8 @@ static void try_patch(const struct batch *batch, const struct routing *routing,
     *choice = candidate;
 }
 
-/* With one feature in common, pages are alike when the run around it is long, too; and three in
- * four are not, for which a try takes as long as compressing the page. */
+/* With one feature in common, pages are alike when the run around it is long, too; and half of
+ * them or more are not, for which a try takes as long as compressing the page. */
 static int is_worth_a_try(const struct routing *routing, unsigned votes, const uint8_t *page,
                           const uint8_t *base) {
     return votes != 1 || routing->single_vote_run == 0 || routing->sketch != SKETCH_MIN_HASH ||

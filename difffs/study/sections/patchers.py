@@ -43,6 +43,18 @@ _CASES = {"identical + patch": "patch-only", "all": "default"}
 """Case -> the recipe that has each patcher put in."""
 
 
+def pair_results(context: Context) -> dict[str, Result]:
+    """Return what patch_pass() tells of each corpus."""
+    return context.each_corpus(
+        "patch pairs",
+        patching.PATCH_PASS_VERSION,
+        patching.patch_pass,
+        timed=True,
+        pairs=context.sample,
+        seed=context.seed,
+    )
+
+
 def run(context: Context) -> Section:
     """Patch real pairs with every patcher, and import every corpus with those of the product."""
     recipes = {
@@ -57,14 +69,7 @@ def run(context: Context) -> Section:
     ]
     results = iter(context.results(passes))
     imports = {corpus.name: {key: next(results) for key in recipes} for corpus in context.corpora}
-    pairs = context.each_corpus(
-        "patch pairs",
-        patching.PATCH_PASS_VERSION,
-        patching.patch_pass,
-        timed=True,
-        pairs=context.sample,
-        seed=context.seed,
-    )
+    pairs = pair_results(context)
     absent = []
     tables = [_patcher_table(pairs), _size_table(pairs), _goal_table(pairs)]
     obstacle = tool_obstacle(patching.TOOL, "xdelta3")

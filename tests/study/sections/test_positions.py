@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from difffs.page import PAGE_SIZE
-from difffs.study import changes, differences, patching
+from difffs.study import changes, differences
 from difffs.study.change_tables import COMPARED, REAL_KINDS
 from difffs.study.changes import COLUMNS, SIMILARITIES, WITHOUT_BASE, Kind
 from difffs.study.context import Context
@@ -15,7 +15,7 @@ from difffs.study.difference_tables import ALL
 from difffs.study.differences import PARTS, Place, Word
 from difffs.study.patchers import PATCHERS
 from difffs.study.result import Cell, Section
-from difffs.study.sections import positions
+from difffs.study.sections import patchers, positions
 from tests.study.sections.section_checks import check_corpora, check_plots, check_words
 
 CORPORA = ("alike", "different")
@@ -146,15 +146,7 @@ def test_places_and_patches_are_those_of_the_pass(context: Context, section: Sec
 def test_pairs_and_patches_are_those_of_the_second_question(
     context: Context, section: Section
 ) -> None:
-    results = context.each_corpus(
-        "patch pairs",
-        patching.PATCH_PASS_VERSION,
-        patching.patch_pass,
-        timed=True,
-        pairs=context.sample,
-        seed=context.seed,
-    )
-    for corpus, result in results.items():
+    for corpus, result in patchers.pair_results(context).items():
         lengths = {name: each["lengths"] for name, each in result["patchers"].items()}
         for name, of_pairs in {**lengths, WITHOUT_BASE: result["alone"]}.items():
             mean = sum(of_pairs) / result["pairs"]
