@@ -834,6 +834,15 @@ cdef class Extents:
             kind = extents_choose(&self.native, dead_share_256, minimum_slots, &number)
         return <int>kind, number
 
+    def emptied_bytes(self):
+        """Bytes of the extents that hold nothing any more: the next commit gives them back."""
+        cdef uint32_t number
+        cdef uint64_t total = 0
+        for number in range(self.native.count):
+            if self.native.array[number].in_use and self.native.array[number].live_slots == 0:
+                total += self.native.array[number].end
+        return total
+
     def unused(self):
         """The lowest extent number that is free; they begin at 1."""
         cdef uint32_t number
@@ -851,7 +860,8 @@ cdef class PageSlots:
     """
     cdef uint8_t[::1] memory
     cdef uint64_t *ticks
-    cdef readonly list free   # slots; the last is taken first
+    cdef list free              # slots that were in use; the last is taken first
+    cdef Py_ssize_t untouched   # from this one on, slots have never been used
     cdef readonly Py_ssize_t count
 
     def __cinit__(self, uint8_t[::1] memory not None):
@@ -860,10 +870,29 @@ cdef class PageSlots:
         self.ticks = <uint64_t *>calloc(<size_t>self.count + 1, sizeof(uint64_t))
         if self.ticks == NULL:
             raise MemoryError("page slots")
-        self.free = list(range(self.count - 1, -1, -1))
+        self.free = []
+        self.untouched = 0
 
     def __dealloc__(self):
         free(self.ticks)
+
+    @property
+    def available(self):
+        """Slots that are free."""
+        return len(self.free) + self.count - self.untouched
+
+    cpdef object take(self):
+        """A free slot, of those used before first, so that memory is touched late; or None."""
+        if self.free:
+            return self.free.pop()
+        if self.untouched == self.count:
+            return None
+        self.untouched += 1
+        return self.untouched - 1
+
+    def give_back(self, slots):
+        """Makes slots free again."""
+        self.free.extend(slots)
 
     cdef Py_ssize_t checked(self, Py_ssize_t slot) except -1:
         if not 0 <= slot < self.count:
@@ -880,9 +909,9 @@ cdef class PageSlots:
             page = key + <uint64_t>i
             place = waiting.pop(page, None)
             if place is None:
-                if not self.free:
+                place = self.take()
+                if place is None:
                     return i
-                place = self.free.pop()
             slot = self.checked(place)
             memcpy(&self.memory[slot * PAGE_BYTES], &data[i * PAGE_BYTES], PAGE_BYTES)
             self.ticks[slot] = tick
@@ -1081,6 +1110,11 @@ cdef class Batch:
         self.pages = pages
         self.native.pages = &pages[0]
         self.native.count = <uint32_t>count
+
+    def holds(self, const uint8_t[::1] pages not None):
+        """Whether these are the very pages that it took."""
+        return (self.native.count != 0 and &pages[0] == self.native.pages and
+                pages.shape[0] == <Py_ssize_t>self.native.count * PAGE_BYTES)
 
     def finish(self):
         self.native.pages = NULL

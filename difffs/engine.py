@@ -40,6 +40,9 @@ class Engine:
         self._classified: Future[None] | None = None
         self._contexts = [Context() for _ in range(self.workers)]
         self._pool = ThreadPoolExecutor(self.workers - 1, "difffs-route") if workers > 1 else None
+        # A large read is shared with a thread of its own, made for the first of them: behind what
+        # the workers encode, it would wait with the store's lock held.
+        self._reading_pool: ThreadPoolExecutor | None = None
         self._readers = (Context(), Context())
         self._trainer: DictionaryTrainer | None = None
         recipe = store.recipe
@@ -66,9 +69,10 @@ class Engine:
 
     def close(self) -> None:
         """Ends the workers."""
-        if self._pool is not None:
-            self._pool.shutdown()
-            self._pool = None
+        for pool in (self._pool, self._reading_pool):
+            if pool is not None:
+                pool.shutdown()
+        self._pool = self._reading_pool = None
 
     def __enter__(self) -> "Engine":
         return self
@@ -124,6 +128,8 @@ class Engine:
         if self._classified is not None:
             self._take_classified()
             batch = self._batch
+            if not batch.holds(pages):
+                raise RuntimeError("other pages are routed than were announced")
         else:
             batch = self._batch
             batch.begin(pages)
@@ -193,7 +199,7 @@ class Engine:
 
     def read(self, volume: int, first_page: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages [first_page, first_page + count)."""
-        if count < 2 * _SMALLEST_SLICE or self._pool is None:
+        if count < 2 * _SMALLEST_SLICE or self.workers == 1:
             self._read_pages(volume, first_page, count, out)
             return
         store = self.store
@@ -201,9 +207,11 @@ class Engine:
         half = count // 2
         middle = half * PAGE_SIZE
         with store.lock:  # held for both threads; only this one touches the index
+            if self._reading_pool is None:
+                self._reading_pool = ThreadPoolExecutor(1, "difffs-read")
             ids = store.lookup(volume, first_page, count)
             read = store.extents.read
-            other = self._pool.submit(read, ids[:half], view[:middle], self._readers[0])
+            other = self._reading_pool.submit(read, ids[:half], view[:middle], self._readers[0])
             try:
                 failed = read(ids[half:], view[middle:], self._readers[1])
             finally:

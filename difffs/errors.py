@@ -19,6 +19,8 @@ RecipeMismatch       9          the store has another recipe than the one asked 
 VolumeNotFound       10         the store holds no such volume
 VolumeExists         11         a volume of that name is there already
 MountProblem         12         the mount point cannot be mounted or unmounted
+MediumFailed         13         reading or writing the store's files failed (I/O error)
+OutOfResources       2          the machine lacks memory or open files for now
 ===================  =========  ==============================================================
 
 Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from the keyboard.
@@ -84,10 +86,26 @@ class StoreReadOnly(DifffsError):
     exit_code = 7
 
 
-class StoreFull(DifffsError):
+class TryAgain(DifffsError):
+    """Nothing is lost; the same may succeed when something has been freed."""
+
+
+class StoreFull(TryAgain):
     """No space is left where the store lives."""
 
     exit_code = 8
+
+
+class OutOfResources(TryAgain):
+    """The machine lacks memory or open files for now."""
+
+    exit_code = 2
+
+
+class MediumFailed(DifffsError):
+    """Reading or writing the store's files failed."""
+
+    exit_code = 13
 
 
 class RecipeMismatch(DifffsError):

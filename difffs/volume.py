@@ -10,19 +10,19 @@ routes and while it commits (docs/concurrency.md).
 
 import errno
 import logging
-import mmap
 import threading
 import time
 from array import array
 from bisect import bisect_left
 
-from difffs._kernels import TABLE_ENTRIES, PageSlots
 from difffs.engine import BATCH_PAGES, Engine
-from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly
+from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly, TryAgain
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
 from difffs.store import Store
-from difffs.store.namespace import Inode, Namespace
+from difffs.store.inode import Inode
+from difffs.store.namespace import Namespace
 from difffs.store.page_tables import HOLE, ZERO
+from difffs.write_buffer import WriteBuffer, page_key
 
 logger = logging.getLogger("difffs.volume")
 
@@ -32,8 +32,14 @@ DEFAULT_BUFFER = 32 << 20
 COMMIT_SECONDS = 5.0
 """Longest time that a change waits for its commit without an fsync."""
 
+COMMIT_CHANGES = 4096
+"""Changed index pages (16 MiB) at which one is made while volumes are being removed."""
+
 COMMIT_PAGES = 16384
 """Pages (64 MiB) written since the last commit at which one is made."""
+
+_REMOVED_FIRST = 8
+"""Pieces of volumes being removed, of some milliseconds each, that a flush waits for."""
 
 _TICK = 0.1
 """Seconds between looks at the buffer; a page not written for two ticks is quiet."""
@@ -47,29 +53,20 @@ class Volumes:
     def __init__(
         self, engine: Engine, buffer_bytes: int = DEFAULT_BUFFER, quiet_seconds: float = 2 * _TICK
     ) -> None:
-        """Starts the routing thread; orphans of a crash (unlinked, never released) are removed."""
+        """Starts the routing thread, which also removes the orphans that a crash left."""
         self.engine = engine
         self.store: Store = engine.store
         self.namespace: Namespace = self.store.namespace
         self.lock = self.store.lock
         self.failed: DifffsError | None = None
         """Set after an internal surprise: nothing more is written, reading goes on."""
-        slots = max(2 * BATCH_PAGES, buffer_bytes // PAGE_SIZE)
-        self._arena = mmap.mmap(-1, slots * PAGE_SIZE)
-        self._memory = memoryview(self._arena)
-        self._page_slots = PageSlots(self._arena)
-        self._free = self._page_slots.free
-        self._slots = slots
+        self._buffer = WriteBuffer(max(2 * BATCH_PAGES, buffer_bytes // PAGE_SIZE))
         self._quiet_ticks = max(1, round(quiet_seconds / _TICK))
         self._tick = 0
-        # Page keys are inode << 32 | page number. `_waiting` is ordered by last write. Both
-        # stay the same objects: `page_reader` knows them.
-        self._waiting: dict[int, int] = {}
-        self._routing: dict[int, int] = {}
-        self.page_reader = self.store.page_reader(self._waiting, self._routing)
+        self.page_reader = self.store.page_reader(self._buffer.waiting, self._buffer.routing)
         """Reads a few pages without more ado where it can; where not, read_into() does."""
         self._staging = bytearray(BATCH_PAGES * PAGE_SIZE)
-        self._full: StoreFull | None = None
+        self._full: TryAgain | None = None
         self._flush_asked = 0
         self._flush_done = 0
         self._flush_error: DifffsError | None = None
@@ -83,8 +80,7 @@ class Volumes:
             target=self._route_forever, name="difffs-router", daemon=True
         )
         if not self.store.read_only:
-            for orphan in self.namespace.orphans():
-                self.remove(orphan.number)
+            self.store.hold_reserve()
             self._thread.start()
 
     # -- reading ---------------------------------------------------------------------------------
@@ -92,23 +88,19 @@ class Volumes:
     @property
     def write_buffer_bytes(self) -> int:
         """Bytes of the write buffer in use now."""
-        return (self._slots - len(self._free)) * PAGE_SIZE
+        return self._buffer.used * PAGE_SIZE
 
-    def mapped_pages(self, inode: int) -> int:
-        """Stored pages of a volume that are not holes (pages still buffered are not counted)."""
-        return self.store.mapped_pages(inode)
+    def data_pages(self, inode: int) -> int:
+        """Pages of a volume that hold data or may do so soon: those that are stored and no holes,
+        and those that wait in the buffer. At most as many as its size has."""
+        with self.lock:
+            found = self.store.mapped_pages(inode) + self._buffer.pages(inode)
+            return min(found, page_count(self.namespace.get(inode).size))
 
     @property
     def buffer_bytes(self) -> int:
         """Bytes of the write buffer at most."""
-        return self._slots * PAGE_SIZE
-
-    def _buffered(self, key: int) -> int | None:
-        slot = self._waiting.get(key)
-        return slot if slot is not None else self._routing.get(key)
-
-    def _page_view(self, slot: int) -> memoryview:
-        return self._memory[slot * PAGE_SIZE : (slot + 1) * PAGE_SIZE]
+        return self._buffer.slots * PAGE_SIZE
 
     def read(self, inode: int, offset: int, size: int) -> bytes:
         """Bytes of a volume, fewer at its end; PayloadDamaged when a page cannot be rebuilt."""
@@ -134,20 +126,20 @@ class Volumes:
             return end - offset
 
     def _read_pages(self, inode: int, first: int, count: int, out: memoryview) -> None:
-        if not self._waiting and not self._routing:
+        if not self._buffer.pages(inode):
             self.engine.read(inode, first, count, out)
             return
-        key = inode << 32 | first
+        key = page_key(inode, first)
         run = 0  # pages not in the buffer, up to here
         for index in range(count):
-            slot = self._buffered(key + index)
+            slot = self._buffer.slot(key + index)
             if slot is None:
                 run += 1
                 continue
             if run:
                 self.engine.read(inode, first + index - run, run, out[(index - run) * PAGE_SIZE :])
                 run = 0
-            out[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = self._page_view(slot)
+            out[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = self._buffer.view(slot)
         if run == count:
             self.engine.read(inode, first, count, out)
         elif run:
@@ -187,81 +179,66 @@ class Volumes:
         return size
 
     def _written(self, record: Inode, end: int) -> None:
-        record.size = max(record.size, end)
-        record.mtime_ns = record.ctime_ns = time.time_ns()
-        self.namespace.touch(record.number)
+        self.namespace.set_size(record, max(record.size, end))
 
     def _put_whole(self, inode: int, page: int, data: memoryview) -> int:
         """Puts whole pages as far as there is room for them without waiting; how many."""
-        put = self._page_slots.put(self._waiting, inode << 32 | page, data, self._tick)
-        if len(self._free) <= self._slots // 2:
+        put = self._buffer.put_pages(inode, page, data, self._tick)
+        if self._buffer.is_crowded:
             self._work.notify()
         return put
 
     def _put(self, inode: int, page: int, start: int, data: memoryview) -> None:
-        key = inode << 32 | page
-        slot = self._waiting.pop(key, None)
+        slot = self._buffer.take_waiting(inode, page)
         if slot is None:
             slot = self._take_slot(inode)
             # Waiting for room drops the lock, so the page may be in the buffer by now.
-            other = self._waiting.pop(key, None)
+            other = self._buffer.take_waiting(inode, page)
             if other is not None:
-                self._free.append(slot)
+                self._buffer.give_back([slot])
                 slot = other
             elif len(data) != PAGE_SIZE:
                 try:
                     self._copy_page(inode, page, slot)
                 except BaseException:
-                    self._free.append(slot)
+                    self._buffer.give_back([slot])
                     raise
-        at = slot * PAGE_SIZE + start
-        self._memory[at : at + len(data)] = data
-        self._page_slots.touch(slot, self._tick)
-        self._waiting[key] = slot  # last in the order: most recently written
+        self._buffer.view(slot)[start : start + len(data)] = data
+        self._buffer.put_slot(inode, page, slot, self._tick)
 
     def _copy_page(self, inode: int, page: int, slot: int) -> None:
-        routing = self._routing.get(inode << 32 | page)
+        routing = self._buffer.routing.get(page_key(inode, page))
         if routing is not None:
-            self._page_view(slot)[:] = self._page_view(routing)
+            self._buffer.view(slot)[:] = self._buffer.view(routing)
         else:
-            self.engine.read(inode, page, 1, self._page_view(slot))
+            self.engine.read(inode, page, 1, self._buffer.view(slot))
 
     def _take_slot(self, inode: int) -> int:
-        if len(self._free) <= self._slots // 2:
+        if self._buffer.is_crowded:
             self._work.notify()
-        while not self._free:
+        while (slot := self._buffer.take_slot()) is None:
             self._writable()
             if self._full is not None:
                 raise self._full
             self._work.notify()
             self._room.wait(1.0)
             self.namespace.get(inode)  # raises when the volume was removed meanwhile
-        return self._free.pop()
+        return slot
 
     # -- changing size and holes -----------------------------------------------------------------
 
     def _forget_buffered(self, inode: int, first: int, end: int) -> None:
         """Drops buffered pages [first, end); those being routed are not mapped afterwards."""
-        low, high = inode << 32 | first, (inode << 32) + end
-        if end - first <= len(self._waiting) + len(self._routing):
-            keys = [key for key in range(low, high) if key in self._waiting]
-            routing = [key for key in range(low, high) if key in self._routing]
-        else:
-            keys = [key for key in self._waiting if low <= key < high]
-            routing = [key for key in self._routing if low <= key < high]
-        for key in keys:
-            self._free.append(self._waiting.pop(key))
-        for key in routing:
-            # The slot stays taken until the batch is done: the routing thread frees it.
-            del self._routing[key]
-        if keys:
+        if self._buffer.forget(inode, first, end):
             self._room.notify_all()
 
     def _zero_bytes(self, inode: int, page: int, start: int, end: int) -> None:
         """Zeros part of a page, unless it is a hole anyway."""
         if start >= end:
             return
-        if self._buffered(inode << 32 | page) is None and self.store.lookup(inode, page, 1)[0] in (
+        if self._buffer.slot(page_key(inode, page)) is None and self.store.lookup(inode, page, 1)[
+            0
+        ] in (
             HOLE,
             ZERO,
         ):
@@ -272,23 +249,25 @@ class Volumes:
         """Sets the size; what is cut off is freed, what is added is a hole."""
         if size > MAXIMUM_VOLUME_SIZE:
             raise OSError(errno.EFBIG, "volumes have at most 16 TiB")
+        page, start = divmod(size, PAGE_SIZE)
         with self.lock:
             self._writable()
             record = self.namespace.get(inode)
-            if size < record.size:
-                page, start = divmod(size, PAGE_SIZE)
-                if start:
-                    self._zero_bytes(inode, page, start, PAGE_SIZE)
-                self._make_hole(inode, page_count(size), page_count(record.size))
-            record.size = size
-            record.mtime_ns = record.ctime_ns = time.time_ns()
-            self.namespace.touch(inode)
+            if start and size < record.size:
+                self._zero_bytes(inode, page, start, PAGE_SIZE)
+        with self.store.one_change():
+            self._make_hole(inode, page_count(size), page_count(record.size))
+            with self.lock:
+                self.namespace.set_size(record, size)
 
     def _make_hole(self, inode: int, first: int, end: int) -> None:
+        """Without the lock, which in a long range is let go of now and then."""
         if first < end:
-            self._forget_buffered(inode, first, end)
-            self.store.fill(inode, first, end - first, HOLE)
-            self._work.notify()
+            with self.lock:
+                self._forget_buffered(inode, first, end)
+            self.store.make_hole(inode, first, end)
+            with self.lock:
+                self._work.notify()
 
     def punch(self, inode: int, offset: int, length: int) -> None:
         """Zeros a range and frees its whole pages; the size stays."""
@@ -307,9 +286,10 @@ class Volumes:
                     self._zero_bytes(inode, first, start, PAGE_SIZE)
                     first += 1
                 self._zero_bytes(inode, last, 0, stop)
-                self._make_hole(inode, first, last)
-            record.mtime_ns = record.ctime_ns = time.time_ns()
-            self.namespace.touch(inode)
+        with self.store.one_change():
+            self._make_hole(inode, first, last)
+            with self.lock:
+                self.namespace.set_size(record, record.size)
 
     def allocate(self, inode: int, offset: int, length: int) -> None:
         """Grows the volume to hold the range; space is given out when pages are written."""
@@ -322,12 +302,11 @@ class Volumes:
                 self._written(record, offset + length)
 
     def remove(self, inode: int) -> None:
-        """Frees the pages and the record of an unlinked volume."""
+        """Lets the pages and the record of an unlinked volume be freed, soon and by themselves."""
         with self.lock:
             self._writable()
             self._forget_buffered(inode, 0, MAXIMUM_VOLUME_SIZE // PAGE_SIZE)
-            self.store.fill(inode, 0, MAXIMUM_VOLUME_SIZE // PAGE_SIZE, HOLE)
-            self.namespace.drop(inode)
+            self.store.remove(inode)
             self._work.notify()
 
     # -- data and holes --------------------------------------------------------------------------
@@ -337,25 +316,10 @@ class Volumes:
         with self.lock:
             size = self.namespace.get(inode).size
             page, limit = offset // PAGE_SIZE, page_count(size)
-            buffered = sorted(
-                key & 0xFFFFFFFF
-                for table in (self._waiting, self._routing)
-                for key in table
-                if key >> 32 == inode
-            )
-            at = bisect_left(buffered, page)
-            best = buffered[at] if at < len(buffered) else limit
-            for chunk in self.store.chunks_of(inode, page):
-                first = max(page, chunk * TABLE_ENTRIES)
-                if first >= min(best, limit):
-                    break
-                count = min((chunk + 1) * TABLE_ENTRIES, limit) - first
-                ids = self.store.lookup(inode, first, count)
-                found = next((i for i, value in enumerate(ids) if value != HOLE), None)
-                if found is not None:
-                    best = min(best, first + found)
-                    break
-            found_offset = max(offset, best * PAGE_SIZE)
+            buffered = self._buffer.keys(inode, page, limit)
+            best = buffered[0] & 0xFFFFFFFF if buffered else limit
+            found = self.store.next_data(inode, page, best)
+            found_offset = max(offset, (best if found is None else found) * PAGE_SIZE)
             if offset >= size or found_offset >= size:
                 raise OSError(errno.ENXIO, "no data behind that offset")
             return found_offset
@@ -367,13 +331,11 @@ class Volumes:
             if offset >= size:
                 raise OSError(errno.ENXIO, "offset behind the end")
             page, limit = offset // PAGE_SIZE, page_count(size)
-            while page < limit:
-                count = min(TABLE_ENTRIES, limit - page)
-                for index, value in enumerate(self.store.lookup(inode, page, count)):
-                    if value == HOLE and self._buffered(inode << 32 | (page + index)) is None:
-                        return min(size, max(offset, (page + index) * PAGE_SIZE))
-                page += count
-            return size
+            while (page := self.store.next_hole(inode, page, limit)) < limit:
+                if self._buffer.slot(page_key(inode, page)) is None:
+                    break
+                page += 1
+            return min(size, max(offset, page * PAGE_SIZE))
 
     # -- flushing --------------------------------------------------------------------------------
 
@@ -410,6 +372,8 @@ class Volumes:
                 self._work.notify()
             if self._thread.is_alive():
                 self._thread.join()
+        if self.failed is not None:
+            raise self.failed
 
     # -- the routing thread ----------------------------------------------------------------------
 
@@ -419,6 +383,8 @@ class Volumes:
             if self.failed is None:
                 self.failed = error
                 logger.error("writing has stopped: %s", error)
+            # By whatever way this ends: what may be wrong is never committed.
+            self.store.stop(error)
             self._room.notify_all()
             self._work.notify()
 
@@ -442,7 +408,7 @@ class Volumes:
     def _wait_for_work(self) -> bool:
         with self.lock:
             urgent = self._flush_asked > self._flush_done or (
-                len(self._free) <= self._slots // 2 and self._full is None
+                (self._buffer.is_crowded or self.store.has_removals) and self._full is None
             )
             if not urgent and not self._closing:
                 self._work.wait(1.0 if self._full is not None else _TICK)
@@ -457,17 +423,15 @@ class Volumes:
         try:
             if self.failed is None:
                 try:
-                    self._drain(flushing=flushing)
+                    self._store_pages(flushing=flushing)
                 except StoreFull:
                     # A commit gives back what was freed since the last one: removed volumes,
                     # overwritten pages, the old sides of rewritten extents.
-                    self._commit()
-                    self._drain(flushing=flushing)
-                self.store.settle()
-                if flushing or self._commit_is_due():
-                    self._commit()
+                    if not self.store.make_room():
+                        raise
+                    self._store_pages(flushing=flushing)
                 self._full = None
-        except StoreFull as full:
+        except TryAgain as full:
             error = full
             with self.lock:
                 if self._full is None:
@@ -480,10 +444,25 @@ class Volumes:
                 self._flush_done = asked
                 self._flushed.notify_all()
 
+    def _store_pages(self, *, flushing: bool) -> None:
+        self._drain(flushing=flushing)
+        self.store.settle()
+        # A small volume goes with this commit, a large one in as many as it takes.
+        for _ in range(_REMOVED_FIRST):
+            if not self.store.remove_some():
+                break
+        if flushing or self._commit_is_due():
+            self._commit()
+        while self.store.remove_some():
+            if self.store.uncommitted > COMMIT_CHANGES:
+                self._commit()
+            if self._flush_asked > self._flush_done or self._buffer.is_crowded or self._closing:
+                break  # others wait: this goes on with the next round
+
     def _drain(self, *, flushing: bool) -> None:
         """Routes what is quiet; flushing: what waits now, and not what others go on writing."""
         with self.lock:
-            wanted = list(reversed(self._waiting)) if flushing else None
+            wanted = list(reversed(self._buffer.waiting)) if flushing else None
         while self._route_batch(wanted):
             if self._since_commit >= COMMIT_PAGES or self.store.holds_superseded:
                 self._commit()
@@ -499,9 +478,10 @@ class Volumes:
         self._last_commit = time.monotonic()
         self._since_commit = 0
         self.store.commit()
+        self.store.hold_reserve()
 
-    def _take_batch(self, wanted: list[int] | None) -> list[int]:
-        """Moves up to a batch of pages, least recently written first, to `_routing`.
+    def _choose_batch(self, wanted: list[int] | None) -> list[int]:
+        """The keys of up to a batch of pages, ascending.
 
         Of `wanted`, last first; or else quiet pages, and all in a buffer more than half full.
         """
@@ -509,58 +489,39 @@ class Volumes:
         if wanted is not None:
             while wanted and len(keys) < BATCH_PAGES:
                 key = wanted.pop()
-                if key in self._waiting:
+                if key in self._buffer.waiting:
                     keys.append(key)
         else:
-            crowded = len(self._free) <= self._slots // 2
-            latest = self._tick if crowded else self._tick - self._quiet_ticks
+            latest = self._tick if self._buffer.is_crowded else self._tick - self._quiet_ticks
             if latest >= 0:
-                keys = self._page_slots.oldest(self._waiting, BATCH_PAGES, latest)
+                keys = self._buffer.oldest(BATCH_PAGES, latest)
         keys.sort()
-        for key in keys:
-            self._routing[key] = self._waiting.pop(key)
         return keys
 
     def _route_batch(self, wanted: list[int] | None) -> bool:
         with self.lock:
-            keys = self._take_batch(wanted)
+            keys = self._choose_batch(wanted)
             if not keys:
                 return False
-            slots = [self._routing[key] for key in keys]
-            self._page_slots.gather(slots, self._staging)
+            slots = self._buffer.begin(keys, self._staging)
         pages = memoryview(self._staging)[: len(keys) * PAGE_SIZE]
         try:
             ids = self.engine.route(pages)
-        except StoreFull:
+        except TryAgain:
             with self.lock:
-                self._put_back(keys, slots)
+                self._buffer.put_back(keys, slots)
             raise
         with self.lock:
-            wanted = [i for i, key in enumerate(keys) if self._routing.get(key) == slots[i]]
+            wanted = self._buffer.still_wanted(keys, slots)
             self.engine.adopt(ids, self._targets(keys, ids, wanted))
             if len(wanted) < len(keys):
                 kept = set(wanted)
                 self.store.release(array("I", [ids[i] for i in range(len(keys)) if i not in kept]))
-            for i in wanted:
-                del self._routing[keys[i]]
-            self._free.extend(slots)
+            self._buffer.finish(keys, slots)
             self._since_commit += len(keys)
             self._room.notify_all()
         self.store.settle()
         return True
-
-    def _put_back(self, keys: list[int], slots: list[int]) -> None:
-        """Pages that could not be stored wait again, as the oldest."""
-        older: dict[int, int] = {}
-        for key, slot in zip(keys, slots, strict=True):
-            if self._routing.pop(key, None) is None or key in self._waiting:
-                self._free.append(slot)
-            else:
-                older[key] = slot
-        newer = dict(self._waiting)
-        self._waiting.clear()
-        self._waiting.update(older)
-        self._waiting.update(newer)
 
     @staticmethod
     def _targets(

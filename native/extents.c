@@ -397,6 +397,10 @@ enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_sha
         if (!extent->in_use) {
             continue;
         }
+        if (extent->live_slots == 0) {
+            /* The next commit gives all of it back; to rewrite it would read dead bytes only. */
+            continue;
+        }
         uint32_t extent_dead = extent->end - extent->live_bytes;
         uint32_t free_slots = EXTENT_SLOTS - extent->live_slots;
         live += extent->live_bytes;

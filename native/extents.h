@@ -184,7 +184,7 @@ void extents_discard(struct extents *extents, uint32_t id);
 
 /* The extent to put new payloads in: enum choice_kind tells how. Rewrites while dead bytes are
  * more than dead_share_256 256ths of the live ones; an extent with fewer than minimum_slots free
- * slots is passed over. */
+ * slots is passed over, and so is one that holds nothing: it goes with the next commit. */
 enum choice_kind { CHOICE_NEW = 0, CHOICE_APPEND = 1, CHOICE_REWRITE = 2 };
 enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256,
                                 uint32_t minimum_slots, uint32_t *number);

@@ -46,8 +46,8 @@ class OpenStore:
         """Consecutive whole pages."""
         count = len(pages) // PAGE_SIZE
         inode = self.store.namespace.get(volume)
-        inode.size = max(inode.size, (first + count) * PAGE_SIZE)
-        self.store.namespace.touch(volume)
+        end = (first + count) * PAGE_SIZE
+        self.store.namespace.set_size(inode, max(inode.size, end))
         self.engine.write(volume, range(first, first + count), pages)
 
     def read(self, volume: int, first: int = 0, count: int = 1) -> bytes:
@@ -56,12 +56,13 @@ class OpenStore:
         self.engine.read(volume, first, count, out)
         return bytes(out)
 
-    def remove(self, volume: int, pages: int) -> None:
+    def remove(self, volume: int) -> None:
         """Unlink a volume and free its pages."""
         namespace = self.store.namespace
         namespace.unlink(namespace.path(volume))
-        self.store.fill(volume, 0, pages, 0)
-        namespace.drop(volume)
+        self.store.remove(volume)
+        while self.store.remove_some():
+            pass
 
     def object_of(self, volume: int, page: int = 0) -> int:
         """The id of the object that a page is."""

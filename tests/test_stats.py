@@ -75,7 +75,7 @@ def test_statistics_can_be_asked_for_while_changes_are_committed(tmp_path: Path)
 
     def commit() -> None:
         while not end.is_set():
-            opened.store.namespace.touch(volume)
+            opened.store.namespace.restore_dirty([volume])
             opened.store.commit()
 
     opened.write(volume, 0, pages)

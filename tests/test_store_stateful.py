@@ -94,7 +94,7 @@ class StoreMachine(RuleBasedStateMachine):
     @rule(name=consumes(volumes))
     def remove(self, name: str) -> None:
         if name in self.model:
-            self.opened.remove(self.number(name), PAGES)
+            self.opened.remove(self.number(name))
             del self.model[name]
 
     @rule()

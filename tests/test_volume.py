@@ -48,7 +48,7 @@ def read_all(volumes: Volumes, inode: int) -> bytes:
 def test_a_new_volume_is_empty(volumes: Volumes) -> None:
     inode = new_file(volumes)
     assert volumes.read(inode, 0, 100) == b""
-    assert volumes.mapped_pages(inode) == 0
+    assert volumes.data_pages(inode) == 0
 
 
 def test_reads_are_clipped_to_the_size(volumes: Volumes) -> None:
@@ -108,7 +108,7 @@ def test_volumes_end_at_16_tib(volumes: Volumes) -> None:
         assert volumes.seek_data(inode, PAGE) == end - PAGE
         assert volumes.seek_hole(inode, 0) == PAGE
         step()
-    assert volumes.mapped_pages(inode) == 2
+    assert volumes.data_pages(inode) == 2
     for call in (
         lambda: volumes.write(inode, end - 4, b"12345"),
         lambda: volumes.truncate(inode, end + 1),
@@ -154,7 +154,7 @@ def test_what_truncate_cuts_off_is_zeros_when_it_grows_again(
     assert read_all(volumes, inode) == expected
     volumes.flush()
     assert read_all(volumes, inode) == expected
-    assert volumes.mapped_pages(inode) == -(-size // PAGE)
+    assert volumes.data_pages(inode) == -(-size // PAGE)
 
 
 @pytest.mark.parametrize("flush", [False, True])
@@ -175,7 +175,7 @@ def test_punching(volumes: Volumes, offset: int, length: int, flush: bool) -> No
     volumes.flush()
     assert read_all(volumes, inode) == image
     whole = 6 if length > TIB else max(0, (offset + length) // PAGE - -(-offset // PAGE))
-    assert volumes.mapped_pages(inode) == 6 - whole
+    assert volumes.data_pages(inode) == 6 - whole
 
 
 def test_punching_behind_the_end_changes_nothing(volumes: Volumes) -> None:
@@ -204,7 +204,7 @@ def test_allocating_grows_and_maps_nothing(volumes: Volumes) -> None:
     volumes.allocate(inode, 0, 10)
     assert volumes.namespace.get(inode).size == 1000
     volumes.flush()
-    assert volumes.mapped_pages(inode) == 0
+    assert volumes.data_pages(inode) == 0
     assert read_all(volumes, inode) == bytes(1000)
 
 
@@ -238,7 +238,7 @@ def test_pages_of_zeros_are_data(volumes: Volumes) -> None:
     inode = new_file(volumes)
     volumes.write(inode, 0, bytes(3 * PAGE))
     volumes.flush()
-    assert volumes.mapped_pages(inode) == 3
+    assert volumes.data_pages(inode) == 3
     assert volumes.store.page_counts()["zero"] == 3
     assert volumes.seek_hole(inode, 0) == 3 * PAGE
 
@@ -502,7 +502,7 @@ def test_truncating_what_is_being_routed(
         volumes.truncate(inode, 15 * PAGE)
         assert read_all(volumes, inode) == expected
     assert read_all(volumes, inode) == expected
-    assert volumes.mapped_pages(inode) == 6
+    assert volumes.data_pages(inode) == 6
 
 
 def test_punching_what_is_being_routed(
@@ -518,7 +518,7 @@ def test_punching_what_is_being_routed(
     again = bytearray(expected)
     again[4 * PAGE : 4 * PAGE + 5] = b"again"
     assert read_all(volumes, inode) == again
-    assert volumes.mapped_pages(inode) == 17
+    assert volumes.data_pages(inode) == 17
 
 
 def test_removing_what_is_being_routed(

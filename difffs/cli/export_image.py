@@ -19,7 +19,7 @@ from difffs.page import PAGE_SIZE
 from difffs.progress import Progress
 from difffs.size import format_size
 from difffs.store import Store
-from difffs.store.namespace import Inode
+from difffs.store.inode import Inode
 from difffs.store.page_tables import HOLE, ZERO
 
 _BATCH_PAGES = 256
@@ -83,7 +83,7 @@ def _data(store: Store, volume: Inode) -> Iterator[tuple[int, memoryview]]:
     """Iterate over (offset, bytes) of all that is not zeros, cut off at the volume's size."""
     buffer = bytearray(_BATCH_PAGES * PAGE_SIZE)
     end = -(-volume.size // PAGE_SIZE)
-    for chunk in store.chunks_of(volume.number):
+    for chunk in store.chunks_of(volume.number, 0, -(-end // TABLE_ENTRIES)):
         first = chunk * TABLE_ENTRIES
         ids = store.lookup(volume.number, first, max(0, min(TABLE_ENTRIES, end - first)))
         for start, count in _runs(ids):

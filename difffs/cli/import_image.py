@@ -18,7 +18,8 @@ from difffs.progress import Progress
 from difffs.recipe import RECIPES
 from difffs.size import format_size
 from difffs.store import Store
-from difffs.store.namespace import Inode, Namespace
+from difffs.store.inode import Inode
+from difffs.store.namespace import Namespace
 from difffs.store.page_tables import ZERO
 
 # The holes of a sparse image are pages of zeros like those that it holds as data: the figures must
@@ -166,9 +167,7 @@ def _copy(
     if not keep_holes:
         _fill_zeros(engine, inode, end, size)
     with engine.store.lock:
-        inode.size = size
-        inode.mtime_ns = inode.ctime_ns = time.time_ns()
-        engine.store.namespace.touch(inode.number)
+        engine.store.namespace.set_size(inode, size)
     progress.update(size)
     return size
 
@@ -183,8 +182,9 @@ def _remove(engine: Engine, path: str, inode: Inode) -> None:
     store = engine.store
     with contextlib.suppress(DifffsError, OSError), store.lock:
         store.namespace.unlink(path)
-        store.fill(inode.number, 0, MAXIMUM_VOLUME_SIZE // PAGE_SIZE, 0)
-        store.namespace.drop(inode.number)
+        store.remove(inode.number)
+        while store.remove_some():
+            pass
         store.commit()
 
 

@@ -1,6 +1,6 @@
 from collections.abc import Callable
 
-from difffs.store.namespace import Inode
+from difffs.store.inode import Inode
 
 def install(
     short_way: Callable[[Inode, int, int, int], bool],

@@ -24,7 +24,7 @@ from typing import Any, Protocol
 
 from difffs.errors import EnvironmentProblem, MountProblem
 from difffs.mount import _read_callback
-from difffs.store.namespace import Inode
+from difffs.store.inode import Inode, time_now
 
 log = logging.getLogger("difffs.mount")
 
@@ -119,13 +119,13 @@ def _handle(info: Any) -> int | None:
     return int(info.contents.fh) if info else None
 
 
-def _nanoseconds(time: Any) -> int | None:
-    """Return a timespec's nanoseconds since 1970, -1 for "now", None for "leave as it is"."""
-    if time.tv_nsec == UTIME_OMIT:
+def _nanoseconds(given: Any) -> int | None:
+    """Return a timespec's nanoseconds since 1970, None for "leave as it is"."""
+    if given.tv_nsec == UTIME_OMIT:
         return None
-    if time.tv_nsec == UTIME_NOW:
-        return -1
-    return int(time.tv_sec) * 1_000_000_000 + int(time.tv_nsec)
+    if given.tv_nsec == UTIME_NOW:
+        return time_now()
+    return int(given.tv_sec) * 1_000_000_000 + int(given.tv_nsec)
 
 
 def _failure(operations: Operations, operation: str, error: BaseException) -> int:
@@ -170,8 +170,9 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         return 0
 
     def utimens_fuse_3(self, path: bytes | None, times: Any, info: Any) -> int:
-        pair: tuple[int | None, int | None] = (-1, -1)
-        if times:
+        if not times:
+            pair: tuple[int | None, int | None] = (time_now(), time_now())
+        else:
             pair = _nanoseconds(times.contents.actime), _nanoseconds(times.contents.modtime)
         self.operations.utimens(_text(path), pair, _handle(info))
         return 0

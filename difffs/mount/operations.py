@@ -11,7 +11,6 @@ import logging
 import os
 import re
 import stat
-import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +20,8 @@ from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import LOCK_MEMORY_REQUEST, STATISTICS_REQUEST, pack_statistics
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
-from difffs.store.namespace import NAME_MAXIMUM, Inode, Namespace
+from difffs.store.inode import NAME_MAXIMUM, Inode
+from difffs.store.namespace import Namespace
 from difffs.volume import Volumes
 
 log = logging.getLogger("difffs.mount")
@@ -172,43 +172,33 @@ class VolumeOperations:
         """Return the 512-byte blocks that du and cp see: the pages that are not holes."""
         if not inode.is_volume:
             return 0
-        return self._volumes.mapped_pages(inode.number) * (PAGE_SIZE // 512)
+        return self._volumes.data_pages(inode.number) * (PAGE_SIZE // 512)
 
     def chmod(self, path: str | None, mode: int, fh: int | None = None) -> None:
         """Set the permission bits."""
         with self._volumes.lock:
             inode = self._find(path, fh)
-            inode.mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(mode)
-            self._changed(inode)
+            self._require_health()
+            self._names.set_mode(inode, mode)
 
     def chown(self, path: str | None, uid: int, gid: int, fh: int | None = None) -> None:
         """Set owner and group; -1 leaves one as it is."""
         with self._volumes.lock:
             inode = self._find(path, fh)
-            if uid != -1:
-                inode.uid = uid
-            if gid != -1:
-                inode.gid = gid
-            self._changed(inode)
+            self._require_health()
+            self._names.set_owner(inode, uid, gid)
 
     def utimens(
         self, path: str | None, times: tuple[int | None, int | None], fh: int | None = None
     ) -> None:
-        """Set access and modification time; -1 is now, None leaves one as it is."""
-        now = time.time_ns()
+        """Set access and modification time; None leaves one as it is.
+
+        A time that no record can hold becomes the nearest that one can (1677 to 2262).
+        """
         with self._volumes.lock:
             inode = self._find(path, fh)
-            accessed, modified = times
-            if accessed is not None:
-                inode.atime_ns = now if accessed == -1 else accessed
-            if modified is not None:
-                inode.mtime_ns = now if modified == -1 else modified
-            self._changed(inode)
-
-    def _changed(self, inode: Inode) -> None:
-        self._require_health()
-        inode.ctime_ns = time.time_ns()
-        self._names.touch(inode.number)
+            self._require_health()
+            self._names.set_times(inode, *times)
 
     # There is no getxattr: once it has been told so, the kernel stops asking for
     # security.capability before every single write. The statistics take the way of an ioctl.

@@ -12,6 +12,7 @@ INDEX_DIRECTORY = "index"
 PAYLOAD_FILE = "payloads"
 DIGEST_FILE = "digests"
 SKETCH_FILE = "sketches"
+RESERVE_FILE = "reserve"
 
 _FIRST_LINE = "difffs store"
 

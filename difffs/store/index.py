@@ -8,21 +8,26 @@
 | settings | name                                  | bytes                                     |
 """
 
-import errno
 import mmap
 import os
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
 from struct import Struct
+from typing import Any
 
 import lmdb
 
-from difffs.errors import CorruptStore, StoreBusy, StoreFull, StoreReadOnly
+from difffs.errors import CorruptStore, OutOfResources, StoreBusy
+from difffs.store.failures import explained
 
 MAP_BYTES = 64 << 30
 """Upper bound of the index, reserved as address space only: 1.6 thousand million pages."""
+
+_SMALLEST_GROWTH = 256 << 20
+"""Where address space is limited (ulimit -v), so much beyond the index of today must be there."""
 
 _COMPACT_DIRECTORY = "compact"
 
@@ -41,6 +46,7 @@ class Changes:
 
     extents: list[tuple[int, bytes | None]] = field(default_factory=list)
     tables: list[tuple[int, int, bytearray | None]] = field(default_factory=list)
+    """(volume, chunk, bytes). Ranges of chunks go by `Index.drop_chunks`."""
     inodes: list[tuple[int, bytes | None]] = field(default_factory=list)
     settings: list[tuple[str, bytes]] = field(default_factory=list)
 
@@ -59,42 +65,20 @@ class Index:
         if not create:
             _refuse_a_cut_file(path / "data.mdb")
         try:
-            self._environment = lmdb.open(
-                str(path),
-                map_size=MAP_BYTES,
-                max_dbs=4,
-                readonly=read_only,
-                readahead=False,
-                # The store's own lock admits one process; LMDB's reader table still protects
-                # the pages of this process's read transaction.
-                lock=not read_only,
-                create=create,
-            )
+            self._environment = _open(path, read_only=read_only, create=create)
             names = (b"extents", b"tables", b"inodes", b"settings")
             if read_only:
                 opened = [self._environment.open_db(name, create=False) for name in names]
             else:
                 opened = [self._environment.open_db(name) for name in names]
             self._extents, self._tables, self._inodes, self._settings = opened
-        except lmdb.ReadonlyError as error:
-            raise StoreReadOnly(f"{path} cannot be written ({error}); remount it") from None
+            self.refresh()
         except lmdb.NotFoundError as error:
             raise CorruptStore(f"{path} lacks a table ({error}); restore the store") from None
-        except lmdb.DiskError as error:
-            raise StoreFull(f"no space left for {path} ({error}); free some space") from None
-        except lmdb.Error as error:
+        except (lmdb.Error, OSError) as error:
             if "already open" in str(error):
                 raise StoreBusy(f"{path.parent} is open in this process already") from None
-            if getattr(error, "code", None) in (errno.EACCES, errno.EROFS) or isinstance(
-                error, lmdb.LockError
-            ):
-                raise StoreReadOnly(
-                    f"{path} cannot be written ({error}); make the store writable"
-                ) from None
-            raise CorruptStore(
-                f"{path} is not a readable LMDB index ({error}); restore the store from a copy"
-            ) from None
-        self.refresh()
+            raise explained(error, path, "opened") from None
 
     def close(self) -> None:
         """Closes the environment; buffers handed out are invalid from here on."""
@@ -109,71 +93,118 @@ class Index:
             self._reader.abort()
         self._reader = self._environment.begin(buffers=True)
 
-    def _read(self) -> lmdb.Transaction:
+    def _get(self, key: bytes, database: "lmdb._Database") -> Any:
         assert self._reader is not None
-        return self._reader
+        try:
+            return self._reader.get(key, db=database)
+        except lmdb.Error as error:
+            raise explained(error, self.path / "data.mdb", "read") from None
+
+    @contextmanager
+    def _reading(self) -> Iterator[lmdb.Transaction]:
+        """The read transaction; what LMDB says of a damaged page names the file and the remedy."""
+        assert self._reader is not None
+        try:
+            yield self._reader
+        except lmdb.Error as error:
+            raise explained(error, self.path / "data.mdb", "read") from None
 
     def header(self, extent: int) -> memoryview | None:
         """A stored header; valid until the next refresh."""
-        value = self._read().get(_NUMBER.pack(extent), db=self._extents)
+        value = self._get(_NUMBER.pack(extent), self._extents)
         return None if value is None else memoryview(value)
 
     def table(self, volume: int, chunk: int) -> memoryview | None:
         """A stored page table chunk; valid until the next refresh."""
-        value = self._read().get(_CHUNK.pack(volume, chunk), db=self._tables)
+        value = self._get(_CHUNK.pack(volume, chunk), self._tables)
         return None if value is None else memoryview(value)
 
     def setting(self, name: str) -> bytes | None:
         """One of the store's own settings."""
-        value = self._read().get(name.encode(), db=self._settings)
+        value = self._get(name.encode(), self._settings)
         return None if value is None else bytes(value)
 
     def headers(self) -> Iterator[tuple[int, memoryview]]:
         """All stored headers in order."""
-        with self._read().cursor(db=self._extents) as cursor:
+        with self._reading() as transaction, transaction.cursor(db=self._extents) as cursor:
             for key, value in cursor:
                 yield _NUMBER.unpack(key)[0], memoryview(value)
 
     def tables(self) -> Iterator[tuple[int, int, memoryview]]:
         """All stored page table chunks as (volume, chunk, bytes), in order."""
-        with self._read().cursor(db=self._tables) as cursor:
+        with self._reading() as transaction, transaction.cursor(db=self._tables) as cursor:
             for key, value in cursor:
                 volume, chunk = _CHUNK.unpack(key)
                 yield volume, chunk, memoryview(value)
 
-    def chunks_of(self, volume: int, first_chunk: int = 0) -> list[int]:
-        """Chunk numbers that the volume has stored, from first_chunk on, in order."""
-        found = []
-        with self._read().cursor(db=self._tables) as cursor:
-            if cursor.set_range(_CHUNK.pack(volume, first_chunk)):
+    def chunks_of(self, volume: int, first: int, end: int, most: int) -> list[int]:
+        """The first chunks, at most `most`, that the volume has stored in [first, end), in order.
+        O(chunks found)."""
+        found: list[int] = []
+        with self._reading() as transaction, transaction.cursor(db=self._tables) as cursor:
+            if first < end and cursor.set_range(_CHUNK.pack(volume, first)):
                 for key in cursor.iternext(keys=True, values=False):
                     owner, chunk = _CHUNK.unpack(key)
-                    if owner != volume:
+                    if owner != volume or chunk >= end or len(found) == most:
                         break
                     found.append(chunk)
         return found
 
     def inodes(self) -> list[tuple[int, bytes]]:
         """All inode records."""
-        with self._read().cursor(db=self._inodes) as cursor:
+        with self._reading() as transaction, transaction.cursor(db=self._inodes) as cursor:
             return [(_NUMBER.unpack(key)[0], bytes(value)) for key, value in cursor]
 
-    def begin_commit(self, changes: Changes) -> lmdb.Transaction:
-        """Puts the changes in a transaction; StoreFull (and no transaction) without room."""
-        transaction = self._environment.begin(write=True)
+    def begin_commit(self) -> lmdb.Transaction:
+        """A transaction for one commit, to be given to the next methods in this thread."""
         try:
+            return self._environment.begin(write=True)
+        except lmdb.Error as error:
+            raise explained(error, self.path) from None
+
+    def abandon(self, transaction: lmdb.Transaction) -> None:
+        """Ends a transaction without effect, if it has not ended yet."""
+        transaction.abort()
+
+    def commit(self, changes: Changes) -> None:
+        """One whole commit."""
+        transaction = self.begin_commit()
+        self.put(transaction, changes)
+        self.end_commit(transaction)
+
+    def drop_chunks(
+        self, transaction: lmdb.Transaction, dropped: Iterable[tuple[int, int, int]]
+    ) -> None:
+        """Deletes the page table chunks [first, end) of volumes, given as (volume, first, end).
+
+        On an error the transaction is gone, and the index as it was.
+        """
+        with self._writing(transaction), transaction.cursor(db=self._tables) as cursor:
+            for volume, first, end in dropped:
+                limit = _CHUNK.pack(volume, end)
+                there = cursor.set_range(_CHUNK.pack(volume, first))
+                while there and bytes(cursor.key()) < limit:
+                    there = cursor.delete()
+
+    def put(self, transaction: lmdb.Transaction, changes: Changes) -> None:
+        """Puts the changes in the transaction. Errors as for `drop_chunks`."""
+        with self._writing(transaction):
             self._put(transaction, self._extents, _numbered(changes.extents))
             tables = ((_CHUNK.pack(v, c), data) for v, c, data in sorted(changes.tables, key=_at))
             self._put(transaction, self._tables, tables)
             self._put(transaction, self._inodes, _numbered(changes.inodes))
             for name, value in changes.settings:
                 transaction.put(name.encode(), value, db=self._settings)
+
+    @contextmanager
+    def _writing(self, transaction: lmdb.Transaction) -> Iterator[None]:
+        try:
+            yield
         except BaseException as error:
             transaction.abort()
-            if isinstance(error, lmdb.MapFullError | lmdb.DiskError):
-                raise StoreFull(f"no space left for {self.path} ({error})") from None
+            if isinstance(error, lmdb.Error | OSError):
+                raise explained(error, self.path) from None
             raise
-        return transaction
 
     @staticmethod
     def _put(
@@ -188,18 +219,16 @@ class Index:
                 transaction.put(key, value, db=database)
 
     def end_commit(self, transaction: lmdb.Transaction) -> None:
-        """Makes the transaction durable; StoreFull when the disk is full (nothing changes)."""
+        """Makes the transaction durable; on an error nothing has changed (StoreFull, ...)."""
         try:
             transaction.commit()
-        except lmdb.Error as error:
-            raise StoreFull(
-                f"{self.path} could not be written ({error}); free some space there"
-            ) from None
-        # LMDB does not write pages that a transaction took and gave back, so the file may end
-        # before its last page; grown to it, a file that is shorter has been cut.
-        whole = (self._environment.info()["last_pgno"] + 1) * _META_PAGE_BYTES
-        if (self.path / "data.mdb").stat().st_size < whole:
-            os.truncate(self.path / "data.mdb", whole)
+            # LMDB does not write pages that a transaction took and gave back, so the file may end
+            # before its last page; grown to it, a file that is shorter has been cut.
+            whole = (self._environment.info()["last_pgno"] + 1) * _META_PAGE_BYTES
+            if (self.path / "data.mdb").stat().st_size < whole:
+                os.truncate(self.path / "data.mdb", whole)
+        except (lmdb.Error, OSError) as error:
+            raise explained(error, self.path) from None
 
     def compact(self) -> None:
         """Rewrites the index without its free pages; the last thing before it is closed.
@@ -215,7 +244,7 @@ class Index:
             (copy / "data.mdb").replace(self.path / "data.mdb")
             synchronise_directory(self.path)
         except (OSError, lmdb.Error) as error:
-            raise StoreFull(f"no space left to compact {self.path} ({error})") from None
+            raise explained(error, self.path, "compacted") from None
         finally:
             rmtree(copy, ignore_errors=True)
 
@@ -230,6 +259,35 @@ class Index:
                     status["branch_pages"] + status["leaf_pages"] + status["overflow_pages"]
                 )
         return max(0, (information["last_pgno"] + 1) * 4096 - used)
+
+
+def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
+    """Opens LMDB with as large a map as the process may have: all of it only reserves addresses."""
+    file = path / "data.mdb"
+    needed = file.stat().st_size if file.exists() else 0
+    smallest = needed if read_only else needed + _SMALLEST_GROWTH
+    # Nobody writes: no more is ever looked at than what is there.
+    size = max(needed, 1 << 20) if read_only else MAP_BYTES
+    while True:
+        try:
+            return lmdb.open(
+                str(path),
+                map_size=size,
+                max_dbs=4,
+                readonly=read_only,
+                readahead=False,
+                # The store's own lock admits one process; LMDB's reader table still protects
+                # the pages of this process's read transaction.
+                lock=not read_only,
+                create=create,
+            )
+        except lmdb.MemoryError:
+            if size // 2 < smallest:
+                raise OutOfResources(
+                    f"{path} needs {max(smallest, 1 << 20) >> 20} MiB of address space, which the"
+                    " process may not have: raise the limit (ulimit -v)"
+                ) from None
+            size //= 2
 
 
 def synchronise_directory(path: Path) -> None:

@@ -6,8 +6,8 @@ methods are to be called under the lock that also guards the commit.
 
 A *regular file* is a volume; its inode number is the volume's number in the page tables. There
 are no hard links: a file has ``nlink`` 1, or 0 once its name is gone. A file with ``nlink`` 0 is
-an *orphan*: unlinked, its record kept until its pages are freed and :meth:`Namespace.drop` is
-called, so that a crash in between loses no space.
+an *orphan*: unlinked, or not linked yet. To be removed it is *retired*: its record is kept until
+its pages are freed and :meth:`Namespace.drop` is called, so that a crash in between loses no space.
 
 Errors about paths are ``OSError`` with the usual numbers (ENOENT, ENOTDIR, EEXIST, ...).
 """
@@ -15,140 +15,48 @@ Errors about paths are ``OSError`` with the usual numbers (ENOENT, ENOTDIR, EEXI
 import errno
 import os
 import stat
-import struct
-import time
-import zlib
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import Self
 
-from difffs.errors import CorruptStore, FormatTooNew
-
-NAME_MAXIMUM = 255
-"""Longest name of one path component, in bytes."""
-
-TARGET_MAXIMUM = 4095
-"""Longest target of a symbolic link, in bytes."""
-
-NUMBER_LIMIT = 1 << 32
-"""Inode numbers are below this."""
+from difffs.errors import CorruptStore
+from difffs.page import MAXIMUM_VOLUME_SIZE
+from difffs.store.inode import (
+    ID_LIMIT,
+    NAME_MAXIMUM,
+    NUMBER_LIMIT,
+    TARGET_MAXIMUM,
+    Inode,
+    encode_name,
+    fitting_time,
+    time_now,
+)
 
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
-
-_VERSION = 1
-# version, number, mode, uid, gid, nlink, parent, size, atime, mtime, ctime, name and target lengths
-_HEAD = struct.Struct("<BIIIIIIQqqqHH")
-_CHECKSUM = struct.Struct("<I")
 
 
 def _error(number: int, path: str) -> OSError:
     return OSError(number, os.strerror(number), path)
 
 
-def _encode(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
+def _length(text: str, path: str) -> int:
+    """Return the bytes of a name or target; EINVAL for what is no path on any file system."""
+    try:
+        data = encode_name(text)
+    except UnicodeEncodeError:
+        raise _error(errno.EINVAL, path) from None
+    if b"\0" in data:
+        raise _error(errno.EINVAL, path)
+    return len(data)
 
 
-@dataclass(slots=True)
-class Inode:
-    """One file, directory or symbolic link. Times are nanoseconds since 1970, sizes bytes."""
+def _require_possible(name: str, path: str) -> None:
+    if _length(name, path) > NAME_MAXIMUM:
+        raise _error(errno.ENAMETOOLONG, path)
 
-    number: int
-    mode: int
-    uid: int
-    gid: int
-    size: int
-    atime_ns: int
-    mtime_ns: int
-    ctime_ns: int
-    nlink: int
-    parent: int
-    name: str
-    target: str = ""
 
-    @property
-    def is_directory(self) -> bool:
-        """Whether this is a directory."""
-        return stat.S_ISDIR(self.mode)
-
-    @property
-    def is_volume(self) -> bool:
-        """Whether this is a regular file, so that its number names a page table."""
-        return stat.S_ISREG(self.mode)
-
-    @property
-    def is_symlink(self) -> bool:
-        """Whether this is a symbolic link."""
-        return stat.S_ISLNK(self.mode)
-
-    def pack(self) -> bytes:
-        """Return the record: fixed head, name and target in UTF-8, CRC-32 of all before it."""
-        name, target = _encode(self.name), _encode(self.target)
-        head = _HEAD.pack(
-            _VERSION,
-            self.number,
-            self.mode,
-            self.uid,
-            self.gid,
-            self.nlink,
-            self.parent,
-            self.size,
-            self.atime_ns,
-            self.mtime_ns,
-            self.ctime_ns,
-            len(name),
-            len(target),
-        )
-        body = head + name + target
-        return body + _CHECKSUM.pack(zlib.crc32(body))
-
-    @classmethod
-    def unpack(cls, record: bytes) -> Self:
-        """Rebuild an inode from :meth:`pack`'s bytes.
-
-        Raises ``CorruptStore`` when length or checksum are wrong, ``FormatTooNew`` for a record
-        of a later version.
-        """
-        if len(record) < _HEAD.size + _CHECKSUM.size:
-            raise CorruptStore(f"inode record is only {len(record)} bytes long")
-        body, tail = record[: -_CHECKSUM.size], record[-_CHECKSUM.size :]
-        if _CHECKSUM.unpack(tail)[0] != zlib.crc32(body):
-            raise CorruptStore("inode record fails its checksum")
-        (
-            version,
-            number,
-            mode,
-            uid,
-            gid,
-            nlink,
-            parent,
-            size,
-            atime,
-            mtime,
-            ctime,
-            names,
-            targets,
-        ) = _HEAD.unpack_from(body)
-        if version != _VERSION:
-            raise FormatTooNew(f"inode record has version {version}: use a newer difffs")
-        if len(body) != _HEAD.size + names + targets:
-            raise CorruptStore("inode record has the wrong length for its names")
-        middle = _HEAD.size + names
-        return cls(
-            number,
-            mode,
-            uid,
-            gid,
-            size,
-            atime,
-            mtime,
-            ctime,
-            nlink,
-            parent,
-            body[_HEAD.size : middle].decode("utf-8", "surrogateescape"),
-            body[middle:].decode("utf-8", "surrogateescape"),
-        )
+def _require_id(number: int, path: str) -> None:
+    if not 0 <= number < ID_LIMIT:
+        raise _error(errno.EINVAL, path)
 
 
 class Namespace:
@@ -163,13 +71,14 @@ class Namespace:
         """
         self._inodes: dict[int, Inode] = {}
         self._children: dict[int, dict[str, int]] = {}
+        self._retired: dict[int, Inode] = {}
         self._dirty: set[int] = set()
         self._damage: list[str] = []
         self._last_number = self.ROOT
         for number, record in records:
             self._load(number, record)
         if self.ROOT not in self._inodes:
-            now = time.time_ns()
+            now = time_now()
             mode = stat.S_IFDIR | 0o755
             uid, gid = os.getuid(), os.getgid()
             self._inodes[self.ROOT] = Inode(
@@ -220,7 +129,10 @@ class Namespace:
             raise _error(errno.ENOENT, f"inode {number}") from None
 
     def lookup(self, path: str) -> Inode:
-        """Return the inode at an absolute ``path``; links are not followed. ENOENT, ENOTDIR."""
+        """Return the inode at an absolute ``path``; links are not followed.
+
+        ENOENT, ENOTDIR, ENAMETOOLONG.
+        """
         inode = self._inodes[self.ROOT]
         for name in path.split("/"):
             if not name or name == ".":
@@ -229,6 +141,7 @@ class Namespace:
                 raise _error(errno.ENOTDIR, path)
             number = self._children[inode.number].get(name)
             if number is None:
+                _require_possible(name, path)
                 raise _error(errno.ENOENT, path)
             inode = self._inodes[number]
         return inode
@@ -284,8 +197,7 @@ class Namespace:
         head, _, name = path.rstrip("/").rpartition("/")
         if name in ("", ".", ".."):
             raise _error(errno.EEXIST if not name else errno.EINVAL, path)
-        if len(_encode(name)) > NAME_MAXIMUM:
-            raise _error(errno.ENAMETOOLONG, path)
+        _require_possible(name, path)
         parent = self.lookup(head)
         if not parent.is_directory:
             raise _error(errno.ENOTDIR, path)
@@ -295,28 +207,38 @@ class Namespace:
         parent, name = self._split(path)
         if name in self._children[parent.number]:
             raise _error(errno.EEXIST, path)
-        if self._last_number + 1 >= NUMBER_LIMIT:
-            raise _error(errno.ENOSPC, path)
         if parent.mode & stat.S_ISGID:
             # As on other Linux file systems: the group is inherited, directories pass it on.
             gid = parent.gid
             if stat.S_ISDIR(mode):
                 mode |= stat.S_ISGID
+        inode = self._new(path, mode, uid, gid, target)
+        inode.nlink = 2 if inode.is_directory else 1
+        self._attach(inode, parent, name, inode.ctime_ns)
+        return inode
+
+    def _new(self, path: str, mode: int, uid: int, gid: int, target: str = "") -> Inode:
+        """Return a record that no directory holds."""
+        _require_id(uid, path)
+        _require_id(gid, path)
+        size = _length(target, path)
+        if self._last_number + 1 >= NUMBER_LIMIT:
+            raise _error(errno.ENOSPC, path)
         self._last_number += 1
-        number, now = self._last_number, time.time_ns()
-        size = len(_encode(target))
-        nlink = 2 if stat.S_ISDIR(mode) else 1
-        inode = Inode(
-            number, mode, uid, gid, size, now, now, now, nlink, parent.number, name, target
-        )
+        number, now = self._last_number, time_now()
+        inode = Inode(number, mode, uid, gid, size, now, now, now, 0, self.ROOT, "", target)
         self._inodes[number] = inode
-        self._children[parent.number][name] = number
-        if inode.is_directory:
-            self._children[number] = {}
-            parent.nlink += 1
-        self._changed(parent, now)
         self._dirty.add(number)
         return inode
+
+    def _attach(self, inode: Inode, parent: Inode, name: str, now: int) -> None:
+        inode.parent, inode.name = parent.number, name
+        self._children[parent.number][name] = inode.number
+        if inode.is_directory:
+            self._children[inode.number] = {}
+            parent.nlink += 1
+        self._changed(parent, now)
+        self._dirty.add(inode.number)
 
     def _changed(self, directory: Inode, now: int) -> None:
         directory.mtime_ns = directory.ctime_ns = now
@@ -330,23 +252,42 @@ class Namespace:
         """Make an empty directory. Errors as for :meth:`create`."""
         return self._add(path, stat.S_IFDIR | stat.S_IMODE(mode), uid, gid)
 
+    def create_orphan(self, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Inode:
+        """Make an empty regular file that has no name yet: a crash leaves nothing of it.
+
+        :meth:`link` gives it one; an opening for writing removes those that have none.
+        """
+        return self._new("", stat.S_IFREG | stat.S_IMODE(mode), uid, gid)
+
+    def link(self, number: int, path: str) -> None:
+        """Give an orphan its name. Errors as for :meth:`create`; EPERM when it has one."""
+        inode = self.get(number)
+        if inode.nlink:
+            raise _error(errno.EPERM, path)
+        parent, name = self._split(path)
+        if name in self._children[parent.number]:
+            raise _error(errno.EEXIST, path)
+        inode.nlink = 1
+        inode.ctime_ns = time_now()
+        self._attach(inode, parent, name, inode.ctime_ns)
+
     def symlink(self, path: str, target: str, uid: int = 0, gid: int = 0) -> Inode:
         """Make a symbolic link at ``path`` that points to ``target``. Errors as above."""
         if not target:
             raise _error(errno.ENOENT, path)
-        if len(_encode(target)) > TARGET_MAXIMUM:
+        if _length(target, path) > TARGET_MAXIMUM:
             raise _error(errno.ENAMETOOLONG, path)
         return self._add(path, stat.S_IFLNK | 0o777, uid, gid, target)
 
     def unlink(self, path: str) -> Inode:
         """Take the name of a file or link away and return its inode, with ``nlink`` 0.
 
-        A volume becomes an orphan: free its pages, then :meth:`drop` it. A link is gone.
+        A volume becomes an orphan, for ``Store.remove``. A link is gone.
         """
         inode = self.lookup(path)
         if inode.is_directory:
             raise _error(errno.EISDIR, path)
-        self._detach(inode, time.time_ns())
+        self._detach(inode, time_now())
         return inode
 
     def rmdir(self, path: str) -> Inode:
@@ -358,7 +299,7 @@ class Namespace:
             raise _error(errno.EBUSY, path)
         if self._children[inode.number]:
             raise _error(errno.ENOTEMPTY, path)
-        self._detach(inode, time.time_ns())
+        self._detach(inode, time_now())
         return inode
 
     def _detach(self, inode: Inode, now: int) -> None:
@@ -375,12 +316,19 @@ class Namespace:
         if not inode.is_volume:
             del self._inodes[inode.number]
 
-    def drop(self, number: int) -> None:
-        """Forget an orphan: its record goes with the next commit. EBUSY while it has a name."""
+    def retire(self, number: int) -> None:
+        """Let nobody find an orphan any more: only its record stays, until :meth:`drop`.
+
+        EBUSY while it has a name.
+        """
         inode = self.get(number)
         if inode.nlink:
             raise _error(errno.EBUSY, self.path(number))
-        del self._inodes[number]
+        self._retired[number] = self._inodes.pop(number)
+
+    def drop(self, number: int) -> None:
+        """Forget a retired orphan, whose pages are freed: its record goes with the next commit."""
+        del self._retired[number]
         self._dirty.add(number)
 
     def rename(self, old: str, new: str, flags: int = 0) -> Inode | None:
@@ -401,7 +349,7 @@ class Namespace:
             raise _error(errno.EINVAL, new)
         number = self._children[parent.number].get(name)
         existing = None if number is None else self._inodes[number]
-        now = time.time_ns()
+        now = time_now()
         if flags == RENAME_EXCHANGE:
             if existing is None:
                 raise _error(errno.ENOENT, new)
@@ -463,9 +411,48 @@ class Namespace:
         self._changed(one_parent, now)
         self._changed(other_parent, now)
 
-    def touch(self, number: int) -> None:
-        """Say that the caller has changed this inode's fields."""
-        self._dirty.add(number)
+    # ---- changing one inode ------------------------------------------------------------------
+
+    def set_mode(self, inode: Inode, mode: int) -> None:
+        """Set the permission bits; the kind stays."""
+        inode.mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(mode)
+        self._touched(inode)
+
+    def set_owner(self, inode: Inode, uid: int, gid: int) -> None:
+        """Set owner and group; -1 leaves one as it is. EINVAL for what is no such number."""
+        uid = inode.uid if uid == -1 else uid
+        gid = inode.gid if gid == -1 else gid
+        _require_id(uid, inode.name)
+        _require_id(gid, inode.name)
+        inode.uid, inode.gid = uid, gid
+        self._touched(inode)
+
+    def set_times(self, inode: Inode, accessed: int | None, modified: int | None) -> None:
+        """Set the times (nanoseconds since 1970); None leaves one as it is.
+
+        A time that no record can hold becomes the nearest that one can.
+        """
+        if accessed is not None:
+            inode.atime_ns = fitting_time(accessed)
+        if modified is not None:
+            inode.mtime_ns = fitting_time(modified)
+        self._touched(inode)
+
+    def set_size(self, inode: Inode, size: int) -> None:
+        """Set a volume's size, and its times to now. EFBIG for more than a volume can have."""
+        if size > MAXIMUM_VOLUME_SIZE:
+            raise _error(errno.EFBIG, inode.name)
+        inode.size = size
+        inode.mtime_ns = inode.ctime_ns = time_now()
+        self._dirty.add(inode.number)
+
+    def _touched(self, inode: Inode) -> None:
+        inode.ctime_ns = time_now()
+        self._dirty.add(inode.number)
+
+    def restore_dirty(self, numbers: Iterable[int]) -> None:
+        """Take back what :meth:`take_dirty` gave to a commit that failed."""
+        self._dirty.update(numbers)
 
     # ---- persistence -------------------------------------------------------------------------
 
@@ -478,11 +465,11 @@ class Namespace:
         """Return what changed since the last call as (number, record), None for a record to go.
 
         To be called in the commit; when the commit fails, hand the numbers back with
-        :meth:`touch`.
+        :meth:`restore_dirty`.
         """
         changed: list[tuple[int, bytes | None]] = []
         for number in sorted(self._dirty):
-            inode = self._inodes.get(number)
+            inode = self._inodes.get(number) or self._retired.get(number)
             changed.append((number, None if inode is None else inode.pack()))
         self._dirty.clear()
         return changed
@@ -519,7 +506,7 @@ class Namespace:
             yield f"{label}: symbolic link without a target"
         if inode.number == self.ROOT or inode.nlink == 0:
             return
-        if not inode.name or "/" in inode.name or len(_encode(inode.name)) > NAME_MAXIMUM:
+        if not inode.name or "/" in inode.name or len(encode_name(inode.name)) > NAME_MAXIMUM:
             yield f"{label}: impossible name"
         parent = self._inodes.get(inode.parent)
         if parent is None:

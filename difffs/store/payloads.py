@@ -5,14 +5,17 @@ current. Address space costs nothing; what is punched out costs no blocks either
 """
 
 import ctypes
-import errno
 import fcntl
+import logging
 import os
 from contextlib import suppress
 from pathlib import Path
 
 from difffs._kernels import EXTENT_SIDE_BYTES
-from difffs.errors import CorruptStore, EnvironmentProblem, StoreFull, StoreReadOnly
+from difffs.errors import CorruptStore, EnvironmentProblem, MediumFailed
+from difffs.store.failures import explained
+
+logger = logging.getLogger("difffs.store")
 
 _PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
 
@@ -46,16 +49,11 @@ class PayloadFile:
             raise CorruptStore(
                 f"{path} is missing: the store has lost its payloads; restore it from a copy"
             ) from None
-        except PermissionError:
-            raise StoreReadOnly(f"{path} cannot be written; make the store writable") from None
         except OSError as error:
-            if error.errno == errno.EROFS:
-                raise StoreReadOnly(
-                    f"{path} is on a read-only file system; remount it writable"
-                ) from None
-            raise
+            raise explained(error, path, "opened") from None
         _spare_access_times(self.file)
         self._unsynced = False
+        self._undiscarded: set[tuple[int, int]] = set()
         if create:
             try:
                 os.ftruncate(self.file, EXTENT_SIDE_BYTES)
@@ -73,6 +71,7 @@ class PayloadFile:
 
     def write(self, extent: int, side: int, position: int, data: memoryview | bytes) -> None:
         """Writes into a side; StoreFull when the file system has no room (nothing is lost)."""
+        self._undiscarded.discard((extent, side))
         at = (2 * extent + side) * EXTENT_SIDE_BYTES + position
         view = memoryview(data)
         self._unsynced = True
@@ -82,11 +81,7 @@ class PayloadFile:
                 at += written
                 view = view[written:]
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFull(
-                    f"no space left for {self.path}; free some space there, nothing is lost"
-                ) from None
-            raise
+            raise explained(error, self.path) from None
 
     def read(self, extent: int, side: int, length: int) -> bytes:
         """The first bytes of a side; fewer where the file ends."""
@@ -102,8 +97,32 @@ class PayloadFile:
         return b"".join(parts)
 
     def discard(self, extent: int, side: int) -> None:
-        """Gives a side's blocks back."""
-        _punch(self.file, (2 * extent + side) * EXTENT_SIDE_BYTES, EXTENT_SIDE_BYTES)
+        """Gives a side's blocks back. What cannot be given back now (a copy-on-write file system
+        needs room for that) is remembered for `discard_again`: the data is dead in any case."""
+        try:
+            _punch(self.file, (2 * extent + side) * EXTENT_SIDE_BYTES, EXTENT_SIDE_BYTES)
+        except OSError as error:
+            if not self._undiscarded:
+                logger.warning(
+                    "%s: dead bytes could not be given back (%s); tried again with each commit",
+                    self.path,
+                    error.strerror,
+                )
+            self._undiscarded.add((extent, side))
+
+    @property
+    def has_undiscarded(self) -> bool:
+        """Whether dead bytes are still to be given back."""
+        return bool(self._undiscarded)
+
+    def discard_again(self) -> None:
+        """Gives back what could not be given back before and has not been written since."""
+        failed, self._undiscarded = self._undiscarded, set()
+        for extent, side in failed:
+            self.discard(extent, side)
+            if self._undiscarded:
+                self._undiscarded = failed  # one refusal is enough; punching twice does no harm
+                return
 
     def discard_behind(self, extent: int, side: int, end: int) -> None:
         """Gives the whole blocks behind byte `end` of a side back."""
@@ -121,23 +140,28 @@ class PayloadFile:
             unused_from = extent + 1
             side, end = used[extent]
             self.discard(extent, 1 - side)
-            self.discard_behind(extent, side, end)
+            with suppress(OSError):  # some slack: swept again after the next crash
+                self.discard_behind(extent, side, end)
         self._discard_extents(unused_from, extents)
 
     def _discard_extents(self, first: int, end: int) -> None:
         if first < end:
             size = 2 * EXTENT_SIDE_BYTES
-            _punch(self.file, first * size, (end - first) * size)
+            with suppress(OSError):  # likewise
+                _punch(self.file, first * size, (end - first) * size)
 
     def synchronise(self) -> None:
-        """Returns when all that was written is on the medium."""
+        """Returns when all that was written is on the medium.
+
+        MediumFailed, whatever the reason: the kernel takes the pages for clean from then on, so
+        that asking again would be answered with a success that means nothing.
+        """
         if self._unsynced:
             try:
                 os.fdatasync(self.file)
             except OSError as error:
-                if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                    raise StoreFull(
-                        f"no space left for {self.path}; free some space there, nothing is lost"
-                    ) from None
-                raise
+                raise MediumFailed(
+                    f"{self.path} did not reach its medium ({error.strerror}); the last commit"
+                    " stands: see the kernel's log, unmount, and mount again"
+                ) from None
             self._unsynced = False

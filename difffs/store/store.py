@@ -11,8 +11,9 @@ import os
 import threading
 import time
 from array import array
-from collections.abc import Iterable
-from contextlib import ExitStack, suppress
+from collections import deque
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from shutil import rmtree
 from types import TracebackType
@@ -34,13 +35,16 @@ from difffs.dictionary import seal_dictionary, unseal_dictionary
 from difffs.errors import (
     CorruptStore,
     DifffsError,
+    MediumFailed,
     NotAStore,
     PayloadDamaged,
     RecipeMismatch,
     StoreFull,
     StoreReadOnly,
+    TryAgain,
     UsageError,
 )
+from difffs.page import PAGE_SIZE
 from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe, recipe_named
 from difffs.store import format as names
 from difffs.store.hints import Hints
@@ -48,8 +52,9 @@ from difffs.store.index import Changes, Index, synchronise_directory
 from difffs.store.lock import StoreLock
 from difffs.store.namespace import Namespace
 from difffs.store.occupancy import Occupancy, occupied_bytes
-from difffs.store.page_tables import HOLE, ZERO, PageTables
+from difffs.store.page_tables import CHUNK_LIMIT, HOLE, ZERO, PageTables
 from difffs.store.payloads import PayloadFile
+from difffs.store.reserve import Reserve
 
 if TYPE_CHECKING:
     from difffs.store.check import Finding, Progress
@@ -64,6 +69,9 @@ dead ones are dropped. 3 % leaves room for block and header slack below the prom
 IDLE_DEAD_SHARE = 16
 """In 256ths: with more than that (6 %), extents are rewritten though nothing new comes."""
 
+EXTENT_LIMIT = 1 << 24
+"""Extent numbers are below this: ids have 24 bits for them."""
+
 MINIMUM_FREE_SLOTS = 16
 """Extents with fewer free slots (of 254) are not worth a turn of packing."""
 
@@ -75,6 +83,22 @@ _SURPLUS = 64
 
 _REWRITES_A_COMMIT = 64
 """Bounds the time that reclaiming adds to a commit (about 0.1 ms each)."""
+
+_DROPPED_AT_ONCE = 512
+"""Page table chunks that removing makes holes while the lock is held: some 2 ms."""
+
+_RELEASED_AT_ONCE = 4096
+"""References that are taken back while the lock is held: some milliseconds."""
+
+_RELEASED_WAITING = 1 << 20
+"""References (4 MiB) that may wait to be taken back before a long change waits as well."""
+
+_SCARCE_CHANGES = 64
+"""Changed index pages (a quarter MiB) at which a commit is made while room is scarce: the reserve is
+enough for them."""
+
+_ENOUGH_ROOM = 8 << 20
+"""Free bytes of the file system at which rewriting half-dead extents can wait."""
 
 _REASONS = {
     -1: "there is no such object",
@@ -139,7 +163,7 @@ class Store:
                 ("recipe", json.dumps(recipe.to_dict()).encode()),
                 ("created", str(time.time()).encode()),
             ]
-            index.end_commit(index.begin_commit(Changes(settings=settings)))
+            index.commit(Changes(settings=settings))
         synchronise_directory(index_directory)
         names.write_format(directory)
         synchronise_directory(directory)
@@ -207,6 +231,19 @@ class Store:
                 if self._settings_to_write:  # another recipe, which may share where none did
                     self._hints.complete = False
             self.namespace = Namespace(self._index.inodes())
+            # Orphans whose pages are to be freed, and how far that is with the first of them.
+            self._removals: deque[int] = deque()
+            self._removed_to = 0
+            if not read_only:
+                # Nobody gives the orphans that are found here a name any more.
+                for orphan in self.namespace.orphans():
+                    self.remove(orphan.number)
+            self._reserve = None if read_only else Reserve(path / names.RESERVE_FILE)
+            # Long changes of page tables that are under way: a commit waits for their end.
+            self._unfinished = 0
+            self._finished = threading.Condition(self.lock)
+            self._broken: DifffsError | None = None
+            """Why nothing is committed any more."""
             self._staged = Staged()
             self._superseded = 0
             self._reader = Context()
@@ -417,10 +454,109 @@ class Store:
             if count > 0:
                 self._page_tables.fill(volume, first, count, value)
 
-    def chunks_of(self, volume: int, first: int = 0) -> list[int]:
-        """Page table chunks of the volume from page `first` on that map anything."""
+    @contextmanager
+    def one_change(self) -> Iterator[None]:
+        """Within this, page tables and names change in steps: a commit waits for the last."""
         with self.lock:
-            return self._page_tables.chunks_of(volume, first)
+            self._unfinished += 1
+        try:
+            yield
+        finally:
+            with self.lock:
+                self._unfinished -= 1
+                self._finished.notify_all()
+
+    def make_hole(self, volume: int, first: int, end: int) -> None:
+        """Makes pages [first, end) holes. In a long range, and where the caller does not hold it,
+        this lets go of the lock now and then; no commit comes in between. O(page table chunks that
+        map anything there)."""
+        low, high = -(-first // TABLE_ENTRIES), end // TABLE_ENTRIES
+        if high <= low:
+            self.fill(volume, first, end - first, HOLE)
+            return
+        with self.one_change():
+            self.fill(volume, first, low * TABLE_ENTRIES - first, HOLE)
+            self.fill(volume, high * TABLE_ENTRIES, end - high * TABLE_ENTRIES, HOLE)
+            while low < high:
+                with self.lock:
+                    most = len(self._page_tables.released) + _RELEASED_AT_ONCE
+                    low = self._page_tables.drop(volume, low, high, _DROPPED_AT_ONCE, most)
+                    if low < high and len(self._page_tables.released) > _RELEASED_WAITING:
+                        self._finished.wait(0.1)  # the routing thread takes them back
+
+    def chunks_of(self, volume: int, first_chunk: int, end_chunk: int) -> list[int]:
+        """Page table chunks of the volume in [first_chunk, end_chunk) that may map anything."""
+        with self.lock:
+            return self._page_tables.chunks_of(volume, first_chunk, end_chunk)
+
+    def next_data(self, volume: int, first: int, end: int) -> int | None:
+        """The first page in [first, end) that is no hole. O(1) where that one is none."""
+        while first < end:
+            with self.lock:
+                chunk = self._page_tables.next_chunk(
+                    volume, first // TABLE_ENTRIES, (end - 1) // TABLE_ENTRIES + 1
+                )
+                if chunk is None:
+                    return None
+                first = max(first, chunk * TABLE_ENTRIES)
+                entry = self._page_tables.first_page(
+                    volume, chunk, first % TABLE_ENTRIES, hole=False
+                )
+                if entry is not None:
+                    page = chunk * TABLE_ENTRIES + entry
+                    return page if page < end else None
+            first = (chunk + 1) * TABLE_ENTRIES
+        return None
+
+    def next_hole(self, volume: int, first: int, end: int) -> int:
+        """The first page in [first, end) that is a hole; `end` when there is none. O(1) where that
+        one is a hole or where there is none in [0, end)."""
+        if self.mapped_pages(volume) >= end:
+            return end
+        while first < end:
+            chunk, at = divmod(first, TABLE_ENTRIES)
+            with self.lock:
+                entry = self._page_tables.first_page(volume, chunk, at, hole=True)
+            if entry is not None:
+                return min(end, chunk * TABLE_ENTRIES + entry)
+            first = (chunk + 1) * TABLE_ENTRIES
+        return end
+
+    # -- removing volumes ------------------------------------------------------------------------
+
+    def remove(self, number: int) -> None:
+        """Queues an orphan: nobody finds it from now on; remove_some() frees its pages and forgets
+        it, at the latest when the store is closed, or after a crash when it is opened for writing.
+        OSError EBUSY while it has a name."""
+        with self.lock:
+            self.namespace.retire(number)
+            self._removals.append(number)
+
+    @property
+    def has_removals(self) -> bool:
+        """Whether volumes wait for their pages to be freed."""
+        return bool(self._removals)
+
+    def remove_some(self, references: int = _RELEASED_AT_ONCE) -> bool:
+        """Frees some pages of what waits for it; whether there was anything to do. Routing thread.
+
+        Goes on from chunk to chunk of the page table until so many references are to be taken back,
+        and holds the lock for some milliseconds.
+        """
+        with self.lock:
+            if not self._removals:
+                return False
+            number = self._removals[0]
+            most = len(self._page_tables.released) + references
+            self._removed_to = self._page_tables.drop(
+                number, self._removed_to, CHUNK_LIMIT, _DROPPED_AT_ONCE, most
+            )
+            if self._removed_to == CHUNK_LIMIT:
+                self.namespace.drop(number)
+                self._removals.popleft()
+                self._removed_to = 0
+        self.settle()
+        return True
 
     # -- changing objects (routing thread only) --------------------------------------------------
 
@@ -438,7 +574,7 @@ class Store:
                     self._install()
                     batch.added(self._extents, begin, end)
                     begin = batch.next_object(end)
-            except StoreFull:
+            except TryAgain:
                 self._extents.discard(batch.new_ids(begin))
                 raise
 
@@ -450,7 +586,13 @@ class Store:
         elif kind == _REWRITE:
             self._stage_rewrite(number)
         else:
-            self._staged.new(self._extents.unused())
+            number = self._extents.unused()
+            if number >= EXTENT_LIMIT:
+                raise StoreFull(
+                    f"{self.path} has as many extents as there can be ({EXTENT_LIMIT - 1});"
+                    " remove volumes, or use another store"
+                )
+            self._staged.new(number)
 
     def _stage_rewrite(self, number: int) -> None:
         self.load_headers([number])
@@ -465,15 +607,17 @@ class Store:
         self._payloads.write(staged.number, staged.side, staged.position, staged.bytes())
         staged.install(self._extents)
 
-    def reclaim(self) -> None:
-        """Drops dead payloads where many are; their space is free after the next commit."""
-        with self.lock:
-            for _ in range(_REWRITES_A_COMMIT):
+    def reclaim(self, most: int = _REWRITES_A_COMMIT) -> int:
+        """Drops dead payloads where many are, in at most so many extents; their space is free after
+        the next commit. Returns in how many."""
+        for count in range(most):
+            with self.lock:
                 kind, number = self._extents.choose(IDLE_DEAD_SHARE, 0)
                 if kind != _REWRITE:
-                    break
+                    return count
                 self._stage_rewrite(number)
                 self._install()
+        return most
 
     def adopt(
         self,
@@ -521,10 +665,11 @@ class Store:
         """Takes back the references that page tables gave up, and frees what nothing needs."""
         while True:
             with self.lock:
-                ids = self._page_tables.released[:65536]
+                ids = self._page_tables.released[-_RELEASED_AT_ONCE:]
                 if not ids:
+                    self._finished.notify_all()
                     break
-                del self._page_tables.released[:65536]
+                del self._page_tables.released[-_RELEASED_AT_ONCE:]
                 by_patch = False
                 while ids:
                     self.load_headers({i >> 8 for i in ids})
@@ -561,40 +706,62 @@ class Store:
                 + self.namespace.is_dirty
             )
 
-    def commit(self) -> None:
+    def commit(self, rewrites: int = _REWRITES_A_COMMIT) -> None:
         """Makes everything so far durable, as one state. Routing thread only.
 
-        StoreFull: the last commit stands, what is newer stays in memory, and commit may be
-        called again.
+        Rewrites at most so many extents to drop their dead bytes. TryAgain (StoreFull, ...): the
+        last commit stands, what is newer stays in memory, and commit may be called again.
+        MediumFailed: the last commit stands, and no other comes after it.
         """
         if self.read_only:
             return
+        if self._broken is not None:
+            raise self._broken
+        try:
+            self._commit(rewrites)
+        except MediumFailed as error:
+            self.stop(error)
+            raise
+
+    def stop(self, error: DifffsError) -> None:
+        """After an error that leaves doubt about what is in memory or on the medium: from here on
+        every commit, close()'s too, raises it, and the last one stands."""
+        if self._broken is None:
+            self._broken = error
+
+    def _commit(self, rewrites: int) -> None:
         self.settle()
         with suppress(StoreFull):  # no room to rewrite anything: what is freed is free all the same
-            self.reclaim()
+            self.reclaim(rewrites)
         if not self.uncommitted:
+            self._payloads.discard_again()
             return
         self._payloads.synchronise()
+        transaction = self._index.begin_commit()
         with self.lock:
-            # Page tables may have changed since settle: a reference too many is taken back after
-            # the next commit, one too few never happens.
-            self.settle()
-            inodes = self.namespace.take_dirty()
-            settings, self._settings_to_write = self._settings_to_write, []
-            changes = Changes(
-                extents=self._extents.begin_commit(),
-                tables=self._page_tables.begin_commit(),
-                inodes=inodes,
-                settings=[*settings, ("counters", json.dumps(self.counters).encode())],
-            )
-            try:
-                transaction = self._index.begin_commit(changes)
-            except BaseException:
-                self._take_back(changes, settings)
-                raise
+            dropped = self._page_tables.begin_dropping()
+        changes = Changes()
+        settings: list[tuple[str, bytes]] = []
         try:
+            # Without the lock: these may be many.
+            self._index.drop_chunks(transaction, dropped)
+            with self.lock:
+                while self._unfinished:
+                    self._finished.wait(0.01)
+                    self.settle()  # or else what is released meanwhile would need much memory
+                # Page tables may have changed since settle: a reference too many is taken back
+                # after the next commit, one too few never happens.
+                self.settle()
+                self._index.drop_chunks(transaction, self._page_tables.begin_dropping())
+                changes.extents = self._extents.begin_commit()
+                changes.tables = self._page_tables.begin_commit()
+                changes.inodes = self.namespace.take_dirty()
+                settings, self._settings_to_write = self._settings_to_write, []
+                changes.settings = [*settings, ("counters", json.dumps(self.counters).encode())]
+                self._index.put(transaction, changes)
             self._index.end_commit(transaction)
         except BaseException:
+            self._index.abandon(transaction)
             with self.lock:
                 self._take_back(changes, settings)
             raise
@@ -602,6 +769,7 @@ class Store:
             self._index.refresh()
             self._page_tables.end_commit(succeeded=True)
             self._superseded = 0
+            self._payloads.discard_again()
             for number, side in self._extents.end_commit(True):
                 self._payloads.discard(number, side)
             for number, header in changes.extents:
@@ -611,11 +779,69 @@ class Store:
                     self._extents.drop(number)
             self._extents.trim(LOADED_HEADERS)
 
+    def hold_reserve(self) -> None:
+        """Keeps room for the commits that free some (difffs/store/reserve.py), while the store is
+        open; where there is none, the next call tries again."""
+        if self._reserve is not None:
+            self._reserve.hold()
+
+    def make_room(self) -> bool:
+        """On a full file system: frees what can be freed, with the reserve's help; whether that was
+        possible. Routing thread only. Raises as commit() does, but for StoreFull."""
+        if self._reserve is None:
+            return False
+        try:
+            while True:
+                removing = bool(self._removals)
+                while self._removals and self.uncommitted < _SCARCE_CHANGES:
+                    self.remove_some(_SCARCE_CHANGES)
+                self.settle()
+                # With the old side of an extent free, there is room to rewrite the next.
+                rewritten = self._rewrite_with_reserve()
+                if not self._commit_with_reserve(removing=removing):
+                    return False
+                if not self._removals and (not rewritten or self._free_bytes() > _ENOUGH_ROOM):
+                    return True
+        finally:
+            self._reserve.hold()
+
+    def _rewrite_with_reserve(self) -> int:
+        assert self._reserve is not None
+        try:
+            return self.reclaim(1)
+        except StoreFull:
+            self._reserve.give_back()
+        try:
+            return self.reclaim(1)
+        except StoreFull:
+            return 0
+
+    def _commit_with_reserve(self, *, removing: bool) -> bool:
+        """Commits, and gives up the reserve for a commit that frees more than it takes."""
+        assert self._reserve is not None
+        try:
+            self.commit(rewrites=0)
+        except StoreFull:
+            gain = self._extents.emptied_bytes() + self._superseded
+            if not removing and gain < 2 * PAGE_SIZE * self.uncommitted:
+                return False
+        else:
+            return True
+        self._reserve.give_back()
+        try:
+            self.commit(rewrites=0)
+        except StoreFull:
+            return False
+        return True
+
+    def _free_bytes(self) -> int:
+        status = os.statvfs(self.path)
+        return status.f_bavail * status.f_frsize
+
     def _take_back(self, changes: Changes, settings: list[tuple[str, bytes]]) -> None:
         self._extents.end_commit(False)
         self._page_tables.end_commit(succeeded=False)
-        for number, _record in changes.inodes:
-            self.namespace.touch(number)
+        self.namespace.restore_dirty(number for number, _record in changes.inodes)
         self._settings_to_write[:0] = settings
 
     # -- telling ---------------------------------------------------------------------------------
@@ -661,6 +887,8 @@ class Store:
         """Verifies every invariant (difffs/store/check.py); commits first when it can."""
         from difffs.store.check import check_store
 
+        while self.remove_some():
+            pass
         self.commit()
         with self.lock:
             hints = self._hints
@@ -677,12 +905,10 @@ class Store:
         self._open = False
         committed = False
         try:
-            self.commit()
             if not self.read_only:
-                if self.reclaimable:  # what the last commit freed
-                    self.commit()
-                self._compact_index()
-            committed = True
+                self._close_writing()
+            # What could not be given back is swept up at the next opening.
+            committed = not self._payloads.has_undiscarded
         finally:
             self._release(committed=committed)
 
@@ -692,14 +918,26 @@ class Store:
             self._open = False
             self._release(committed=False)
 
+    def _close_writing(self) -> None:
+        while self._broken is None and self.remove_some():
+            pass
+        if self._reserve is not None:
+            self._reserve.give_back()
+        self.commit()
+        if self.reclaimable:  # what the last commit freed
+            self.commit()
+        self._compact_index()
+
     def _compact_index(self) -> None:
         """Gives the index's free pages back when they are a large part of it."""
         occupied = occupied_bytes(self._index.path / "data.mdb")
         if self._index.free_bytes() > max(occupied // 8, 64 << 10):
-            with suppress(StoreFull):  # then the free pages stay for the next commits
+            with suppress(TryAgain):  # then the free pages stay for the next commits
                 self._index.compact()
 
     def _release(self, *, committed: bool) -> None:
+        if self._reserve is not None:
+            self._reserve.give_back()
         if self._hints is not None:
             self._hints.close(complete=committed)
         self._index.close()

@@ -55,8 +55,7 @@ def import_image(
             observe(engine, first, pages)
             engine.adopt(ids, [(inode.number, numbers, ids)])
     with store.lock:
-        inode.size = image.pages * PAGE_SIZE
-        store.namespace.touch(inode.number)
+        store.namespace.set_size(inode, image.pages * PAGE_SIZE)
     engine.commit()
 
 

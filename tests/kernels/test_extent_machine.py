@@ -39,16 +39,19 @@ CONTEXT = Context()
 def chosen(headers: dict[int, Header], flipped: set[int], share: int, slots: int) -> int:
     """The kind that Extents.choose must tell, from plain sums."""
     live = sum(header.live_bytes for header in headers.values())
-    dead = sum(header.end for header in headers.values()) - live
+    # what holds nothing goes with the next commit
+    dead = sum(header.end for header in headers.values() if header.records) - live
     rewritable = any(
-        header.end > header.live_bytes and SLOTS - len(header.records) >= slots
+        header.records and header.end > header.live_bytes and SLOTS - len(header.records) >= slots
         for number, header in headers.items()
         if number not in flipped
     )
     if rewritable and dead * 256 > live * share:
         return REWRITE
     appendable = any(
-        header.end <= EXTENT_SIDE_BYTES - 16 * PAGE and SLOTS - len(header.records) >= max(slots, 1)
+        header.records
+        and header.end <= EXTENT_SIDE_BYTES - 16 * PAGE
+        and SLOTS - len(header.records) >= max(slots, 1)
         for header in headers.values()
     )
     return APPEND if appendable else NEW

@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from difffs._kernels import EXTENT_SIDE_BYTES, TABLE_ENTRIES, PageReader
-from difffs.store.namespace import Inode
+from difffs.store.inode import Inode
 from tests.pages import PAGE, guest_pages, random_page
 from tests.stores import OpenStore, scratch
 

@@ -37,7 +37,8 @@ class Buffer:
         for key, slot in self.waiting.items():
             assert self.memory[slot * PAGE : (slot + 1) * PAGE] == self.expected[key][0]
         used = sorted(self.waiting.values())
-        assert sorted([*used, *self.slots.free]) == list(range(self.slots.count))
+        assert used == sorted(set(used))
+        assert len(used) + self.slots.available == self.slots.count
 
     def oldest(self, most: int, latest: int) -> list[int]:
         keys = []
@@ -62,7 +63,7 @@ def test_slots_hold_what_was_put_last(steps: list[tuple[int, int, int, bool]]) -
         tick += later
         pages = [page(100 * number + i) for i in range(count)]
         new = [key + i for i in range(count) if key + i not in buffer.expected]
-        room = len(buffer.slots.free)
+        room = buffer.slots.available
         done = buffer.put(key, pages, tick)
         assert done == (count if len(new) <= room else new[room] - key)
         for most, latest in ((2, tick), (SLOTS, tick - 1), (SLOTS, tick)):
@@ -75,7 +76,7 @@ def test_slots_hold_what_was_put_last(steps: list[tuple[int, int, int, bool]]) -
                 slot = buffer.waiting.pop(key)
                 buffer.slots.gather([slot], out)
                 assert out == buffer.expected.pop(key)[0]
-                buffer.slots.free.append(slot)
+                buffer.slots.give_back([slot])
         buffer.check()
 
 
@@ -84,6 +85,13 @@ def test_low_slots_are_taken_first() -> None:
     buffer = Buffer()
     buffer.put(10, [page(1), page(2)], 0)
     assert buffer.waiting == {10: 0, 11: 1}
+
+
+def test_a_slot_that_was_in_use_is_taken_before_one_that_was_not() -> None:
+    buffer = Buffer()
+    buffer.put(10, [page(1), page(2)], 0)
+    buffer.slots.give_back([buffer.waiting.pop(10)])
+    assert [buffer.slots.take() for _ in range(SLOTS)] == [0, 2, 3, 4, 5, None]
 
 
 def test_touching_makes_a_page_younger() -> None:

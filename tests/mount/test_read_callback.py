@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from difffs.mount import _read_callback
-from difffs.store.namespace import Inode
+from difffs.store.inode import Inode
 
 CALLBACK = ctypes.CFUNCTYPE(
     ctypes.c_int,

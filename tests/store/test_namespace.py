@@ -14,14 +14,14 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from difffs.errors import CorruptStore, FormatTooNew
-from difffs.store import namespace as namespace_module
-from difffs.store.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE, Inode, Namespace
+from difffs.store import inode as inode_module
+from difffs.store.inode import Inode
+from difffs.store.namespace import RENAME_EXCHANGE, RENAME_NOREPLACE, Namespace
 
 
 def reload(namespace: Namespace) -> Namespace:
     """What another opening of the store would see."""
-    for inode in namespace:
-        namespace.touch(inode.number)
+    namespace.restore_dirty([inode.number for inode in namespace])
     return Namespace((n, record) for n, record in namespace.take_dirty() if record is not None)
 
 
@@ -52,6 +52,7 @@ def test_numbers_are_never_given_out_twice() -> None:
     namespace = Namespace()
     first = namespace.create("/a")
     namespace.unlink("/a")
+    namespace.retire(first.number)
     namespace.drop(first.number)
     second = namespace.create("/a")
     assert second.number > first.number
@@ -70,17 +71,22 @@ def test_an_unlinked_volume_is_an_orphan_until_dropped() -> None:
     assert again.check() == []
     assert again.volumes() == []
     again.take_dirty()
-    again.drop(number)
-    assert again.take_dirty() == [(number, None)]
+    again.retire(number)
     with pytest.raises(FileNotFoundError):
         again.get(number)
+    again.restore_dirty([number])
+    (_number, record), *others = again.take_dirty()
+    assert record is not None
+    assert others == []
+    again.drop(number)
+    assert again.take_dirty() == [(number, None)]
 
 
 def test_a_volume_with_a_name_cannot_be_dropped() -> None:
     namespace = Namespace()
     number = namespace.create("/a").number
     with pytest.raises(OSError, match="busy") as caught:
-        namespace.drop(number)
+        namespace.retire(number)
     assert caught.value.errno == errno.EBUSY
 
 
@@ -155,7 +161,7 @@ def test_any_flipped_bit_of_a_record_is_found(data: st.DataObject) -> None:
 def test_a_later_record_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     inode = Namespace().create("/volume")
     with monkeypatch.context() as patch:
-        patch.setattr(namespace_module, "_VERSION", 2)
+        patch.setattr(inode_module, "_VERSION", 2)
         record = inode.pack()
     with pytest.raises(FormatTooNew, match="newer difffs"):
         Inode.unpack(record)
@@ -326,6 +332,7 @@ class NamespaceMachine(RuleBasedStateMachine):
     def forget_orphans(self) -> None:
         """Drop what has no name."""
         for inode in self.namespace.orphans():
+            self.namespace.retire(inode.number)
             self.namespace.drop(inode.number)
 
     @rule()

@@ -346,12 +346,12 @@ def test_a_base_outlives_its_volume(tmp_path: Path) -> None:
         opened.write(two, 0, similar)
         patched = opened.store.page_counts()["patch"]
         assert patched > 200
-        opened.remove(one, 300)
+        opened.remove(one)
         opened.assert_clean()
         opened.reopen()
         assert opened.read(two, 0, 300) == similar
         assert opened.store.page_counts()["patch"] == patched
-        opened.remove(two, 300)
+        opened.remove(two)
         opened.assert_clean()
         assert opened.store.object_count() == 0
         assert opened.store.occupancy().payload == 0
@@ -422,7 +422,7 @@ def test_removing_a_large_volume_gives_everything_back(tmp_path: Path) -> None:
             opened.write(volume, first, image)
         assert opened.store.mapped_pages(volume) == pages
         opened.engine.commit()
-        opened.remove(volume, pages)
+        opened.remove(volume)
         opened.engine.commit()
         assert opened.store.mapped_pages(volume) == 0
         after = opened.store.occupancy()
