@@ -13,6 +13,9 @@ _STATX_INODE_AND_SIZE = struct.Struct("=32xQQ")
 _STATX_DEVICE = struct.Struct("=136xII")
 _STATX_BYTES = 256
 
+_DESCRIPTORS = 64
+"""How many of another process's descriptors are looked at."""
+
 _libc = ctypes.CDLL(None)
 
 
@@ -33,19 +36,31 @@ class Caller:
         uid, gid, _ = self._context()
         return uid, gid
 
-    def cached_size(self, inode: int) -> int | None:
-        """Return the size that the kernel takes a file to have which the caller has open.
+    def process(self) -> int:
+        """Return the calling process's number; 0 when it is not of this process namespace."""
+        return self._context()[2]
+
+    def cached_size(self, inode: int, process: int | None = None) -> int | None:
+        """Return the size that the kernel takes a file to have which the caller has open, or
+        another ``process`` that opened it.
 
         When a file grows by a write, the kernel knows at once and tells later. It is asked
         through the caller's own descriptor, and told to answer from what it has: a request here
-        would never be answered, as the only thread that could do so is waiting. None when the
-        caller cannot be looked at (another process namespace, an old kernel).
+        would never be answered, as the only thread that could do so is waiting.
+        Of another process only the highest descriptors are looked at, which were most often opened
+        last. None when the process cannot be looked at (another process namespace, an old kernel),
+        or does not have the file open any more.
         """
-        process = self._context()[2]
+        most = None if process is None else _DESCRIPTORS
+        process = self.process() if process is None else process
         folder = f"/proc/{process}/fd"
         wanted = f"ino:\t{inode}\n"
-        with contextlib.suppress(OSError):
-            for descriptor in os.listdir(folder):
+        try:
+            descriptors = sorted(os.listdir(folder), key=int, reverse=True)
+        except OSError:
+            return None
+        for descriptor in descriptors[:most]:
+            with contextlib.suppress(OSError):  # closed by now
                 with open(f"{folder}info/{descriptor}", encoding="ascii") as stream:
                     if wanted not in stream.read():
                         continue

@@ -19,14 +19,18 @@ log = logging.getLogger("difffs.mount")
 MAXIMUM_WRITE = 1 << 20
 """Bytes of one write request; also the limit of one read request."""
 
-# Nothing but this mount changes its files, so the kernel's copies never go stale by themselves.
-# The attributes' time is shorter only because the blocks that du shows change as pages are routed.
+# Nothing but this mount changes its files, so the kernel's copies never go stale by themselves:
+# but for the blocks that du shows, which change as pages are routed, and with them what archivers
+# take for a hole. A request a second and file costs nothing.
 ENTRY_SECONDS = 3600.0
-ATTRIBUTE_SECONDS = 60.0
+ATTRIBUTE_SECONDS = 1.0
+WRITER_ATTRIBUTE_SECONDS = 0.1
+"""Of a file that somebody has open for writing: it grows in the kernel before it does here."""
 NEGATIVE_SECONDS = 3600.0
 
 MAXIMUM_BACKGROUND = 64
 
+_CAPABILITY_AUTO_INVAL_DATA = 1 << 12
 _CAPABILITY_SPLICE_WRITE = 1 << 7
 _CAPABILITY_SPLICE_MOVE = 1 << 8
 _CAPABILITY_SPLICE_READ = 1 << 9
@@ -62,6 +66,7 @@ class KernelTuning:
         """Plan a mount whose sequential reads run ``read_ahead_bytes`` ahead."""
         self._read_ahead_bytes = read_ahead_bytes
         self._settings: list[Setting] = []
+        self._config: Any = None
         self.carries_swap = False
         """Whether the process has been asked to be fit to carry swap."""
 
@@ -145,6 +150,9 @@ class KernelTuning:
             _CAPABILITY_SPLICE_READ | _CAPABILITY_SPLICE_WRITE | _CAPABILITY_SPLICE_MOVE
         )
         self._note("splice", "0")
+        # Nobody else changes the data either: the kernel need not look for that at every read.
+        connection.want &= ~_CAPABILITY_AUTO_INVAL_DATA
+        self._note("auto_inval_data", "0")
         config.entry_timeout = ENTRY_SECONDS
         config.attr_timeout = ATTRIBUTE_SECONDS
         config.negative_timeout = NEGATIVE_SECONDS
@@ -155,6 +163,15 @@ class KernelTuning:
         config.kernel_cache = 1
         self._note("kernel_cache", "1")
         config.use_ino = 1
+        self._config = config
+
+    def let_attributes_live(self, seconds: float) -> None:
+        """Say for how long the attributes hold that are about to be answered.
+
+        libfuse reads its configuration when it sends an answer, and asks one question at a time.
+        """
+        if self._config is not None:
+            self._config.attr_timeout = seconds
 
     # ---- the mounted file system -------------------------------------------------------------
 

@@ -12,14 +12,18 @@ import os
 import re
 import stat
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 from difffs.errors import DifffsError, StoreFull, StoreReadOnly, VolumeExists, VolumeNotFound
 from difffs.mount.caller import Caller
-from difffs.mount.kernel_tuning import KernelTuning
+from difffs.mount.handles import Handles
+from difffs.mount.kernel_tuning import (
+    ATTRIBUTE_SECONDS,
+    WRITER_ATTRIBUTE_SECONDS,
+    KernelTuning,
+)
 from difffs.mount.live import LOCK_MEMORY_REQUEST, STATISTICS_REQUEST, pack_statistics
-from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
+from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
 from difffs.store.inode import NAME_MAXIMUM, Inode
 from difffs.store.namespace import Namespace
 from difffs.volume import Volumes
@@ -29,6 +33,8 @@ log = logging.getLogger("difffs.mount")
 FALLOC_FL_KEEP_SIZE = 0x01
 FALLOC_FL_PUNCH_HOLE = 0x02
 FALLOC_FL_ZERO_RANGE = 0x10
+
+_PAGE_BLOCKS = PAGE_SIZE // 512
 
 _ERROR_NUMBERS: tuple[tuple[type[DifffsError], int], ...] = (
     (StoreFull, errno.ENOSPC),
@@ -43,12 +49,6 @@ _HIDDEN_NAME = re.compile(r"(.*)/\.fuse_hidden[0-9a-f]{16}\Z", re.DOTALL)
 
 def _error(number: int, path: str | None = None) -> OSError:
     return OSError(number, os.strerror(number), path)
-
-
-@dataclass(slots=True)
-class _Handle:
-    number: int
-    writable: bool
 
 
 class VolumeOperations:
@@ -79,13 +79,9 @@ class VolumeOperations:
         self._collect = collect
         self._on_ready = on_ready
         self.read_short = volumes.page_reader.read
-        self.open_volumes: dict[int, Inode] = {}
+        self._handles = Handles()
+        self.open_volumes = self._handles.volumes
         """The volume of each handle, for reads on the short way."""
-        self._handles: dict[int, _Handle] = {}
-        self._last_handle = 0
-        # Unlinked while open: libfuse's hidden path -> inode number. Such a file has no name in
-        # the namespace any more; the path only serves requests for its attributes.
-        self._hidden: dict[str, int] = {}
 
     # ---- errors ------------------------------------------------------------------------------
 
@@ -128,21 +124,21 @@ class VolumeOperations:
     # ---- finding things ----------------------------------------------------------------------
 
     def _find(self, path: str | None, handle: int | None = None) -> Inode:
-        if handle is not None and handle in self._handles:
-            return self._names.get(self._handles[handle].number)
+        number = self._handles.number(handle)
+        if number is not None:
+            return self._names.get(number)
         if path is None:
             raise _error(errno.EBADF)
-        number = self._hidden.get(path)
+        number = self._handles.hidden(path)
         if number is not None:
             return self._names.get(number)
         return self._names.lookup(path)
 
     def _volume(self, path: str | None, handle: int | None) -> int:
         """Return the number of the volume that a data operation is about."""
-        if handle is not None:
-            known = self._handles.get(handle)
-            if known is not None:
-                return known.number
+        known = self._handles.number(handle)
+        if known is not None:
+            return known
         inode = self._find(path)
         if not inode.is_volume:
             raise _error(errno.EISDIR if inode.is_directory else errno.EINVAL, path)
@@ -154,6 +150,8 @@ class VolumeOperations:
         """Return the attributes as in ``struct stat``."""
         with self._volumes.lock:
             inode = self._find(path, fh)
+            blocks, seconds = self._blocks(inode)
+            self._tuning.let_attributes_live(seconds)
             return {
                 "st_ino": inode.number,
                 "st_mode": inode.mode,
@@ -162,17 +160,29 @@ class VolumeOperations:
                 "st_gid": inode.gid,
                 "st_size": inode.size,
                 "st_blksize": PAGE_SIZE,
-                "st_blocks": self._blocks(inode),
+                "st_blocks": blocks,
                 "st_atime": inode.atime_ns,
                 "st_mtime": inode.mtime_ns,
                 "st_ctime": inode.ctime_ns,
             }
 
-    def _blocks(self, inode: Inode) -> int:
-        """Return the 512-byte blocks that du and cp see: the pages that are not holes."""
+    def _blocks(self, inode: Inode) -> tuple[int, float]:
+        """Return the 512-byte blocks that du, tar and cp see, and for how many seconds they hold.
+
+        Archivers take a file without blocks for one hole. So all counts that holds data or may do
+        so: pages that wait in the buffer, and, as long as a writer has the file open, its whole
+        size, because the kernel keeps written pages to itself for a while.
+        """
         if not inode.is_volume:
-            return 0
-        return self._volumes.data_pages(inode.number) * (PAGE_SIZE // 512)
+            return 0, ATTRIBUTE_SECONDS
+        size, pages = inode.size, self._volumes.data_pages(inode.number)
+        writers = set(self._handles.writers(inode.number))
+        if writers:
+            known = (self._caller.cached_size(inode.number, process) for process in writers)
+            size = max(size, *(size or 0 for size in known))
+            return max(1, page_count(size)) * _PAGE_BLOCKS, WRITER_ATTRIBUTE_SECONDS
+        # A file that seems to be one hole is asked for again, lest a writer opens it meanwhile.
+        return pages * _PAGE_BLOCKS, ATTRIBUTE_SECONDS if pages else 0.0
 
     def chmod(self, path: str | None, mode: int, fh: int | None = None) -> None:
         """Set the permission bits."""
@@ -262,11 +272,11 @@ class VolumeOperations:
             inode = self._names.lookup(path)
             if not inode.is_directory:
                 raise _error(errno.ENOTDIR, path)
-            return self._add_handle(inode, writable=False)
+            return self._handles.add(inode)
 
     def releasedir(self, path: str | None, fh: int) -> None:
         """Forget the handle."""
-        self._handles.pop(fh, None)
+        self._handles.remove(fh)
 
     def mkdir(self, path: str, mode: int) -> None:
         """Make a directory."""
@@ -321,7 +331,7 @@ class VolumeOperations:
     def create(self, path: str, mode: int, flags: int) -> int:
         """Make an empty volume and open it; return its handle."""
         self._require_health()
-        return self._add_handle(self._make(path, mode), _writes(flags))
+        return self._handles.add(self._make(path, mode), self._writer(flags))
 
     def open(self, path: str, flags: int) -> int:
         """Open a volume; return its handle."""
@@ -332,34 +342,22 @@ class VolumeOperations:
         if flags & os.O_TRUNC:
             self._require_health()
             self._volumes.truncate(inode.number, 0)
-        return self._add_handle(inode, _writes(flags))
+        return self._handles.add(inode, self._writer(flags))
 
-    def _add_handle(self, inode: Inode, writable: bool) -> int:
-        self._last_handle += 1
-        self._handles[self._last_handle] = _Handle(inode.number, writable)
-        if inode.is_volume:
-            self.open_volumes[self._last_handle] = inode
-        return self._last_handle
+    def _writer(self, flags: int) -> int | None:
+        """Return the calling process if it opens a file with these flags to write."""
+        return None if flags & os.O_ACCMODE == os.O_RDONLY else self._caller.process()
 
     def release(self, path: str | None, fh: int) -> None:
         """Forget the handle; with the last handle of an unlinked volume, its pages go too."""
-        self.open_volumes.pop(fh, None)
-        handle = self._handles.pop(fh, None)
-        if handle is None or self._is_open(handle.number):
-            return
-        for hidden, number in self._hidden.items():
-            if number == handle.number:
-                del self._hidden[hidden]
-                self._volumes.remove(number)
-                return
+        number = self._handles.remove(fh)
+        if number is not None and self._handles.reveal(number):
+            self._volumes.remove(number)
 
     def close(self) -> None:
         """Remove the unlinked volumes whose last close never came: the mount is gone."""
-        self.open_volumes.clear()
-        self._handles.clear()
-        for number in self._hidden.values():
+        for number in self._handles.close():
             self._volumes.remove(number)
-        self._hidden.clear()
 
     def unlink(self, path: str) -> None:
         """Remove a volume or link; what is open has been hidden by :meth:`rename` before."""
@@ -382,16 +380,14 @@ class VolumeOperations:
             if hidden:
                 inode = self._names.lookup(old)
                 same_directory = old.rpartition("/")[0] == hidden.group(1)
-                if not (inode.is_volume and same_directory and self._is_open(inode.number)):
+                is_open = self._handles.is_open(inode.number)
+                if not (inode.is_volume and same_directory and is_open):
                     raise _error(errno.EPERM, new)
-                self._hidden[new] = self._names.unlink(old).number
+                self._handles.hide(new, self._names.unlink(old).number)
                 return
             replaced = self._names.rename(old, new, flags)
         if replaced is not None and replaced.is_volume:
             self._volumes.remove(replaced.number)
-
-    def _is_open(self, number: int) -> bool:
-        return any(handle.number == number for handle in self._handles.values())
 
     # ---- data --------------------------------------------------------------------------------
 
@@ -451,7 +447,7 @@ class VolumeOperations:
         sends everything.
         """
         number = self._volume(path, fh)
-        if not self._has_writer(number):
+        if not self._handles.writers(number):
             if whence == os.SEEK_DATA:
                 return self._volumes.seek_data(number, offset)
             return self._volumes.seek_hole(number, offset)
@@ -462,9 +458,6 @@ class VolumeOperations:
         if offset >= size:
             raise _error(errno.ENXIO, path)
         return offset if whence == os.SEEK_DATA else size
-
-    def _has_writer(self, number: int) -> bool:
-        return any(handle.writable and handle.number == number for handle in self._handles.values())
 
     # ---- durability --------------------------------------------------------------------------
 
@@ -479,7 +472,3 @@ class VolumeOperations:
     def fsyncdir(self, path: str | None, datasync: int, fh: int) -> None:
         """Return when all names, and everything written before, are committed."""
         self._volumes.flush()
-
-
-def _writes(flags: int) -> bool:
-    return flags & os.O_ACCMODE != os.O_RDONLY

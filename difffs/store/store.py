@@ -94,8 +94,8 @@ _RELEASED_WAITING = 1 << 20
 """References (4 MiB) that may wait to be taken back before a long change waits as well."""
 
 _SCARCE_CHANGES = 64
-"""Changed index pages (a quarter MiB) at which a commit is made while room is scarce: the reserve is
-enough for them."""
+"""Changed index pages (a quarter MiB) at which a commit is made while room is scarce: the reserve
+is enough for them."""
 
 _ENOUGH_ROOM = 8 << 20
 """Free bytes of the file system at which rewriting half-dead extents can wait."""

@@ -1,0 +1,100 @@
+"""Open files and directories of the mount, and volumes that lost their name while open.
+
+Used by the thread that answers the kernel only, so that nothing here needs a lock. Every question
+about one inode or handle is O(1): closing thousands of files must not look through all of them.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from difffs.store.inode import Inode
+
+
+@dataclass(slots=True)
+class _Use:
+    """Who has one inode open."""
+
+    handles: int = 0
+    writers: dict[int, int] = field(default_factory=dict)
+    """Handle to the process that opened it for writing."""
+
+
+class Handles:
+    """Numbers that libfuse keeps for open files, and what they stand for."""
+
+    def __init__(self) -> None:
+        """Nothing is open."""
+        self.volumes: dict[int, Inode] = {}
+        """The volume of each handle, for reads on the short way; always the same dictionary."""
+        self._numbers: dict[int, int] = {}
+        self._uses: dict[int, _Use] = {}
+        self._last = 0
+        # Unlinked while open: libfuse's hidden path <-> inode number. Such a file has no name in
+        # the namespace any more; the path only serves requests for its attributes.
+        self._hidden: dict[str, int] = {}
+        self._hidden_paths: dict[int, str] = {}
+
+    def add(self, inode: Inode, writer: int | None = None) -> int:
+        """Return a new handle. ``writer`` is the process that may write through it, or None."""
+        self._last += 1
+        self._numbers[self._last] = inode.number
+        use = self._uses.setdefault(inode.number, _Use())
+        use.handles += 1
+        if writer is not None:
+            use.writers[self._last] = writer
+        if inode.is_volume:
+            self.volumes[self._last] = inode
+        return self._last
+
+    def number(self, handle: int | None) -> int | None:
+        """Return the inode number behind a handle, or None when there is no such handle."""
+        return None if handle is None else self._numbers.get(handle)
+
+    def remove(self, handle: int) -> int | None:
+        """Forget a handle; return its inode's number if that was the last one, else None."""
+        self.volumes.pop(handle, None)
+        number = self._numbers.pop(handle, None)
+        if number is None:
+            return None
+        use = self._uses[number]
+        use.handles -= 1
+        use.writers.pop(handle, None)
+        if use.handles:
+            return None
+        del self._uses[number]
+        return number
+
+    def is_open(self, number: int) -> bool:
+        """Whether there is a handle for the inode."""
+        return number in self._uses
+
+    def writers(self, number: int) -> Iterable[int]:
+        """Return the processes that opened the inode for writing, a number for each handle."""
+        use = self._uses.get(number)
+        return () if use is None else use.writers.values()
+
+    # ---- hidden files ------------------------------------------------------------------------
+
+    def hide(self, path: str, number: int) -> None:
+        """Note that libfuse calls an unlinked inode ``path`` from now on."""
+        self._hidden[path] = number
+        self._hidden_paths[number] = path
+
+    def hidden(self, path: str) -> int | None:
+        """Return the number of the unlinked inode that libfuse calls ``path``, or None."""
+        return self._hidden.get(path)
+
+    def reveal(self, number: int) -> bool:
+        """Forget that an inode is hidden; whether it was."""
+        path = self._hidden_paths.pop(number, None)
+        if path is None:
+            return False
+        del self._hidden[path]
+        return True
+
+    def close(self) -> list[int]:
+        """Forget everything; return the inodes that were hidden."""
+        numbers = list(self._hidden_paths)
+        for table in (self.volumes, self._numbers, self._uses, self._hidden, self._hidden_paths):
+            table.clear()
+        return numbers
