@@ -136,7 +136,10 @@ cdef extern from "extents.h" nogil:
     int extents_init(extents *self)
     void extents_free(extents *self)
     int extents_grow(extents *self, uint32_t count)
-    read_status extents_record(extents *self, uint32_t id, object_record *record, uint32_t *side)
+    read_status extents_record(extents *self, uint32_t id, object_record *record,
+                               uint32_t *side)
+    uint32_t record_length(const object_record *record)
+    uint32_t record_page_references(const object_record *record)
     read_result extents_read(extents *self, codec_context *context, uint32_t id, uint8_t *page)
     read_result extents_base(extents *self, uint32_t id, uint32_t *base)
     void extents_account(extents *self, const extent_header *header)
@@ -820,6 +823,21 @@ cdef class Extents:
         if wrong is not None:
             raise ValueError(f"object {wrong:#x} has no such reference")
         return bases
+
+    def shares(self, const uint32_t[::1] ids not None):
+        """Bytes of the objects' payloads, each divided by the pages that refer to it, once for each
+        id. Holes, zeros and objects whose header is not in memory count nothing."""
+        cdef Py_ssize_t i
+        cdef double total = 0
+        cdef object_record record
+        cdef uint32_t side, pages
+        with nogil:
+            for i in range(ids.shape[0]):
+                if extents_record(&self.native, ids[i], &record, &side) != READ_OK:
+                    continue
+                pages = record_page_references(&record)
+                total += <double>record_length(&record) / <double>(pages if pages else 1)
+        return total
 
     def discard(self, const uint32_t[::1] ids not None):
         cdef Py_ssize_t i

@@ -190,9 +190,11 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         _flags: int,
         buffer: int | None,
     ) -> int:
-        reply = self.operations.ioctl(_text(path), command, _handle(info))
+        size = (command >> 16) & 0x3FFF
+        given = ctypes.string_at(buffer, size) if buffer is not None and command >> 30 & 1 else b""
+        reply = self.operations.ioctl(_text(path), command, _handle(info), given)
         if reply:
-            if buffer is None or len(reply) > (command >> 16) & 0x3FFF:
+            if buffer is None or len(reply) > size:
                 raise OSError(errno.EINVAL, "no room for the reply")
             ctypes.memmove(buffer, reply, len(reply))
         return 0

@@ -11,11 +11,14 @@ import fcntl
 import json
 import os
 import re
+import struct
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from difffs.usage import VolumeUsage
 
 FILE_SYSTEM_TYPE = "fuse.difffs"
 
@@ -24,6 +27,13 @@ STATISTICS_BYTES = 12288
 
 # _IOR('d', 1, char[STATISTICS_BYTES])
 STATISTICS_REQUEST = 2 << 30 | STATISTICS_BYTES << 16 | ord("d") << 8 | 1
+
+USAGE = struct.Struct("<QQQd")
+"""From which page table chunk on; in the reply where to go on (0: that was all), pages, zeros and
+stored bytes."""
+
+# _IOWR('d', 3, struct)
+USAGE_REQUEST = 3 << 30 | USAGE.size << 16 | ord("d") << 8 | 3
 
 # _IO('d', 2)
 LOCK_MEMORY_REQUEST = ord("d") << 8 | 2
@@ -53,6 +63,18 @@ def read_statistics(mountpoint: str | os.PathLike[str]) -> dict[str, Any]:
     finally:
         os.close(directory)
     return unpack_statistics(reply)
+
+
+def read_usage(file: int) -> VolumeUsage:
+    """Ask the mount what an open volume takes. ``OSError`` when it is no volume of a mount."""
+    usage, chunk = VolumeUsage(), 0
+    while True:
+        reply = bytearray(USAGE.pack(chunk, 0, 0, 0.0))
+        fcntl.ioctl(file, USAGE_REQUEST, reply)
+        chunk, *piece = USAGE.unpack(reply)
+        usage += VolumeUsage(*piece)
+        if not chunk:
+            return usage
 
 
 def lock_memory(mountpoint: str | os.PathLike[str]) -> None:

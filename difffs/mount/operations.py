@@ -22,7 +22,13 @@ from difffs.mount.kernel_tuning import (
     WRITER_ATTRIBUTE_SECONDS,
     KernelTuning,
 )
-from difffs.mount.live import LOCK_MEMORY_REQUEST, STATISTICS_REQUEST, pack_statistics
+from difffs.mount.live import (
+    LOCK_MEMORY_REQUEST,
+    STATISTICS_REQUEST,
+    USAGE,
+    USAGE_REQUEST,
+    pack_statistics,
+)
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
 from difffs.store.inode import NAME_MAXIMUM, Inode
 from difffs.store.namespace import Namespace
@@ -213,8 +219,12 @@ class VolumeOperations:
     # There is no getxattr: once it has been told so, the kernel stops asking for
     # security.capability before every single write. The statistics take the way of an ioctl.
 
-    def ioctl(self, path: str | None, command: int, fh: int | None) -> bytes:
-        """Answer the requests that there are on the root directory."""
+    def ioctl(self, path: str | None, command: int, fh: int | None, given: bytes = b"") -> bytes:
+        """Answer the requests that there are, on the root directory and on open volumes."""
+        if command == USAGE_REQUEST:
+            chunk = USAGE.unpack(given)[0]
+            usage, chunk = self._volumes.store.usage_from(self._volume(path, fh), chunk)
+            return USAGE.pack(chunk, usage.pages, usage.zero, usage.stored)
         if command not in (STATISTICS_REQUEST, LOCK_MEMORY_REQUEST):
             raise _error(errno.ENOTTY, path)
         with self._volumes.lock:

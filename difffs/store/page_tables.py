@@ -274,6 +274,11 @@ class PageTables:
             at = found[-1] + 1
         return sorted({*stored, *loaded})[:most]
 
+    def counts(self, volume: int, chunk: int) -> tuple[int, int]:
+        """(objects, zeros) of a chunk."""
+        table = self.chunks.get((volume, chunk)) or self._stored(volume, chunk)
+        return _counts(table) if table else (0, 0)
+
     def first_page(self, volume: int, chunk: int, entry: int, *, hole: bool) -> int | None:
         """The first entry of the chunk from `entry` on that is a hole, or that is none."""
         table = self.chunks.get((volume, chunk))

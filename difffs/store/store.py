@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from difffs._kernels import (
+    TABLE_BYTES,
     TABLE_ENTRIES,
     Batch,
     Context,
@@ -55,6 +56,7 @@ from difffs.store.occupancy import Occupancy, occupied_bytes
 from difffs.store.page_tables import CHUNK_LIMIT, HOLE, ZERO, PageTables
 from difffs.store.payloads import PayloadFile
 from difffs.store.reserve import Reserve
+from difffs.usage import VolumeUsage
 
 if TYPE_CHECKING:
     from difffs.store.check import Finding, Progress
@@ -89,6 +91,9 @@ _DROPPED_AT_ONCE = 512
 
 _RELEASED_AT_ONCE = 4096
 """References that are taken back while the lock is held: some milliseconds."""
+
+_USAGE_CHUNKS = 16
+"""Page table chunks that are looked through while the lock is held, to tell a volume's usage."""
 
 _RELEASED_WAITING = 1 << 20
 """References (4 MiB) that may wait to be taken back before a long change waits as well."""
@@ -895,6 +900,32 @@ class Store:
             return check_store(
                 self.path, self._index, hints, self.namespace, progress, payloads=payloads
             )
+
+    def volume_usage(self, volume: int) -> VolumeUsage:
+        """What one volume takes. O(pages), with the lock held now and then."""
+        usage, chunk = self.usage_from(volume, 0)
+        while chunk:
+            piece, chunk = self.usage_from(volume, chunk)
+            usage += piece
+        return usage
+
+    def usage_from(self, volume: int, first_chunk: int) -> tuple[VolumeUsage, int]:
+        """A piece of the usage from a page table chunk on, and the chunk to go on with, or 0 when
+        that was all."""
+        usage = VolumeUsage()
+        with self.lock:
+            chunks = self._page_tables.chunks_of(volume, first_chunk, CHUNK_LIMIT, _USAGE_CHUNKS)
+            for chunk in chunks:
+                objects, zeros = self._page_tables.counts(volume, chunk)
+                stored = float(TABLE_BYTES if objects or zeros else 0)
+                if objects:
+                    ids = self._page_tables.lookup(volume, chunk * TABLE_ENTRIES, TABLE_ENTRIES)
+                    self.load_headers({i >> 8 for i in ids if i > ZERO})
+                    stored += self._extents.shares(ids)
+                    self._extents.trim(LOADED_HEADERS)
+                usage += VolumeUsage(objects + zeros, zeros, stored)
+            self._page_tables.trim(_SURPLUS)
+        return usage, chunks[-1] + 1 if len(chunks) == _USAGE_CHUNKS else 0
 
     # -- closing ---------------------------------------------------------------------------------
 
