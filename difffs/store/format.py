@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from difffs.errors import CorruptStore, EnvironmentProblem, FormatTooNew, NotAStore
+from difffs.store.failures import explained
 
 FORMAT_VERSION = 1
 FORMAT_FILE = "format"
@@ -42,9 +43,7 @@ def check_format(store: Path) -> None:
     except PermissionError as error:
         raise EnvironmentProblem(f"{error.filename} may not be read; run as its owner") from None
     except OSError as error:
-        raise CorruptStore(
-            f"{store / FORMAT_FILE} cannot be read ({error.strerror}); restore it from a copy"
-        ) from None
+        raise explained(error, store / FORMAT_FILE, "read") from None
     lines = text.splitlines()
     if len(lines) < 2 or lines[0] != _FIRST_LINE or not lines[1].startswith("version "):
         raise CorruptStore(

@@ -5,7 +5,6 @@ transactions: written in place, at no cost a commit (docs/adr/0001-store-layout.
 crash the digest table is filled again from the extent headers; stale sketches do no harm.
 """
 
-import errno
 import mmap
 import os
 from pathlib import Path
@@ -19,7 +18,8 @@ from difffs._kernels import (
     DigestTable,
     SketchTable,
 )
-from difffs.errors import StoreFull, StoreReadOnly
+from difffs.errors import StoreFull
+from difffs.store.failures import explained
 
 _HEADER = Struct("<8sIIQI4x")
 """Magic, 1 when closed properly, body in 64 bytes, entries in use, bits of an id."""
@@ -52,11 +52,7 @@ class _MappedFile:
         try:
             self._file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFull(f"no space left for {path}; free some there") from None
-            raise StoreReadOnly(
-                f"{path} cannot be opened ({error.strerror}); make the store writable"
-            ) from None
+            raise explained(error, path, "opened") from None
         size = os.fstat(self._file).st_size
         valid = size > _HEADER_BYTES and (size - _HEADER_BYTES) % 64 == 0
         if valid:
@@ -72,10 +68,14 @@ class _MappedFile:
             except OSError as error:
                 os.close(self._file)
                 path.unlink(missing_ok=True)
-                raise StoreFull(f"no space left for {path} ({error.strerror})") from None
+                raise explained(error, path) from None
             size = _HEADER_BYTES + body_bytes
         self.fresh = not valid
-        self._map = mmap.mmap(self._file, size)
+        try:
+            self._map = mmap.mmap(self._file, size)
+        except OSError as error:
+            os.close(self._file)
+            raise explained(error, path, "mapped") from None
         self._view = memoryview(self._map)
         self.body = self._view[_HEADER_BYTES:]
 

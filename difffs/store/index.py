@@ -305,9 +305,12 @@ def _synchronise(path: Path, flags: int) -> None:
 
 def _refuse_a_cut_file(path: Path) -> None:
     """LMDB maps its file, so reading behind the end of a cut one would end the process."""
-    with path.open("rb") as file:
-        metas = file.read(2 * _META_PAGE_BYTES)
-        size = os.fstat(file.fileno()).st_size
+    try:
+        with path.open("rb") as file:
+            metas = file.read(2 * _META_PAGE_BYTES)
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise explained(error, path, "read") from None
     last_pages = [
         _META.unpack_from(metas, at)
         for at in (16, _META_PAGE_BYTES + 16)

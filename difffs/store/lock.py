@@ -1,13 +1,13 @@
 """One writer or many readers: a lock on the store's lock file."""
 
-import errno
 import fcntl
 import os
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 
-from difffs.errors import StoreBusy, StoreFull, StoreReadOnly
+from difffs.errors import StoreBusy, TryAgain
+from difffs.store.failures import explained
 from difffs.store.format import LOCK_FILE
 
 _NO_NOTE = b"\n"
@@ -31,11 +31,7 @@ class StoreLock:
         except FileNotFoundError:
             return  # a store that nobody has opened for writing yet; nothing to wait for
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFull(f"no space left for {self._path}; free some there") from None
-            raise StoreReadOnly(
-                f"{self._path} cannot be opened: {error.strerror}; make the store writable"
-            ) from None
+            raise explained(error, self._path, "opened") from None
         try:
             mode = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
             fcntl.flock(self._file, mode | fcntl.LOCK_NB)
@@ -62,16 +58,14 @@ class StoreLock:
             os.pwrite(self._file, data, 0)
             os.ftruncate(self._file, len(data))
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
-                raise StoreFull(f"no space left for {self._path}; free some there") from None
-            raise
+            raise explained(error, self._path) from None
 
     def release(self) -> None:
         """Lets others in."""
         if self._file < 0:
             return
         if not self._shared:
-            with suppress(OSError, StoreFull):  # a note too many is better than a lock too long
+            with suppress(OSError, TryAgain):  # a note too many is better than a lock too long
                 self.write_note("")
         os.close(self._file)
         self._file = -1

@@ -30,6 +30,8 @@ from difffs.store.inode import (
     time_now,
 )
 
+_PERMISSIONS = 0o7777
+
 RENAME_NOREPLACE = 1
 RENAME_EXCHANGE = 2
 
@@ -246,18 +248,18 @@ class Namespace:
 
     def create(self, path: str, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Inode:
         """Make an empty regular file. ENOENT, ENOTDIR, EEXIST, ENAMETOOLONG."""
-        return self._add(path, stat.S_IFREG | stat.S_IMODE(mode), uid, gid)
+        return self._add(path, stat.S_IFREG | mode & _PERMISSIONS, uid, gid)
 
     def mkdir(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> Inode:
         """Make an empty directory. Errors as for :meth:`create`."""
-        return self._add(path, stat.S_IFDIR | stat.S_IMODE(mode), uid, gid)
+        return self._add(path, stat.S_IFDIR | mode & _PERMISSIONS, uid, gid)
 
     def create_orphan(self, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Inode:
         """Make an empty regular file that has no name yet: a crash leaves nothing of it.
 
         :meth:`link` gives it one; an opening for writing removes those that have none.
         """
-        return self._new("", stat.S_IFREG | stat.S_IMODE(mode), uid, gid)
+        return self._new("", stat.S_IFREG | mode & _PERMISSIONS, uid, gid)
 
     def link(self, number: int, path: str) -> None:
         """Give an orphan its name. Errors as for :meth:`create`; EPERM when it has one."""
@@ -415,7 +417,7 @@ class Namespace:
 
     def set_mode(self, inode: Inode, mode: int) -> None:
         """Set the permission bits; the kind stays."""
-        inode.mode = stat.S_IFMT(inode.mode) | stat.S_IMODE(mode)
+        inode.mode = stat.S_IFMT(inode.mode) | mode & _PERMISSIONS
         self._touched(inode)
 
     def set_owner(self, inode: Inode, uid: int, gid: int) -> None:
