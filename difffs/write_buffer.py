@@ -9,6 +9,7 @@ Lock rule: the store's lock guards all of it.
 import mmap
 
 from difffs._kernels import PageSlots
+from difffs.errors import OutOfResources
 from difffs.page import PAGE_SIZE
 
 
@@ -21,8 +22,14 @@ class WriteBuffer:
     """Slots of a page each, and which page is in which."""
 
     def __init__(self, slots: int) -> None:
-        """Address space only: a slot takes memory when it is first used."""
-        self._arena = mmap.mmap(-1, slots * PAGE_SIZE)
+        """Address space only: a slot takes memory when it is first used. OutOfResources."""
+        try:
+            self._arena = mmap.mmap(-1, slots * PAGE_SIZE)
+        except OSError as error:
+            raise OutOfResources(
+                f"no memory for a write buffer of {slots * PAGE_SIZE} bytes ({error.strerror}):"
+                " make it smaller (-o buffer=SIZE)"
+            ) from None
         self._memory = memoryview(self._arena)
         self._slots = PageSlots(self._arena)
         # Both stay the same objects: PageReader (native) knows them.

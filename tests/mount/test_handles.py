@@ -1,0 +1,71 @@
+"""Open files, counted by inode."""
+
+import sys
+
+import pytest
+
+from difffs.mount.handles import Handles
+from difffs.store.namespace import Namespace
+
+
+def test_an_inode_is_open_until_its_last_handle_goes() -> None:
+    names, handles = Namespace(), Handles()
+    one, two = names.create("/a"), names.create("/b")
+    reader, writer = handles.add(one), handles.add(one, writer=77)
+    other = handles.add(two, writer=78)
+    assert (handles.number(reader), handles.number(writer)) == (one.number, one.number)
+    assert handles.number(other) == two.number
+    assert handles.number(99) is handles.number(None) is None
+    assert list(handles.writers(one.number)) == [77]
+    assert handles.volumes == {reader: one, writer: one, other: two}
+    assert handles.remove(writer) is None
+    assert list(handles.writers(one.number)) == []
+    assert handles.is_open(one.number)
+    assert handles.remove(reader) == one.number
+    assert not handles.is_open(one.number)
+    assert handles.remove(reader) is None, "a second time"
+    assert handles.is_open(two.number)
+
+
+def test_directories_are_no_volumes() -> None:
+    names, handles = Namespace(), Handles()
+    handle = handles.add(names.mkdir("/d"))
+    assert handles.volumes == {}
+    assert handles.number(handle) == names.lookup("/d").number
+
+
+def test_hidden_files_are_found_by_either_name() -> None:
+    handles = Handles()
+    handles.hide("/.fuse_hidden1", 5)
+    handles.hide("/.fuse_hidden2", 6)
+    assert handles.hidden("/.fuse_hidden1") == 5
+    assert handles.hidden("/a") is None
+    assert handles.reveal(5)
+    assert not handles.reveal(5)
+    assert handles.hidden("/.fuse_hidden1") is None
+    volumes = handles.volumes
+    assert handles.close() == [6]
+    assert handles.volumes is volumes, "native code knows it"
+    assert handles.hidden("/.fuse_hidden2") is None
+
+
+@pytest.mark.parametrize("count", [2000])
+def test_closing_looks_at_one_inode_only(count: int) -> None:
+    """By counting: what is done for one close must not grow with what else is open."""
+    names, handles = Namespace(), Handles()
+    numbers = [handles.add(names.create(f"/f{i}"), writer=1) for i in range(count)]
+    for number in range(count):
+        handles.hide(f"/.fuse_hidden{number:016x}", number + 2)
+    steps = 0
+
+    def count_steps(_frame: object, event: str, _argument: object) -> None:
+        nonlocal steps
+        steps += event in ("call", "c_call")
+
+    sys.setprofile(count_steps)
+    for number in numbers:
+        inode = handles.remove(number)
+        assert inode is not None
+        handles.reveal(inode)
+    sys.setprofile(None)
+    assert steps < 20 * count
