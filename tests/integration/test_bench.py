@@ -30,6 +30,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 @pytest.mark.integration
 def test_every_part_is_measured_and_verified() -> None:
     parts = [part for part in PARTS if part != "guest"]  # a boot each would take a minute

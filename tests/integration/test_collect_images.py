@@ -26,7 +26,7 @@ from trial import guest
 CHECKOUT = Path(__file__).resolve().parents[2]
 WANTED = "DIFFFS_TEST_COLLECTING"
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(2400)]
 
 
 def obstacle() -> str | None:

@@ -20,7 +20,7 @@ from trial.guest import Guest
 DIFFFS = (sys.executable, "-m", "difffs")
 MEBIBYTES = 128
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow]
+pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
 
 
 def difffs(*words: str | Path, status: int = 0) -> str:

@@ -15,7 +15,7 @@ from trial import cgroup, demo, guest, hog, report, swap
 CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = [
     *("scripts/setup", "scripts/demo", "scripts/test", "scripts/bench", "scripts/make-guest"),
-    *("scripts/collect-images", ".ci/run", "vm-configs/run-guest"),
+    *("scripts/collect-images", "scripts/lock", ".ci/run", "vm-configs/run-guest"),
 ]
 INIT = "vm-configs/guest/init"
 GUEST_FILES = "scripts/collection/guest-files"
@@ -90,6 +90,7 @@ def test_demo_options(capsys: pytest.CaptureFixture[str]) -> None:
 
 @pytest.mark.integration
 @pytest.mark.slow
+@pytest.mark.timeout(900)
 def test_demo_does_what_this_host_can(tmp_path: Path) -> None:
     if run("scripts/make-guest").returncode != 0 or guest.obstacle() is not None:
         pytest.skip("no guest can be built or booted here")
