@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,15 +80,19 @@ def _fio(job: Job, size: int, folder: Path | None, device: str, *, verifying: bo
     ]  # fmt: skip
     if device:
         words += [f"--filename={device}", f"--offset_increment={share}"]
-    else:
-        words += [f"--directory={folder}", "--filename_format=f.$jobnum"]
+    elif folder:
+        words += [f"--directory={folder.absolute()}", "--filename_format=f.$jobnum"]
     if job.writes or verifying:
         words += ["--verify=crc32c", "--verify_interval=4096", "--do_verify=0"]
         words += ["--verify_state_save=0"]
         words += [f"--buffer_compress_percentage={COMPRESSIBLE}", "--refill_buffers"]
     if verifying:
         words[words.index("--do_verify=0")] = "--do_verify=1"
-    done = subprocess.run(words, check=False, capture_output=True, text=True, timeout=900)
+    # fio leaves files where it runs: notes of verifications, dumps of blocks that were wrong.
+    with tempfile.TemporaryDirectory(prefix="difffs-fio-") as current:
+        done = subprocess.run(
+            words, check=False, capture_output=True, text=True, timeout=900, cwd=current
+        )
     if done.returncode != 0:
         raise BenchmarkError(f"fio {job.name}: {(done.stderr or done.stdout).strip()[-500:]}")
     report = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]

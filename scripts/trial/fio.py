@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import subprocess
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def run(folder: Path, mebibytes: int = 64, seconds: float = 120) -> FioResult:
     command = [
         "fio",
         "--name=difffs",
-        f"--directory={folder}",
+        f"--directory={folder.absolute()}",
         f"--size={mebibytes}M",
         "--rw=randwrite",
         "--bsrange=4k-64k",
@@ -50,9 +51,11 @@ def run(folder: Path, mebibytes: int = 64, seconds: float = 120) -> FioResult:
         "--randseed=7",
         "--output-format=json",
     ]
-    done = subprocess.run(
-        command, check=False, capture_output=True, text=True, timeout=seconds, cwd=folder
-    )
+    # fio leaves files where it runs: notes of verifications, dumps of blocks that were wrong.
+    with tempfile.TemporaryDirectory(prefix="difffs-fio-") as current:
+        done = subprocess.run(
+            command, check=False, capture_output=True, text=True, timeout=seconds, cwd=current
+        )
     if done.returncode != 0:
         raise OSError("fio: " + (done.stderr or done.stdout).strip()[-500:])
     job = json.loads(done.stdout[done.stdout.index("{") :])["jobs"][0]
