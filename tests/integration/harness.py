@@ -62,10 +62,10 @@ def complaint(*words: str | Path, status: int) -> str:
 class Mounted:
     """One store and its mount point; ``path`` is the mount's root."""
 
-    def __init__(self, folder: Path) -> None:
-        """Use ``folder`` for both; mount at once."""
+    def __init__(self, folder: Path, store: Path | None = None) -> None:
+        """Use ``folder`` for both, unless the store lies elsewhere; mount at once."""
         self.folder = folder
-        self.store = folder / "store"
+        self.store = store or folder / "store"
         self.path = folder / "mount"
         self.path.mkdir()
         self.expected_log: list[str] = []
