@@ -9,7 +9,7 @@ from pathlib import Path
 from difffs.errors import UsageError
 from difffs.size import parse_size
 
-PARTS = ("engine", "mount", "block", "swap", "guest", "scale")
+PARTS = ("engine", "mount", "block", "swap", "guest", "scale", "costs")
 
 _DEFAULT_RECIPES = "default,fast,difference-engine,identical-only,patch-only,compress-only"
 
@@ -27,6 +27,9 @@ class Options:
     """That each fio job moves."""
     hog_bytes: int
     scale_bytes: tuple[int, ...]
+    cost_bytes: tuple[int, ...]
+    """Of the volumes whose costs are compared: the first with the last."""
+    cost_files: int
     recipes: tuple[str, ...]
     folder: Path | None
     json: bool
@@ -79,6 +82,12 @@ def parse(arguments: list[str]) -> Options:
         "--scale-sizes", type=_sizes, default="1G,4G,16G", help="scale: sizes (1G,4G,16G)"
     )
     parser.add_argument(
+        "--cost-sizes", type=_sizes, default="1G,512G", help="costs: sizes of volumes (1G,512G)"
+    )
+    parser.add_argument(
+        "--cost-files", type=int, default=20_000, metavar="N", help="costs: files to make (20000)"
+    )
+    parser.add_argument(
         "--recipes",
         default=_DEFAULT_RECIPES,
         help="engine: recipes to measure (all; default and fast come first)",
@@ -100,6 +109,8 @@ def parse(arguments: list[str]) -> Options:
         parser.error("--rounds needs at least 1")
     if found.job_size < 8 << 20:
         parser.error("--job-size needs at least 8M: a MiB for each of eight jobs")
+    if len(found.cost_sizes) < 2 or found.cost_files < 4:
+        parser.error("--cost-sizes needs two sizes, --cost-files at least 4")
     return Options(
         images=tuple(found.images),
         parts=found.parts,
@@ -108,6 +119,8 @@ def parse(arguments: list[str]) -> Options:
         job_bytes=found.job_size,
         hog_bytes=found.hog_size,
         scale_bytes=found.scale_sizes,
+        cost_bytes=found.cost_sizes,
+        cost_files=found.cost_files,
         recipes=tuple(found.recipes.split(",")),
         folder=found.folder,
         json=found.json,

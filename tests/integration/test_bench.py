@@ -18,6 +18,7 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = [
     *("--rounds", "1", "--size", "8M", "--job-size", "8M", "--hog-size", "24M"),
     *("--scale-sizes", "8M,16M", "--recipes", "default,fast"),
+    *("--cost-sizes", "8M,64M", "--cost-files", "200"),
 ]
 
 
