@@ -1,0 +1,268 @@
+"""A store on a file system that fills up: tmpfs, ext4 and btrfs of their own, really full.
+
+tmpfs and ext4 overwrite in place. btrfs writes anew even what it overwrites, so that on a full one
+writing to a mapped file is a SIGBUS: that ends the daemon, or a command, in its hint tables or in
+LMDB's lock file. Until these are written in another way, only what is on the disk can be asserted
+there: the last test.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from difffs.mount.live import mount_at
+from tests.integration import harness
+from tests.integration.harness import Mounted, complaint, difffs, wait_until
+
+pytestmark = pytest.mark.integration
+
+MIB = 1 << 20
+# Image in MiB (btrfs takes no less than 109), and what makes a file system of it.
+KINDS = {
+    "tmpfs": (48, []),
+    "ext4": (64, ["mkfs.ext4", "-q", "-F"]),
+    "btrfs": (128, ["mkfs.btrfs", "-q", "--mixed"]),
+}
+FULL = r"no space left for .*; free some space there, nothing is lost"
+
+
+@dataclass(frozen=True)
+class Disk:
+    """A small file system, and room beside it."""
+
+    path: Path
+    mebibytes: int
+    beside: Path
+    """For mount points and images: what lies here takes none of its room."""
+
+
+@pytest.fixture(params=["tmpfs", "ext4"])
+def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
+    """Make an empty small file system."""
+    mebibytes, make = KINDS[request.param]
+    reason = harness.obstacle()
+    if reason is None and os.geteuid() != 0:
+        reason = "only root mounts file systems"
+    if reason is None and make and shutil.which(make[0]) is None:
+        reason = f"no {make[0]}"
+    if reason is not None:
+        pytest.skip(reason)
+    with harness.folder_in_memory() as folder:
+        path = folder / "disk"
+        path.mkdir()
+        if make:
+            image = folder / "image"
+            with image.open("wb") as file:
+                file.truncate(mebibytes * MIB)
+            subprocess.run([*make, str(image)], check=True, capture_output=True)
+            options = ["-t", request.param, "-o", "loop", str(image)]
+        else:
+            options = ["-t", "tmpfs", "-o", f"noswap,size={mebibytes}m", "difffs-test"]
+        done = subprocess.run(["mount", *options, str(path)], capture_output=True, text=True)
+        if done.returncode != 0:
+            pytest.skip(f"{request.param} cannot be mounted here: {done.stderr.strip()}")
+        try:
+            yield Disk(path, mebibytes, folder)
+        finally:
+            subprocess.run(["umount", "--lazy", str(path)], check=True)
+
+
+class OnDisk(Mounted):
+    """A store on the small file system, mounted beside it."""
+
+    def __init__(self, disk: Disk) -> None:
+        """Mount a new store; what the disk is full of is no reason to fail."""
+        super().__init__(disk.beside, disk.path / "store")
+        self.expected_log = [FULL]
+
+
+@pytest.fixture
+def mounted(disk: Disk) -> Iterator[OnDisk]:
+    """Mount a store that is the only thing on the file system."""
+    one = OnDisk(disk)
+    try:
+        yield one
+        if mount_at(one.path) is not None:
+            one.unmount()
+        one.verify_log()
+    finally:
+        while mount_at(one.path) is not None:
+            subprocess.run(harness.unmount_command(one.path, lazy=True), check=True)
+
+
+def noise(seed: int) -> bytes:
+    """A MiB that does not compress, the same each time."""
+    return random.Random(seed).randbytes(MIB)
+
+
+def expect_full(error: OSError) -> None:
+    """A full disk is ENOSPC and nothing else."""
+    assert error.errno == errno.ENOSPC, error
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[int]:
+    """Open for writing; closing may fail on a full disk."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield file
+    finally:
+        with contextlib.suppress(OSError):
+            os.close(file)
+
+
+def fill(path: Path, most: int, beyond: int = 8) -> int:
+    """Write and synchronise MiB for MiB until the disk is full, and try on for some more.
+
+    Returns how many went down.
+    """
+    written, failures = 0, 0
+    with opened(path) as file:
+        for number in range(most + beyond):
+            try:
+                os.pwrite(file, noise(number), number * MIB)
+                os.fsync(file)
+            except OSError as error:
+                expect_full(error)
+                failures += 1
+                if failures == beyond:
+                    return written
+            else:
+                if not failures:
+                    written += 1
+    raise AssertionError("never full")
+
+
+def fill_somehow(path: Path, most: int) -> int:
+    """Write and synchronise until something fails, whatever; return how many MiB went down."""
+    with opened(path) as file:
+        for number in range(most):
+            try:
+                os.pwrite(file, noise(number), number * MIB)
+                os.fsync(file)
+            except OSError:
+                return number
+    raise AssertionError("never full")
+
+
+def expect(path: Path, count: int) -> None:
+    """Compare what has been synchronised, as the store has it."""
+    with path.open("rb") as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+        for number in range(count):
+            assert file.read(MIB) == noise(number), f"MiB {number}"
+
+
+def writable(path: Path, count: int = 1) -> bool:
+    """Whether ``count`` MiB can be written and synchronised."""
+    with opened(path) as file:
+        try:
+            for number in range(count):
+                os.pwrite(file, noise(1000 + number), number * MIB)
+            os.fsync(file)
+        except OSError as error:
+            expect_full(error)
+            return False
+    return True
+
+
+def test_what_was_synchronised_is_there_and_can_be_read(mounted: OnDisk, disk: Disk) -> None:
+    empty = os.statvfs(mounted.path)
+    count = fill(mounted.path / "big", disk.mebibytes)
+    assert count > disk.mebibytes // 2
+    expect(mounted.path / "big", count)
+
+    full = os.statvfs(mounted.path)
+    assert full.f_bavail * full.f_frsize < 4 * MIB
+    # df's total is what is stored and what still fits: about the same when full as when empty
+    total = full.f_blocks * full.f_frsize
+    assert total == pytest.approx(empty.f_blocks * empty.f_frsize, rel=0.2)
+    assert full.f_bavail <= full.f_bfree <= full.f_blocks
+
+    mounted.kill()
+    mounted.check()
+    mounted.mount()
+    expect(mounted.path / "big", count)
+    (mounted.path / "big").unlink()
+    wait_until(lambda: writable(mounted.path / "again"))
+
+
+def test_truncating_a_volume_makes_room_by_itself(mounted: OnDisk, disk: Disk) -> None:
+    count = fill(mounted.path / "big", disk.mebibytes)
+    os.truncate(mounted.path / "big", 4 * MIB)
+    wait_until(lambda: writable(mounted.path / "again", 8))
+    assert count > 4
+    expect(mounted.path / "big", 4)
+
+
+def test_room_made_outside_the_store_is_enough(mounted: OnDisk, disk: Disk) -> None:
+    """What waited for room is then stored; nobody has to write it again."""
+    ballast = disk.path / "ballast"
+    ballast.write_bytes(b"".join(map(noise, range(8))))
+    with opened(mounted.path / "big") as file:
+        for number in range(disk.mebibytes):
+            try:
+                os.pwrite(file, noise(number), number * MIB)
+                os.fsync(file)
+            except OSError as error:
+                expect_full(error)
+                break
+        else:
+            raise AssertionError("never full")
+        ballast.unlink()
+
+        def stored() -> bool:
+            try:
+                os.fsync(file)
+            except OSError as error:
+                expect_full(error)
+                return False
+            return True
+
+        wait_until(stored)
+    mounted.remount()
+    expect(mounted.path / "big", number)
+
+
+def test_an_import_that_does_not_fit(disk: Disk) -> None:
+    """It leaves nothing behind, and what was there before as it was."""
+    store = disk.path / "store"
+    small, large = disk.beside / "small.mem", disk.beside / "large.mem"
+    small.write_bytes(b"".join(map(noise, range(4))))
+    with large.open("wb") as file:
+        for number in range(disk.mebibytes):
+            file.write(noise(100 + number))
+    difffs("import", store, small, "small")
+    assert "no space left" in complaint("import", store, large, status=8)
+    report = json.loads(difffs("check", store, "--json").stdout)
+    assert report["clean"], report
+    difffs("export", store, "small", disk.beside / "back.mem")
+    assert (disk.beside / "back.mem").read_bytes() == small.read_bytes()
+    # room again, for what fits
+    difffs("import", store, small, "again")
+    report = json.loads(difffs("check", store, "--json").stdout)
+    assert report["clean"], report
+
+
+@pytest.mark.parametrize("disk", ["tmpfs", "ext4", "btrfs"], indirect=True)
+def test_the_disk_has_what_was_synchronised(mounted: OnDisk, disk: Disk) -> None:
+    """As it is found by who copies the store to where there is room."""
+    count = fill_somehow(mounted.path / "big", disk.mebibytes)
+    assert count > disk.mebibytes // 2
+    mounted.kill()
+    mounted.expected_log = [""]  # the daemon may have said anything
+    copy = disk.beside / "copy"
+    subprocess.run(["cp", "-a", "--sparse=always", mounted.store, copy], check=True)
+    report = json.loads(difffs("check", copy, "--json").stdout)
+    assert report["clean"], report
+    difffs("export", copy, "big", disk.beside / "big.mem")
+    expect(disk.beside / "big.mem", count)
