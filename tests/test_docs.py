@@ -18,7 +18,12 @@ from tests.integration import harness
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
-    [*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), *(ROOT / "vm-configs").glob("*.md")]
+    [
+        *ROOT.glob("*.md"),
+        *(ROOT / "docs").rglob("*.md"),
+        *(ROOT / "vm-configs").glob("*.md"),
+        *(ROOT / "findings").glob("*.md"),
+    ]
 )
 NAMES = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
