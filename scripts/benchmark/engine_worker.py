@@ -51,8 +51,7 @@ def import_images(recipe: str, workers: int, path: Path, images: list[Path]) -> 
         began, began_cpu = time.perf_counter(), time.process_time()
         for name, image in zip(names, images, strict=True):
             inode = store.namespace.create(name, 0o600, 0, 0)
-            inode.size = image.stat().st_size
-            store.namespace.touch(inode.number)
+            store.namespace.set_size(inode, image.stat().st_size)
             # told no size it reads holes as well, as all contenders do
             with closing(ImageReader(_open(image), 0, ahead=workers > 1)) as reader:
                 for offset, data in reader.batches():

@@ -78,8 +78,7 @@ def grow(path: Path, sizes: list[int]) -> dict[str, Any]:
 
 def _new_volume(store: Store, offset: int, end: int) -> int:
     inode = store.namespace.create(f"/{offset // _VOLUME_BYTES}", 0o600, 0, 0)
-    inode.size = min(_VOLUME_BYTES, end - offset)
-    store.namespace.touch(inode.number)
+    store.namespace.set_size(inode, min(_VOLUME_BYTES, end - offset))
     return inode.number
 
 

@@ -36,7 +36,14 @@ _OTHER_PAGES = 1024
 """Of the volume that is read while another one is removed."""
 _FEW = 50
 _PUNCH = 0x03  # FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE
-_QUIET_SECONDS = 1.0
+_IDLE_SECONDS = 5.0
+_WINDOW = 0.5
+"""Seconds over which the daemon's processor time is looked at while a removal goes on."""
+_QUIET_WINDOWS = 4
+_BUSY = 0.1
+"""Processor time a second, beyond that of answering bystanders, from which on it has work."""
+_BETWEEN = 0.0005
+"""Seconds that a bystander waits between two calls, so that the daemon's other work shows."""
 _REMOVAL_SECONDS = 120.0
 
 _CALL_TABLE = "one call at the front of a volume of zeros"
@@ -247,7 +254,7 @@ class _Bystanders:
             mmap.mmap(-1, PAGE) as page,
         ):
             number = 0
-            while not self._ended.is_set():
+            while not self._ended.wait(_BETWEEN):
                 number = (number + 389) % _OTHER_PAGES
                 at = number * PAGE
                 took = _microseconds(partial(os.preadv, file, [page], at))
@@ -260,7 +267,7 @@ class _Bystanders:
         """Ask for names that are not there: what the kernel knows it does not ask for."""
 
         number = time.monotonic_ns()
-        while not self._ended.wait(0.0005):
+        while not self._ended.wait(_BETWEEN):
             number += 1
             look = partial(os.path.lexists, self._mount.folder / f"absent-{number}")
             self.longest_stat = max(self.longest_stat, _microseconds(look))
@@ -278,20 +285,24 @@ def anonymous_memory(process: int) -> int:
     return 0
 
 
-def _used(folder: Path) -> int:
-    found = os.statvfs(folder)
-    return (found.f_blocks - found.f_bfree) * found.f_frsize
+def _until_done(mount: mounts.Difffs, idle: float) -> float:
+    """Return the seconds until the daemon works no more than ``idle``, in processor time a second.
 
-
-def _until_freed(folder: Path) -> float:
-    """Return the seconds until the room of what was removed had been given back."""
-    begin = time.monotonic()
-    last, changed = _used(folder), begin
-    while (now := time.monotonic()) < min(changed + _QUIET_SECONDS, begin + _REMOVAL_SECONDS):
-        time.sleep(0.02)
-        if (used := _used(folder)) < last:
-            last, changed = used, now
-    return changed - begin
+    What else could be waited for? A commit does not wait for all of it, and the index keeps the
+    room that it has freed for what comes next.
+    """
+    begin = done = time.monotonic()
+    quiet = 0
+    before = mount.cpu_seconds()
+    while quiet < _QUIET_WINDOWS and time.monotonic() < begin + _REMOVAL_SECONDS:
+        time.sleep(_WINDOW)
+        now = mount.cpu_seconds()
+        busy = (now - before) / _WINDOW > idle + _BUSY
+        quiet = 0 if busy else quiet + 1
+        if busy:
+            done = time.monotonic()
+        before = now
+    return done - begin
 
 
 def _removal(part: Part, mount: mounts.Difffs, size: int, other: bytes) -> None:
@@ -299,10 +310,12 @@ def _removal(part: Part, mount: mounts.Difffs, size: int, other: bytes) -> None:
     mount.settle()
     held = anonymous_memory(mount.process.pid)
     with _Bystanders(mount, other) as idle:
-        time.sleep(_QUIET_SECONDS)
+        before = mount.cpu_seconds()
+        time.sleep(_IDLE_SECONDS)
+        working = (mount.cpu_seconds() - before) / _IDLE_SECONDS
     with _Bystanders(mount, other) as beside:
         unlinked = _microseconds((mount.folder / str(size)).unlink)
-        freed = unlinked / 1e6 + _until_freed(mount.folder)
+        took = unlinked / 1e6 + _until_done(mount, working)
     for name, seen in ((_IDLE, idle), (_GOING, beside)):
         part.add(_REMOVAL_TABLE, _LONGEST_READ, name, "ms", seen.longest_read / 1e3)
         part.add(_REMOVAL_TABLE, _LONGEST_STAT, name, "ms", seen.longest_stat / 1e3)
@@ -310,7 +323,7 @@ def _removal(part: Part, mount: mounts.Difffs, size: int, other: bytes) -> None:
         part.add(_REMOVAL_TABLE, _GROWTH, name, "MiB", grown)
         part.pages_verified += seen.pages_verified
     part.add(_REMOVAL_TABLE, "unlink itself", _GOING, "ms", unlinked / 1e3)
-    part.add(_REMOVAL_TABLE, "until all room is back", _GOING, "s", freed)
+    part.add(_REMOVAL_TABLE, "until the daemon has done it", _GOING, "s", took)
 
 
 def _compare(part: Part, sizes: list[int]) -> None:
