@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from difffs import __version__
 from difffs.errors import DifffsError
+from difffs.standard_streams import ensure_standard_streams
 
 
 class Command(NamedTuple):
@@ -105,6 +106,7 @@ def _is_mount_helper_call(program: str, arguments: list[str]) -> bool:
 
 def main(arguments: list[str] | None = None, program: str | None = None) -> int:
     """Run the command line and return its exit code."""
+    ensure_standard_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
     if _is_mount_helper_call(sys.argv[0] if program is None else program, given):
         given = mount_helper_arguments(given)
