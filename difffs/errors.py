@@ -15,6 +15,7 @@ CorruptStore         6          the store's structure is damaged
 PayloadDamaged       6          a payload's bytes are damaged or missing
 StoreReadOnly        7          the store cannot be written
 StoreFull            8          no space is left where the store lives
+OutputProblem        8          what is printed or exported cannot be written where it should go
 RecipeMismatch       9          the store has another recipe than the one asked for
 VolumeNotFound       10         the store holds no such volume
 VolumeExists         11         a volume of that name is there already
@@ -23,7 +24,8 @@ MediumFailed         13         reading or writing the store's files failed (I/O
 OutOfResources       2          the machine lacks memory or open files for now
 ===================  =========  ==============================================================
 
-Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from the keyboard.
+Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from the keyboard,
+128 + n the end by signal n (129 SIGHUP, 141 a reader of stdout that has gone, 143 SIGTERM).
 """
 
 
@@ -106,6 +108,12 @@ class MediumFailed(DifffsError):
     """Reading or writing the store's files failed."""
 
     exit_code = 13
+
+
+class OutputProblem(DifffsError):
+    """What a command prints or exports cannot be written where it should go."""
+
+    exit_code = 8
 
 
 class RecipeMismatch(DifffsError):

@@ -1,9 +1,15 @@
-"""The progress bar shows what it should, and only to a terminal."""
+"""The progress bar shows what it should, where it should, and when somebody asks."""
 
 import io
+import os
+import signal
+import time
+from collections.abc import Callable
+
+import pytest
 
 from difffs import progress as progress_module
-from difffs.progress import Progress
+from difffs.progress import Progress, told_on_request
 
 
 class Terminal(io.StringIO):
@@ -14,7 +20,15 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_silent_without_a_terminal() -> None:
+def wait_for(condition: Callable[[], object]) -> None:
+    """Wait until it holds; fail when it never does."""
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
+
+
+def test_short_runs_are_silent_without_a_terminal() -> None:
     stream = io.StringIO()
     with Progress("import", 100, stream) as progress:
         progress.advance(50)
@@ -68,3 +82,40 @@ def test_durations() -> None:
     assert progress_module._duration(59.4) == "0:59"
     assert progress_module._duration(61) == "1:01"
     assert progress_module._duration(3661) == "1:01:01"
+
+
+def test_long_runs_write_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.05)
+    stream = io.StringIO()
+    with Progress("import", 100 << 20, stream) as progress:
+        progress.update(50 << 20)  # and no more: the work waits for something
+        wait_for(lambda: stream.getvalue().count("\n") >= 2)
+    text = stream.getvalue()
+    assert text.startswith("import: 50%, 50.0 MiB of 100 MiB, ")
+    assert "\r" not in text
+    time.sleep(0.2)
+    assert stream.getvalue() == text, "nothing is written any more"
+
+
+def test_a_terminal_has_its_bar_and_no_lines(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress_module, "LINE_SECONDS", 0.01)
+    stream = Terminal()
+    with Progress("import", 100, stream) as progress:
+        progress.advance(50)
+        time.sleep(0.2)
+    assert "\n" not in stream.getvalue()
+
+
+@pytest.mark.parametrize("kind", [io.StringIO, Terminal])
+def test_a_line_comes_when_a_signal_asks(kind: Callable[[], io.StringIO]) -> None:
+    stream = kind()
+    with told_on_request():
+        os.kill(os.getpid(), signal.SIGUSR1)  # of nothing yet
+        with Progress("check", 0, stream, unit="objects") as progress:
+            progress.update(1234)
+            os.kill(os.getpid(), signal.SIGUSR1)
+            wait_for(lambda: "check: 1,234 objects, " in stream.getvalue())
+        before = stream.getvalue()
+        os.kill(os.getpid(), signal.SIGUSR1)
+    assert stream.getvalue() == before
+    assert signal.getsignal(signal.SIGUSR1) == signal.SIG_DFL

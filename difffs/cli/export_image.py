@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -14,10 +15,11 @@ from pathlib import Path
 from difffs._kernels import TABLE_ENTRIES
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
-from difffs.errors import EnvironmentProblem, StoreFull, UsageError, VolumeNotFound
+from difffs.errors import OutputProblem, UsageError, VolumeNotFound
 from difffs.page import PAGE_SIZE
 from difffs.progress import Progress
 from difffs.size import format_size
+from difffs.standard_streams import ReaderGone, output_problem
 from difffs.store import Store
 from difffs.store.inode import Inode
 from difffs.store.page_tables import HOLE, ZERO
@@ -42,7 +44,7 @@ def run(arguments: argparse.Namespace) -> int:
         volume = _find(store, arguments.name)
         with Progress(f"export {arguments.name}", volume.size) as progress:
             if arguments.image == "-":
-                _write_stream(store, volume, sys.stdout.fileno(), progress)
+                _write_stream(store, volume, sys.stdout.fileno(), "stdout", progress)
             else:
                 _write_image(store, volume, arguments.image, progress)
         size = volume.size
@@ -115,14 +117,25 @@ def _runs(ids: "array[int]") -> Iterator[tuple[int, int]]:
         start = end
 
 
+@contextlib.contextmanager
+def _written(where: str) -> Iterator[None]:
+    """Turn what goes wrong with writing to `where` into errors for people."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise ReaderGone from None
+    except OSError as error:
+        raise output_problem(where, error) from error
+
+
 def _write_all(file: int, data: memoryview | bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(file, view) :]
 
 
-def _write_stream(store: Store, volume: Inode, file: int, progress: Progress) -> None:
-    """Write front to back, zeros included."""
+def _write_stream(store: Store, volume: Inode, file: int, where: str, progress: Progress) -> None:
+    """Write front to back, zeros included; a device has it when this returns."""
     zeros = bytes(1 << 20)
     position = 0
 
@@ -130,15 +143,36 @@ def _write_stream(store: Store, volume: Inode, file: int, progress: Progress) ->
         nonlocal position
         while position < until:
             count = min(len(zeros), until - position)
-            _write_all(file, memoryview(zeros)[:count])
+            with _written(where):
+                _write_all(file, memoryview(zeros)[:count])
             position += count
+            progress.update(position)
 
+    _require_room(file, volume.size, where)
     for offset, data in _data(store, volume):
         pad(offset)
-        _write_all(file, data)
+        with _written(where):
+            _write_all(file, data)
         position += len(data)
         progress.update(position)
     pad(volume.size)
+    with _written(where):
+        if stat.S_ISBLK(os.fstat(file).st_mode):
+            os.fsync(file)
+
+
+def _require_room(file: int, size: int, where: str) -> None:
+    """Say at the start, not in the middle, that a device is too small."""
+    with _written(where):
+        if not stat.S_ISBLK(os.fstat(file).st_mode):
+            return
+        position = os.lseek(file, 0, os.SEEK_CUR)
+        room = os.lseek(file, 0, os.SEEK_END) - position
+        os.lseek(file, position, os.SEEK_SET)
+    if room < size:
+        raise OutputProblem(
+            f"{where} is too small: it has room for {room:,} of {size:,} bytes; take a larger one"
+        )
 
 
 def _write_image(store: Store, volume: Inode, image: str, progress: Progress) -> None:
@@ -153,38 +187,56 @@ def _write_image(store: Store, volume: Inode, image: str, progress: Progress) ->
         if stat.S_ISDIR(status.st_mode):
             raise UsageError(f"image {image} is a directory: name a file in it")
         if not stat.S_ISREG(status.st_mode):
-            file = os.open(image, os.O_WRONLY)
-            with contextlib.closing(os.fdopen(file, "wb", 0)):
-                _write_stream(store, volume, file, progress)
+            _write_device(store, volume, image, progress)
             return
     target = os.path.realpath(image)
     try:
         file, temporary = tempfile.mkstemp(
-            prefix=f".{os.path.basename(target)}.", dir=os.path.dirname(target)
+            prefix=os.fsdecode(b".%b." % os.fsencode(os.path.basename(target))[:200]),
+            dir=os.path.dirname(target),
         )
     except OSError as error:
-        raise UsageError(
-            f"image {image} cannot be written: {error.strerror}; choose another path"
-        ) from None
+        raise _opening_problem(image, error) from None
     try:
         with contextlib.closing(os.fdopen(file, "wb", 0)):
-            os.ftruncate(file, volume.size)
-            for offset, data in _data(store, volume):
-                while data:
-                    written = os.pwrite(file, data, offset)
-                    data, offset = data[written:], offset + written
-                progress.update(offset)
-            os.fchmod(file, stat.S_IMODE(volume.mode))
-            os.utime(file, ns=(volume.atime_ns, volume.mtime_ns))
-            os.fsync(file)
-        os.rename(temporary, target)
-    except BaseException as error:
+            _write_sparse(store, volume, file, f"image {image}", progress)
+        with _written(f"image {image}"):
+            os.rename(temporary, target)
+    except BaseException:
         with contextlib.suppress(OSError):
             os.unlink(temporary)
-        if isinstance(error, OSError) and error.errno == 28:
-            raise StoreFull(f"no space left for {image}: free some or choose another") from error
-        if isinstance(error, OSError):
-            raise EnvironmentProblem(
-                f"image {image} cannot be written: {error.strerror}; choose another path"
-            ) from error
         raise
+
+
+def _opening_problem(image: str, error: OSError) -> UsageError | OutputProblem:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return output_problem(f"image {image}", error)
+    return UsageError(f"image {image} cannot be written: {error.strerror}; choose another path")
+
+
+def _write_device(store: Store, volume: Inode, image: str, progress: Progress) -> None:
+    """Write to a device or a named pipe."""
+    try:
+        file = os.open(image, os.O_WRONLY)
+    except OSError as error:
+        raise _opening_problem(image, error) from None
+    try:
+        _write_stream(store, volume, file, f"image {image}", progress)
+    finally:
+        os.close(file)
+
+
+def _write_sparse(store: Store, volume: Inode, file: int, where: str, progress: Progress) -> None:
+    """Write a regular file, holes as holes, and have it on its disk."""
+    with _written(where):
+        os.ftruncate(file, volume.size)
+    for offset, data in _data(store, volume):
+        with _written(where):
+            while data:
+                written = os.pwrite(file, data, offset)
+                data, offset = data[written:], offset + written
+        progress.update(offset)
+    with _written(where):
+        os.fchmod(file, stat.S_IMODE(volume.mode))
+        os.utime(file, ns=(volume.atime_ns, volume.mtime_ns))
+        os.fsync(file)

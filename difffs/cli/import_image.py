@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import stat
 import sys
@@ -189,6 +190,6 @@ def _remove(engine: Engine, path: str, inode: Inode) -> None:
 
 
 def _explained(error: OSError, path: str) -> DifffsError:
-    if error.errno == 28:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
         return StoreFull(f"no space left for {path[1:]}: free some where the store lives")
     return EnvironmentProblem(f"reading the image failed: {error.strerror}; nothing was imported")

@@ -12,7 +12,14 @@ from typing import NamedTuple
 
 from difffs import __version__
 from difffs.errors import DifffsError
-from difffs.standard_streams import ensure_standard_streams
+from difffs.progress import told_on_request
+from difffs.signals import EndedBySignal, ending_by_exception
+from difffs.standard_streams import (
+    ReaderGone,
+    ensure_standard_streams,
+    flushed_output,
+    protect_standard_streams,
+)
 
 
 class Command(NamedTuple):
@@ -38,10 +45,11 @@ _EXIT_CODES = """\
 exit codes:
   0 ok                     6 store or payload damaged   10 volume not found
   1 completed, findings    7 store is read-only         11 volume exists
-  2 usage or environment   8 no space left              12 mount point unusable
-  3 not a store            9 other recipe              130 interrupted
-  4 store format too new
-  5 store in use
+  2 usage or environment   8 no space left, or the      12 mount point unusable
+  3 not a store              output not writable       130 interrupted
+  4 store format too new   9 other recipe              129 ended by SIGHUP
+  5 store in use                                       143 ended by SIGTERM
+                                                       141 reader of stdout gone
 """
 
 _MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")
@@ -95,10 +103,11 @@ def mount_helper_arguments(arguments: list[str]) -> list[str]:
 def _is_mount_helper_call(program: str, arguments: list[str]) -> bool:
     if os.path.basename(program) in _MOUNT_HELPER_NAMES:
         return True
-    # mount(8) and mount.fuse call `difffs SOURCE MOUNTPOINT -o ...`.
+    # mount.fuse calls `difffs SOURCE MOUNTPOINT -o ...`. Without a slash it is a mistyped command:
+    # a source of that form is given as ./SOURCE.
     return (
         len(arguments) >= 3
-        and arguments[0] not in COMMANDS
+        and "/" in arguments[0]
         and not any(argument.startswith("-") for argument in arguments[:2])
         and arguments[2].startswith("-")
     )
@@ -107,22 +116,28 @@ def _is_mount_helper_call(program: str, arguments: list[str]) -> bool:
 def main(arguments: list[str] | None = None, program: str | None = None) -> int:
     """Run the command line and return its exit code."""
     ensure_standard_streams()
+    protect_standard_streams()
     given = sys.argv[1:] if arguments is None else list(arguments)
-    if _is_mount_helper_call(sys.argv[0] if program is None else program, given):
-        given = mount_helper_arguments(given)
-    chosen = next((argument for argument in given if not argument.startswith("-")), None)
     try:
-        parsed = build_parser(chosen).parse_args(given)
-        code: int = parsed.run(parsed)
-        sys.stdout.flush()
+        with ending_by_exception(), told_on_request(), flushed_output():
+            return _run(given, sys.argv[0] if program is None else program)
     except DifffsError as error:
         print(f"difffs: {error}", file=sys.stderr)
         return error.exit_code
     except KeyboardInterrupt:
         print("difffs: interrupted", file=sys.stderr)
         return 130
-    except BrokenPipeError:
-        # The reader of stdout has gone; nothing more can be said to it, not even at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+    except EndedBySignal as ended:
+        print(f"difffs: ended by {ended}", file=sys.stderr)
+        return ended.exit_code
+    except ReaderGone:
         return 141
+
+
+def _run(given: list[str], program: str) -> int:
+    if _is_mount_helper_call(program, given):
+        given = mount_helper_arguments(given)
+    chosen = next((argument for argument in given if not argument.startswith("-")), None)
+    parsed = build_parser(chosen).parse_args(given)
+    code: int = parsed.run(parsed)
     return code

@@ -247,17 +247,19 @@ def _progress(context: Context) -> Iterator[None]:
     bars: dict[str, Progress] = {}
 
     def tell(name: str, done: int, count: int) -> None:
-        bar = bars.setdefault(name, Progress(name, count, unit="passes"))
-        bar.update(done, count)
+        if name not in bars:
+            bars[name] = Progress(name, count, unit="passes")
+            bars[name].start()
+        bars[name].update(done, count)
         if done == count:
-            bars.pop(name).__exit__(None, None, None)
+            bars.pop(name).stop()
 
     context.progress = tell
     try:
         yield
     finally:
         for bar in bars.values():
-            bar.__exit__(None, None, None)
+            bar.stop()
 
 
 def _command(arguments: argparse.Namespace) -> str:

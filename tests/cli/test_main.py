@@ -98,12 +98,19 @@ def test_when_it_is_called_as_a_mount_helper(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(main_module, "mount_helper_arguments", remember)
     for program, arguments in (
         ("/usr/bin/difffs", ["/store", "/mnt", "-o", "rw"]),
+        ("/usr/bin/difffs", ["./store", "mnt", "-o", "rw"]),
         ("/sbin/mount.fuse.difffs", ["/store", "/mnt"]),
     ):
-        with pytest.raises(StoreBusy):
-            main(arguments, program)
+        assert main(arguments, program) == StoreBusy.exit_code
         assert seen.pop() == arguments
-    for arguments in (["stats", "/mnt"], ["mount", "/store", "-o"], ["/store", "/mnt"]):
-        with pytest.raises(SystemExit):
-            main(arguments[:2] if arguments[0] == "mount" else ["-h"], "/usr/bin/difffs")
+    for arguments in (
+        ["stat", "m", "-v"],  # mistyped, and no request to make a store of that name
+        ["imports", "store", "-o", "rw"],
+        ["stats", "-o", "rw"],
+        ["mount", "/store", "-o"],
+        ["/store", "/mnt"],
+    ):
+        with pytest.raises(SystemExit) as caught:
+            main(arguments, "/usr/bin/difffs")
+        assert caught.value.code == 2
         assert seen == []
