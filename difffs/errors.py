@@ -28,6 +28,11 @@ Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from
 128 + n the end by signal n (129 SIGHUP, 141 a reader of stdout that has gone, 143 SIGTERM).
 """
 
+import errno
+
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+"""What the system says when a disk, a quota or a file can take no more."""
+
 
 class DifffsError(Exception):
     """Base of all errors that difffs raises on purpose.

@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import errno
 import os
 import stat
 import sys
@@ -15,7 +14,7 @@ from pathlib import Path
 from difffs._kernels import TABLE_ENTRIES
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
-from difffs.errors import OutputProblem, UsageError, VolumeNotFound
+from difffs.errors import NO_ROOM, OutputProblem, UsageError, VolumeNotFound
 from difffs.page import PAGE_SIZE
 from difffs.progress import Progress
 from difffs.size import format_size
@@ -209,7 +208,7 @@ def _write_image(store: Store, volume: Inode, image: str, progress: Progress) ->
 
 
 def _opening_problem(image: str, error: OSError) -> UsageError | OutputProblem:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    if error.errno in NO_ROOM:
         return output_problem(f"image {image}", error)
     return UsageError(f"image {image} cannot be written: {error.strerror}; choose another path")
 

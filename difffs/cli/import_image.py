@@ -2,7 +2,6 @@
 
 import argparse
 import contextlib
-import errno
 import os
 import stat
 import sys
@@ -12,7 +11,14 @@ from pathlib import Path
 from difffs import stats
 from difffs.cli.report import SCHEMA_VERSION, print_json, state_line
 from difffs.engine import Engine
-from difffs.errors import DifffsError, EnvironmentProblem, StoreFull, UsageError, VolumeExists
+from difffs.errors import (
+    NO_ROOM,
+    DifffsError,
+    EnvironmentProblem,
+    StoreFull,
+    UsageError,
+    VolumeExists,
+)
 from difffs.image import ImageReader
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.progress import Progress
@@ -190,6 +196,6 @@ def _remove(engine: Engine, path: str, inode: Inode) -> None:
 
 
 def _explained(error: OSError, path: str) -> DifffsError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):
+    if error.errno in NO_ROOM:
         return StoreFull(f"no space left for {path[1:]}: free some where the store lives")
     return EnvironmentProblem(f"reading the image failed: {error.strerror}; nothing was imported")

@@ -14,10 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from difffs.cli.report import print_json
-from difffs.errors import EnvironmentProblem, UsageError
+from difffs.errors import NO_ROOM, EnvironmentProblem, UsageError
 from difffs.progress import Progress
 from difffs.recipe import RECIPES
 from difffs.size import format_size
+from difffs.standard_streams import output_problem
 
 if TYPE_CHECKING:
     from difffs.study.context import Context
@@ -158,6 +159,8 @@ def _deliver(
         try:
             Path(arguments.json).write_text(json.dumps(report, indent=1) + "\n")
         except OSError as error:
+            if error.errno in NO_ROOM:
+                raise output_problem(arguments.json, error) from None
             raise UsageError(f"{arguments.json} cannot be written: {error.strerror}") from None
     if arguments.report:
         from difffs.study import study

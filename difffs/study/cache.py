@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from difffs.errors import EnvironmentProblem
+from difffs.standard_streams import output_problem
 from difffs.study.corpus import Image
 
 Result = dict[str, Any]
@@ -52,12 +53,15 @@ class Cache:
         return loaded if isinstance(loaded, dict) else None
 
     def put(self, key: str, result: Result) -> None:
-        """Keep a result: whole or not at all."""
-        handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+        """Keep a result: whole or not at all. OutputProblem when it cannot be written."""
         try:
-            with os.fdopen(handle, "w") as file:
-                json.dump(result, file)
-            os.replace(temporary, self.folder / f"{key}.json")
-        except BaseException:
-            Path(temporary).unlink(missing_ok=True)
-            raise
+            handle, temporary = tempfile.mkstemp(dir=self.folder, prefix=".new-")
+            try:
+                with os.fdopen(handle, "w") as file:
+                    json.dump(result, file)
+                os.replace(temporary, self.folder / f"{key}.json")
+            except BaseException:
+                Path(temporary).unlink(missing_ok=True)
+                raise
+        except OSError as error:
+            raise output_problem(str(self.folder), error) from None

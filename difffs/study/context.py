@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 from difffs.errors import DifffsError, EnvironmentProblem
+from difffs.signals import EndedBySignal
 from difffs.study.cache import Cache, Result
 from difffs.study.corpus import Corpus, Image
+from difffs.study.worker import (
+    ending_processes,
+    ending_with_parent,
+    leave_signals_to_parent,
+    start_resource_tracker,
+)
 
 PassFunction = Callable[[Sequence[Image], Path, Mapping[str, Any]], Result]
 """(images, an empty folder for stores and temporary files, parameters) -> result."""
@@ -88,9 +96,7 @@ class Context:
             if not chosen:
                 continue
             # a process for each pass: what it needed is given back, and the peak is its own
-            with ProcessPoolExecutor(
-                1 if alone else self.workers, get_context("spawn"), max_tasks_per_child=1
-            ) as pool:
+            with _processes(1 if alone else self.workers) as pool:
                 futures = {pool.submit(_run, passes[i], self.scratch): i for i in chosen}
                 try:
                     for future in as_completed(futures):
@@ -105,9 +111,6 @@ class Context:
                         "a process of the study was killed; if memory was short, try --workers 1 or"
                         " a --scratch on a disk: what was found so far is kept"
                     ) from None
-                except BaseException:
-                    pool.shutdown(cancel_futures=True)
-                    raise
         return [result for result in found if result is not None]
 
     def attempts(self, what: str, passes: Sequence[Pass]) -> list[Result | Failure]:
@@ -125,7 +128,7 @@ class Context:
 
     def _attempt(self, work: Pass) -> Result | Failure:
         try:
-            with ProcessPoolExecutor(1, get_context("spawn"), max_tasks_per_child=1) as pool:
+            with _processes(1) as pool:
                 result = pool.submit(_run, work, self.scratch).result()
         except (DifffsError, OSError, subprocess.SubprocessError) as error:
             return Failure(" ".join(str(error).split()) or type(error).__name__)
@@ -168,6 +171,23 @@ class Context:
         return {corpus.name: [next(results) for _ in corpus.images] for corpus in self.corpora}
 
 
+@contextmanager
+def _processes(count: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of processes; those at work end with a study that is interrupted."""
+    start_resource_tracker()
+    pool = ProcessPoolExecutor(
+        count, get_context("spawn"), initializer=leave_signals_to_parent, max_tasks_per_child=1
+    )
+    try:
+        yield pool
+    except (KeyboardInterrupt, EndedBySignal):
+        with ending_processes():
+            pool.shutdown(cancel_futures=True)
+        raise
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def _run(work: Pass, scratch: Path) -> Result:
-    with tempfile.TemporaryDirectory(dir=scratch) as folder:
+    with ending_with_parent(), tempfile.TemporaryDirectory(dir=scratch) as folder:
         return work.function(work.images, Path(folder), work.parameters)

@@ -240,3 +240,8 @@ def test_scratch_without_room_is_a_line(
 ) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda _folder: SimpleNamespace(free=4096))
     assert "no room for stores" in complaint(capsys, *words[1:], "--recipes", "default")
+
+
+def test_results_that_find_no_room(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    assert main([*words, "--recipes", "identical-only", "--json", "/dev/full"]) == 8
+    assert "/dev/full cannot be written" in capsys.readouterr().err

@@ -1,5 +1,7 @@
 """Passes that tests give to the study. Light to import: each runs in a new process."""
 
+import os
+import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -31,3 +33,13 @@ def halves(images: Sequence[Image], _folder: Path, parameters: Mapping[str, Any]
         raise EnvironmentProblem("it holds all images in memory, and these are too many")
     logical = sum(image.pages for image in images) * 4096
     return {"stored": logical // parameters["of"], "seconds": 1.5, **parameters.get("figures", {})}
+
+
+def endless(_images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]) -> Result:
+    """Say which process this is, and work until somebody ends it."""
+    (folder / "store").write_text("a store")
+    note = Path(parameters["note"])
+    note.with_suffix(".new").write_text(str(os.getpid()))
+    note.with_suffix(".new").rename(note)
+    while True:
+        time.sleep(0.01)

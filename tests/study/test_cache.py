@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from difffs.errors import EnvironmentProblem
+from difffs.errors import EnvironmentProblem, OutputProblem
 from difffs.study.cache import Cache, Result
 from difffs.study.corpus import Image
 from tests.stores import scratch
@@ -82,3 +82,10 @@ def test_a_folder_that_cannot_be_made(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(EnvironmentProblem, match=r"cannot be made.*--cache"):
         Cache(tmp_path / "file" / "cache")
+
+
+def test_a_result_that_cannot_be_kept_is_said(tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    cache.folder.rmdir()
+    with pytest.raises(OutputProblem, match=r"cache cannot be written: No such file"):
+        cache.put("one", {})

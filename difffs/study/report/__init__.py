@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from difffs.errors import UsageError
+from difffs.errors import NO_ROOM, UsageError
+from difffs.standard_streams import output_problem
 from difffs.study.report.page import image_table, render_page
 from difffs.study.report.plots import draw
 from difffs.study.report.table_files import write_csv
@@ -38,6 +39,8 @@ def write_report(
         page = folder / PAGE
         page.write_text(render_page(report, sections, tables, drawings))
     except OSError as error:
+        if error.errno in NO_ROOM:
+            raise output_problem(str(folder), error) from None
         raise UsageError(
             f"{folder} cannot be written: {error.strerror}; choose another with --report"
         ) from None
