@@ -1,4 +1,4 @@
-"""``difffs import STORE IMAGE [NAME]``."""
+"""``difffs import STORE IMAGE...``."""
 
 import argparse
 import contextlib
@@ -6,26 +6,23 @@ import os
 import stat
 import sys
 import time
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from difffs import stats
+from difffs.cli.opening import open_or_create
 from difffs.cli.report import SCHEMA_VERSION, print_json, state_line
 from difffs.engine import Engine
-from difffs.errors import (
-    NO_ROOM,
-    DifffsError,
-    EnvironmentProblem,
-    StoreFull,
-    UsageError,
-    VolumeExists,
-)
-from difffs.image import ImageReader
+from difffs.errors import DifffsError, UsageError, VolumeExists
+from difffs.image import STDIN, ImageReader
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.progress import Progress
 from difffs.recipe import RECIPES
-from difffs.size import format_size
-from difffs.store import Store
-from difffs.store.inode import Inode
+from difffs.size import format_size, parse_size
+from difffs.store.failures import explained
+from difffs.store.inode import NAME_MAXIMUM, Inode, encode_name
 from difffs.store.namespace import Namespace
 from difffs.store.page_tables import ZERO
 
@@ -37,10 +34,18 @@ _LARGEST_DENSE_IMAGE = 1 << 40
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.usage = "%(prog)s [options] STORE IMAGE [NAME] | STORE IMAGE... | STORE IMAGE --as NAME"
     parser.add_argument("store", metavar="STORE", type=Path, help="made if it does not exist")
-    parser.add_argument("image", metavar="IMAGE", help="file or device; - is stdin")
     parser.add_argument(
-        "name", metavar="NAME", nargs="?", help="of the volume; by default the image's"
+        "words",
+        metavar="IMAGE",
+        nargs="+",
+        help="file or device, - is stdin; each becomes a volume of its own name. The second of two"
+        " words is the volume's NAME, unless there is such a file",
+    )
+    parser.add_argument("--as", metavar="NAME", dest="name", help="of the one image's volume")
+    parser.add_argument(
+        "--skip", metavar="BYTES", default="0", help="leave out so much of the image's start (4K)"
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"
@@ -54,107 +59,202 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 
+@dataclass(frozen=True, slots=True)
+class _Wanted:
+    """An image and the volume that it becomes; all paths begin with a slash."""
+
+    image: str
+    path: str
+
+
 def run(arguments: argparse.Namespace) -> int:
-    """Store the image; print a summary."""
-    name = arguments.name
+    """Store the images; print a summary."""
     if arguments.change_recipe and arguments.recipe is None:
         raise UsageError("--change-recipe needs --recipe NAME: which one?")
-    if name is None:
-        if arguments.image == "-":
-            raise UsageError("an image from stdin has no name: give NAME as well")
-        name = os.path.basename(arguments.image)
-    path = "/" + name.strip("/")
-    if path == "/" or any(part in ("", ".", "..") for part in path[1:].split("/")):
-        raise UsageError(f"{name!r} cannot be a volume's name: give another NAME")
-    image, image_size, mode = _open_image(arguments.image, ahead=arguments.workers > 1)
-    with (
-        contextlib.closing(image),
-        Store.open_or_create(
-            arguments.store, arguments.recipe, change_recipe=arguments.change_recipe
-        ) as store,
-        Engine(store, arguments.workers) as engine,
-    ):
-        started = time.monotonic()
-        with Progress(f"import {path[1:]}", image_size) as progress:
-            size = _import(engine, path, mode, image, image_size, progress)
-        seconds = time.monotonic() - started
+    skip = parse_size(arguments.skip)
+    wanted = _wanted(arguments.words, arguments.name)
+    first = wanted[0].image
+    with contextlib.ExitStack() as stack:
+        # Whatever is wrong with an image is said before a store is made or opened. One alone is
+        # opened once: what comes through a pipe comes once.
+        alone = None
+        if len(wanted) == 1:
+            alone = ImageReader.open(first, skip=skip, ahead=arguments.workers > 1)
+            stack.callback(alone.close)
+        else:
+            for each in wanted:
+                _require_readable(each.image, skip)
+        instead = f"cp {first} {{}}/" + ("" if len(wanted) > 1 else wanted[0].path[1:])
+        store = stack.enter_context(
+            open_or_create(
+                arguments.store,
+                arguments.recipe,
+                "import",
+                instead,
+                change_recipe=arguments.change_recipe,
+            )
+        )
+        engine = stack.enter_context(Engine(store, arguments.workers))
+        for each in wanted:
+            _require_free(store.namespace, each.path)
+        volumes: list[dict[str, Any]] = []
+        for each in wanted:
+            with _told_what_is_done(volumes):
+                if alone is not None:
+                    volumes.append(_import(engine, each, alone))
+                else:
+                    image = ImageReader.open(each.image, skip=skip, ahead=arguments.workers > 1)
+                    with contextlib.closing(image):
+                        volumes.append(_import(engine, each, image))
+            if not arguments.json:
+                print(_summary(volumes[-1]), flush=True)
         statistics = stats.collect(store)
     if arguments.json:
-        report = {
-            "schema_version": SCHEMA_VERSION,
-            "volume": path[1:],
-            "size": size,
-            "seconds": seconds,
-            "pages_per_second": size / PAGE_SIZE / max(seconds, 1e-9),
-            "store": statistics,
-        }
-        print_json(report)
+        print_json(_report(volumes, statistics))
     else:
-        rate = format_size(size / max(seconds, 1e-9))
-        print(f"imported {path[1:]}: {format_size(size)} in {seconds:.1f} s ({rate}/s)")
         print(f"{arguments.store}: {state_line(statistics)}")
     return 0
 
 
-def _open_image(name: str, *, ahead: bool) -> tuple[ImageReader, int, int]:
-    """Return the image, its size (0 for a pipe) and its permission bits."""
+# ---- what is wanted --------------------------------------------------------------------------
+
+
+def _wanted(words: list[str], name: str | None) -> list[_Wanted]:
+    """Return which image becomes which volume. UsageError when that is not clear."""
+    images = list(words)
+    if name is None and len(words) == 2 and words[1] != STDIN and not _is_file(words[1]):
+        name = images.pop()
+    if name is not None and len(images) > 1:
+        raise UsageError(f"--as {name} is one volume's name, and these are {len(images)} images")
+    wanted: dict[str, str] = {}
+    for image in images:
+        if name is None and image == STDIN:
+            raise UsageError("an image from stdin has no name: import it alone, with --as NAME")
+        path = _volume_path(os.path.basename(image) if name is None else name, image)
+        if path in wanted:
+            raise UsageError(
+                f"{wanted[path]} and {image} would both be {path[1:]}: import one with --as NAME"
+            )
+        wanted[path] = image
+    return [_Wanted(image, path) for path, image in wanted.items()]
+
+
+def _is_file(word: str) -> bool:
     try:
-        file = os.dup(sys.stdin.fileno()) if name == "-" else os.open(name, os.O_RDONLY)
-    except OSError as error:
+        return not stat.S_ISDIR(os.stat(word).st_mode)
+    except (OSError, ValueError):
+        return False
+
+
+def _volume_path(name: str, image: str) -> str:
+    path = "/" + name.strip("/")
+    parts = path[1:].split("/")
+    if path == "/" or any(part in ("", ".", "..") for part in parts):
+        raise UsageError(f"{name!r} cannot be a volume's name: give {image} another with --as NAME")
+    if any(len(encode_name(part)) > NAME_MAXIMUM for part in parts):
         raise UsageError(
-            f"image {name} cannot be opened: {error.strerror}; check the path"
-        ) from None
-    status = os.fstat(file)
-    if stat.S_ISDIR(status.st_mode):
-        os.close(file)
-        raise UsageError(f"image {name} is a directory: name a file")
-    size = status.st_size if stat.S_ISREG(status.st_mode) else 0
-    mode = stat.S_IMODE(status.st_mode) & 0o777 if stat.S_ISREG(status.st_mode) else 0o600
-    if stat.S_ISBLK(status.st_mode):
-        size = os.lseek(file, 0, os.SEEK_END)
-        os.lseek(file, 0, os.SEEK_SET)
-    if size > MAXIMUM_VOLUME_SIZE:
-        os.close(file)
-        raise UsageError(f"image {name} is larger than a volume can be ({MAXIMUM_VOLUME_SIZE})")
-    return ImageReader(file, size, ahead=ahead), size, mode
+            f"{name[:40]}... cannot be a volume's name, which has at most {NAME_MAXIMUM} bytes:"
+            f" give another with --as NAME"
+        )
+    return path
 
 
-def _import(
-    engine: Engine, path: str, mode: int, image: ImageReader, image_size: int, progress: Progress
-) -> int:
-    """Make the volume, or nothing: whatever goes wrong, the half-made volume is removed."""
-    store = engine.store
-    inode = _make_volume(store.namespace, path, mode)
+def _require_readable(image: str, skip: int) -> None:
+    """Raise what opening the image would raise, where that is known without taking from it."""
     try:
-        size = _copy(engine, inode, image, image_size, progress)
+        mode = os.stat(image).st_mode
+    except OSError:
+        mode = 0  # opening it says why
+    if not stat.S_ISFIFO(mode):  # whose writer it would be the end of
+        ImageReader.open(image, skip=0 if stat.S_ISCHR(mode) else skip).close()
+
+
+def _require_free(names: Namespace, path: str) -> None:
+    """Raise ``VolumeExists`` or ``UsageError`` when there cannot be a volume of that name."""
+    if names.exists(path):
+        raise VolumeExists(
+            f"{path[1:]} is in the store already: choose another name (--as NAME) or remove it"
+        )
+    directory = os.path.dirname(path)
+    while not names.exists(directory):
+        directory = os.path.dirname(directory)
+    if not names.lookup(directory).is_directory:
+        raise UsageError(
+            f"{path[1:]} cannot be made: {directory[1:]} is no directory; choose another name"
+        )
+
+
+# ---- doing it --------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _told_what_is_done(volumes: list[dict[str, Any]]) -> Iterator[None]:
+    """Have an error say which images before it are in the store."""
+    try:
+        yield
+    except DifffsError as error:
+        if not volumes:
+            raise
+        done = ", ".join(volume["volume"] for volume in volumes)
+        raise type(error)(f"{error} (imported before it: {done})") from error
+
+
+def _import(engine: Engine, wanted: _Wanted, image: ImageReader) -> dict[str, Any]:
+    """Make the volume, or nothing; return what the report says of it.
+
+    Until it is whole it is an orphan: whatever happens to this process, the next one that opens the
+    store for writing removes it.
+    """
+    store, name = engine.store, wanted.path[1:]
+    started = time.monotonic()
+    with store.lock:
+        inode = store.namespace.create_orphan(image.mode, os.getuid(), os.getgid())
+    made: list[str] = []
+    try:
+        with Progress(f"import {name}", image.size or 0) as progress:
+            size = _copy(engine, inode, image, progress)
+        with store.lock:
+            made = _make_directories(store.namespace, os.path.dirname(wanted.path))
+            store.namespace.link(inode.number, wanted.path)
         engine.commit()
     except BaseException as error:
-        _remove(engine, path, inode)
+        _remove(engine, wanted.path, inode, made)
         if isinstance(error, OSError):
-            raise _explained(error, path) from error
+            raise explained(error, store.path) from error
         raise
-    return size
+    if image.grown:
+        print(
+            f"difffs: image {image.name} has grown while it was read: the {size:,} bytes that it"
+            f" had are imported, {image.grown:,} are not",
+            file=sys.stderr,
+        )
+    seconds = time.monotonic() - started
+    return {
+        "volume": name,
+        "image": wanted.image,
+        "size": size,
+        "seconds": seconds,
+        "pages_per_second": size / PAGE_SIZE / max(seconds, 1e-9),
+    }
 
 
-def _make_volume(names: Namespace, path: str, mode: int) -> Inode:
-    if names.exists(path):
-        raise VolumeExists(f"{path[1:]} is in the store already: choose another NAME or remove it")
-    uid, gid = os.getuid(), os.getgid()
-    try:
-        parts = path[1:].split("/")
-        for depth in range(1, len(parts)):
-            directory = "/" + "/".join(parts[:depth])
-            if not names.exists(directory):
-                names.mkdir(directory, 0o755, uid, gid)
-        return names.create(path, mode, uid, gid)
-    except OSError as error:
-        raise UsageError(f"{path[1:]} cannot be made: {error.strerror}; choose another") from None
+def _make_directories(names: Namespace, path: str) -> list[str]:
+    """Make the directories that are missing; return them, outermost first."""
+    made = []
+    parts = path.strip("/").split("/") if path.strip("/") else []
+    for depth in range(1, len(parts) + 1):
+        directory = "/" + "/".join(parts[:depth])
+        if not names.exists(directory):
+            names.mkdir(directory, 0o755, os.getuid(), os.getgid())
+            made.append(directory)
+    return made
 
 
-def _copy(
-    engine: Engine, inode: Inode, image: ImageReader, image_size: int, progress: Progress
-) -> int:
-    keep_holes = image_size > _LARGEST_DENSE_IMAGE
+def _copy(engine: Engine, inode: Inode, image: ImageReader, progress: Progress) -> int:
+    """Copy the image; return its size."""
+    # A commit may come at any time, and a volume's pages lie within its size.
+    _set_size(engine, inode, image.size or 0)
+    keep_holes = (image.size or 0) > _LARGEST_DENSE_IMAGE
     end = 0
     for offset, data in image.batches():
         if not keep_holes:
@@ -164,19 +264,23 @@ def _copy(
         if tail:
             # The volume's last page is kept whole; its size says where it really ends.
             pages = bytes(data) + bytes(PAGE_SIZE - tail)
-        first = offset // PAGE_SIZE
-        engine.write(inode.number, range(first, first + len(pages) // PAGE_SIZE), pages)
-        end = offset + len(data)
+        first, end = offset // PAGE_SIZE, offset + len(data)
         if end > MAXIMUM_VOLUME_SIZE:
             raise UsageError(f"the image is larger than a volume can be ({MAXIMUM_VOLUME_SIZE})")
+        if end > inode.size:
+            _set_size(engine, inode, end)
+        engine.write(inode.number, range(first, first + len(pages) // PAGE_SIZE), pages)
         progress.update(end)
-    size = max(end, image_size)
+    size = image.size or 0
     if not keep_holes:
         _fill_zeros(engine, inode, end, size)
-    with engine.store.lock:
-        engine.store.namespace.set_size(inode, size)
     progress.update(size)
     return size
+
+
+def _set_size(engine: Engine, inode: Inode, size: int) -> None:
+    with engine.store.lock:
+        engine.store.namespace.set_size(inode, size)
 
 
 def _fill_zeros(engine: Engine, inode: Inode, start: int, end: int) -> None:
@@ -185,17 +289,38 @@ def _fill_zeros(engine: Engine, inode: Inode, start: int, end: int) -> None:
         engine.store.fill(inode.number, first, last - first, ZERO)
 
 
-def _remove(engine: Engine, path: str, inode: Inode) -> None:
+def _remove(engine: Engine, path: str, inode: Inode, directories: list[str]) -> None:
+    """Put away what has been made of a volume, as far as the store still takes changes."""
     store = engine.store
     with contextlib.suppress(DifffsError, OSError), store.lock:
-        store.namespace.unlink(path)
+        if inode.nlink:
+            store.namespace.unlink(path)
+        for directory in reversed(directories):
+            store.namespace.rmdir(directory)
         store.remove(inode.number)
         while store.remove_some():
             pass
         store.commit()
 
 
-def _explained(error: OSError, path: str) -> DifffsError:
-    if error.errno in NO_ROOM:
-        return StoreFull(f"no space left for {path[1:]}: free some where the store lives")
-    return EnvironmentProblem(f"reading the image failed: {error.strerror}; nothing was imported")
+# ---- telling ---------------------------------------------------------------------------------
+
+
+def _summary(volume: dict[str, Any]) -> str:
+    size, seconds = volume["size"], volume["seconds"]
+    rate = format_size(size / max(seconds, 1e-9))
+    return f"imported {volume['volume']}: {format_size(size)} in {seconds:.1f} s ({rate}/s)"
+
+
+def _report(volumes: list[dict[str, Any]], statistics: dict[str, Any]) -> dict[str, Any]:
+    size = sum(volume["size"] for volume in volumes)
+    seconds = sum(volume["seconds"] for volume in volumes)
+    return {
+        "schema_version": SCHEMA_VERSION,
+        **({"volume": volumes[0]["volume"]} if len(volumes) == 1 else {}),
+        "volumes": volumes,
+        "size": size,
+        "seconds": seconds,
+        "pages_per_second": size / PAGE_SIZE / max(seconds, 1e-9),
+        "store": statistics,
+    }

@@ -32,7 +32,7 @@ class Command(NamedTuple):
 COMMANDS = {
     "mount": Command("mount", "mount a store, making it first if need be"),
     "umount": Command("umount", "write everything to the store and unmount it"),
-    "import": Command("import_image", "store a raw memory image as a volume"),
+    "import": Command("import_image", "store raw memory images as volumes"),
     "export": Command("export_image", "write a volume to a raw memory image"),
     "stats": Command("stats", "show what a store holds and saves"),
     "check": Command("check", "verify a store: every invariant and checksum"),
@@ -43,13 +43,13 @@ COMMANDS = {
 
 _EXIT_CODES = """\
 exit codes:
-  0 ok                     6 store or payload damaged   10 volume not found
-  1 completed, findings    7 store is read-only         11 volume exists
-  2 usage or environment   8 no space left, or the      12 mount point unusable
-  3 not a store              output not writable       130 interrupted
-  4 store format too new   9 other recipe              129 ended by SIGHUP
-  5 store in use                                       143 ended by SIGTERM
-                                                       141 reader of stdout gone
+  0 ok                     6 store or payload damaged   11 volume exists
+  1 completed, findings    7 store is read-only         12 mount point unusable
+  2 usage or environment   8 no space left, or the      13 I/O error of the store
+  3 not a store              output not writable       129 ended by SIGHUP
+  4 store format too new   9 other recipe              130 interrupted
+  5 store in use          10 volume not found          141 reader of stdout gone
+                                                       143 ended by SIGTERM
 """
 
 _MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")

@@ -1,5 +1,6 @@
-"""Opening a store for a command that only reads it."""
+"""Opening a store for a command; who has it mounted is told how to go on."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from difffs.errors import StoreBusy
@@ -13,8 +14,29 @@ def open_to_read(path: Path, purpose: str, instead: str = "") -> Store:
     When it is mounted, ``StoreBusy`` says where and how to go on: ``instead``, in which ``{}``
     stands for the mount point, or unmounting it first in order to ``purpose``.
     """
+    return _opened(lambda: Store.open(path, read_only=True), path, purpose, instead)
+
+
+def open_to_change(path: Path, purpose: str, instead: str) -> Store:
+    """Open the store for writing; ``StoreBusy`` as for :func:`open_to_read`."""
+    return _opened(lambda: Store.open(path), path, purpose, instead)
+
+
+def open_or_create(
+    path: Path, recipe: str | None, purpose: str, instead: str, *, change_recipe: bool
+) -> Store:
+    """Open the store for writing, or make it; ``StoreBusy`` as for :func:`open_to_read`."""
+    return _opened(
+        lambda: Store.open_or_create(path, recipe, change_recipe=change_recipe),
+        path,
+        purpose,
+        instead,
+    )
+
+
+def _opened(opening: Callable[[], Store], path: Path, purpose: str, instead: str) -> Store:
     try:
-        return Store.open(path, read_only=True)
+        return opening()
     except StoreBusy:
         mountpoints = mountpoints_of(path)
         if not mountpoints:

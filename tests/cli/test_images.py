@@ -3,6 +3,7 @@
 import json
 import os
 import random
+import signal
 import stat
 import subprocess
 import sys
@@ -142,6 +143,167 @@ def test_a_refused_import_changes_nothing(store: Path) -> None:
     put(store, "volume", b"first")
     assert main(["import", str(store), str(store.parent / "image"), "volume"]) == 11
     assert get(store, "volume") == b"first"
+
+
+def volumes(store: Path) -> dict[str, bytes]:
+    """Every volume's name and content."""
+    with Store.open(store, read_only=True) as opened:
+        names = [opened.namespace.path(each.number)[1:] for each in opened.namespace.volumes()]
+        assert opened.namespace.orphans() == []
+    return {name: get(store, name) for name in names}
+
+
+@pytest.fixture
+def images(store: Path) -> dict[str, bytes]:
+    """Four image files beside the store, by name."""
+    contents = {name: image(10_000 + number, number) for number, name in enumerate("abcd")}
+    for name, content in contents.items():
+        (store.parent / name).write_bytes(content)
+    return contents
+
+
+def test_several_images_are_several_volumes(
+    store: Path, images: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    paths = [str(store.parent / name) for name in images]
+    assert main(["import", str(store), *paths[:2]]) == 0
+    assert main(["import", str(store), *paths[2:], "--json"]) == 0
+    output = capsys.readouterr().out
+    assert volumes(store) == images
+    assert "imported a: " in output
+    assert "imported b: " in output
+    report = json.loads(output[output.index("{") :])
+    assert [volume["volume"] for volume in report["volumes"]] == ["c", "d"]
+    assert [volume["image"] for volume in report["volumes"]] == paths[2:]
+    assert report["size"] == sum(volume["size"] for volume in report["volumes"]) == 20_005
+    assert "volume" not in report
+    assert report["store"]["bytes"]["logical"] > 0
+
+
+def test_the_second_word_is_a_name_unless_it_is_a_file(
+    store: Path,
+    images: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(store.parent)
+    (store.parent / "folder").mkdir()
+    assert main(["import", str(store), "a", "folder"]) == 0  # a directory is no image
+    assert main(["import", str(store), "a", "new"]) == 0
+    assert main(["import", str(store), "b", "--as", "c"]) == 0  # although there is such a file
+    capsys.readouterr()
+    assert main(["import", str(store), "a", "b", "--json"]) == 0
+    assert [each["volume"] for each in json.loads(capsys.readouterr().out)["volumes"]] == ["a", "b"]
+    assert volumes(store) == {
+        **dict.fromkeys(("folder", "new", "a"), images["a"]),
+        **dict.fromkeys(("b", "c"), images["b"]),
+    }
+
+
+def test_what_is_wrong_is_said_before_anything_is_stored(
+    store: Path, images: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = store.parent
+    (folder / "more").mkdir()
+    (folder / "more" / "a").write_bytes(b"x")
+    a, b, c = (str(folder / name) for name in "abc")
+    for words, complaint in (
+        ([a, b, str(folder / "more" / "a")], "would both be a"),
+        ([a, a], "would both be a"),
+        ([a, b, str(folder / "missing")], "missing cannot be opened"),
+        ([a, b, str(folder / "more")], "is a directory"),
+        ([a, b, "-"], "--as NAME"),
+        ([a, "-"], "--as NAME"),
+        ([a, b, "--as", "x"], "2 images"),
+        ([a, b, "--skip", "1M"], "--skip leaves out 1,048,576"),
+        ([a, "--skip", "10001"], "--skip leaves out 10,001"),
+        ([a, "--as", "x" * 256], "255 bytes"),
+        ([a, "--skip=-1"], "is no size"),
+    ):
+        assert main(["import", str(store), *words]) == 2
+        assert complaint in capsys.readouterr().err
+        assert not store.exists()
+    assert main(["import", str(store), c]) == 0
+    assert main(["import", str(store), a, b, c]) == 11
+    assert volumes(store) == {"c": images["c"]}
+
+
+def test_each_of_several_images_is_whole_or_absent(
+    store: Path, images: dict[str, bytes], capsys: pytest.CaptureFixture[str]
+) -> None:
+    liar = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    if not liar.exists():
+        pytest.skip("no such file in /sys, whose size is not what it holds")
+    paths = [str(store.parent / "a"), str(liar), str(store.parent / "b")]
+    assert main(["import", str(store), *paths]) == 2
+    error = capsys.readouterr().err
+    assert "of 4,096 bytes" in error
+    assert "imported before it: a" in error
+    assert len(error.splitlines()) == 1
+    assert volumes(store) == {"a": images["a"]}
+
+
+def test_images_that_come_through_named_pipes(store: Path, images: dict[str, bytes]) -> None:
+    pipes = [store.parent / "one.pipe", store.parent / "two.pipe"]
+    for pipe in pipes:
+        os.mkfifo(pipe)
+    feeders = [
+        subprocess.Popen(["sh", "-c", 'cat "$0" >"$1"', store.parent / name, pipe])
+        for name, pipe in zip("ab", pipes, strict=True)
+    ]
+    assert main(["import", str(store), *map(str, pipes)]) == 0
+    assert [feeder.wait(20) for feeder in feeders] == [0, 0]
+    assert volumes(store) == {"one.pipe": images["a"], "two.pipe": images["b"]}
+
+
+@pytest.mark.parametrize("skip", ["0", "1", "4096", "4K", "5000"])
+def test_skip(store: Path, images: dict[str, bytes], skip: str) -> None:
+    count = {"4K": 4096}.get(skip) or int(skip)
+    path = store.parent / "a"
+    assert main(["import", str(store), str(path), "--skip", skip]) == 0
+    difffs = [sys.executable, "-m", "difffs"]
+    with subprocess.Popen(["cat", path], stdout=subprocess.PIPE) as feeder:
+        subprocess.run(
+            [*difffs, "import", store, "-", "piped", "--skip", skip],
+            stdin=feeder.stdout,
+            check=True,
+        )
+    assert volumes(store) == dict.fromkeys(("a", "piped"), images["a"][count:])
+
+
+def test_stdin_that_is_a_file_is_read_from_where_it_stands(
+    store: Path, images: dict[str, bytes]
+) -> None:
+    script = (
+        f'difffs() {{ {sys.executable} -m difffs "$@"; }}\n'
+        "{ head -c 0; dd bs=5000 count=1 status=none of=/dev/null;"
+        " difffs import $1 - volume && cat; } <$2"
+    )
+    done = subprocess.run(
+        ["bash", "-c", script, "bash", store, store.parent / "a"], capture_output=True, check=True
+    )
+    assert done.stdout.count(b"\n") == 2, "nothing is left to be read"
+    assert volumes(store) == {"volume": images["a"][5000:]}
+
+
+def test_an_image_that_grows_is_imported_as_it_was(
+    store: Path,
+    images: dict[str, bytes],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    path = store.parent / "a"
+    original = Engine.write
+
+    def grow(self: Engine, *arguments: object) -> None:
+        with path.open("ab") as file:
+            file.write(b"more")
+        original(self, *arguments)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(Engine, "write", grow)
+    assert main(["import", str(store), str(path)]) == 0
+    assert "has grown" in capsys.readouterr().err
+    assert volumes(store) == {"a": images["a"]}
 
 
 def test_recipes(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -286,7 +448,7 @@ def test_a_failed_import_leaves_no_volume(
     source.write_bytes(image(3 * BATCH))
     with monkeypatch.context() as patch:
         patch.setattr(Engine, "write", fail_later)
-        assert main(["import", str(store), str(source)]) == (2 if type(error) is OSError else 8)
+        assert main(["import", str(store), str(source)]) == (13 if type(error) is OSError else 8)
     with Store.open(store, read_only=True) as opened:
         assert [inode.name for inode in opened.namespace.volumes()] == ["kept"]
         assert opened.namespace.orphans() == []
@@ -307,3 +469,58 @@ def test_an_interrupted_import_leaves_no_volume(
     with Store.open(store, read_only=True) as opened:
         assert opened.namespace.volumes() == []
         assert opened.page_counts()["total"] == 0
+
+
+def test_a_failed_import_leaves_no_directories(
+    store: Path, images: dict[str, bytes], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(_: Engine) -> None:
+        raise StoreFull("full")
+
+    assert main(["import", str(store), str(store.parent / "a"), "kept/a"]) == 0
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "commit", fail)
+        assert main(["import", str(store), str(store.parent / "b"), "kept/new/b"]) == 8
+    with Store.open(store, read_only=True) as opened:
+        assert not opened.namespace.exists("/kept/new")
+    assert volumes(store) == {"kept/a": images["a"]}
+
+
+def test_a_killed_import_leaves_a_clean_store(store: Path) -> None:
+    """Killed behind a commit in its middle; and the next opening for writing frees its space."""
+    put(store, "kept", image(500_000))
+    before = occupied(store)
+    # More pages than a commit's worth, each of its own, and then nothing, so that it waits.
+    script = f"""
+import os, signal, sys
+from difffs import engine
+from difffs.cli.main import main
+from difffs.store import Store
+engine.COMMIT_EVERY = 4
+commit = Store.commit
+def commit_and_die(self):
+    commit(self)
+    if self.namespace.orphans() and self.page_counts()["total"] > 4000:
+        os.kill(os.getpid(), signal.SIGKILL)
+Store.commit = commit_and_die
+main(["import", {str(store)!r}, "-", "half"])
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], input=os.urandom(40 << 20), check=False, timeout=120
+    )
+    assert done.returncode == -signal.SIGKILL
+    with Store.open(store, read_only=True) as opened:
+        assert opened.check() == []
+        assert len(opened.namespace.orphans()) == 1
+        assert opened.namespace.orphans()[0].size > 8 << 20
+        assert not opened.namespace.exists("/half")
+    assert occupied(store) > before + (8 << 20)
+    Store.open(store).close()
+    assert occupied(store) < before + (1 << 20)
+    put(store, "half", b"its name is free")
+    assert volumes(store) == {"kept": image(500_000), "half": b"its name is free"}
+
+
+def occupied(store: Path) -> int:
+    """Bytes that the store's files occupy."""
+    return sum(path.stat().st_blocks * 512 for path in store.rglob("*") if path.is_file())
