@@ -31,6 +31,10 @@ from difffs.store.page_tables import ZERO
 # beside an image of memory; a larger file is something else, and keeps its holes.
 _LARGEST_DENSE_IMAGE = 1 << 40
 
+_COMMIT_EVERY = 256
+"""Changed index pages (some 200 MiB of image) at which a commit is made in between: what waits for
+the disk stays small, and the end of a long import is no long wait."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
@@ -270,6 +274,8 @@ def _copy(engine: Engine, inode: Inode, image: ImageReader, progress: Progress) 
         if end > inode.size:
             _set_size(engine, inode, end)
         engine.write(inode.number, range(first, first + len(pages) // PAGE_SIZE), pages)
+        if engine.store.uncommitted > _COMMIT_EVERY:
+            engine.commit()
         progress.update(end)
     size = image.size or 0
     if not keep_holes:
