@@ -22,6 +22,7 @@ VolumeExists         11         a volume of that name is there already
 MountProblem         12         the mount point cannot be mounted or unmounted
 MediumFailed         13         reading or writing the store's files failed (I/O error)
 OutOfResources       2          the machine lacks memory or open files for now
+TryAgain             2          base of StoreFull and OutOfResources: the same may succeed later
 ===================  =========  ==============================================================
 
 Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from the keyboard,

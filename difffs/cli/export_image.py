@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from difffs._kernels import TABLE_ENTRIES
+from difffs.cli.names import find_volume
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
-from difffs.errors import NO_ROOM, OutputProblem, UsageError, VolumeNotFound
+from difffs.errors import NO_ROOM, OutputProblem, UsageError
 from difffs.page import PAGE_SIZE
 from difffs.progress import Progress
 from difffs.size import format_size
@@ -39,8 +40,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the image; print a summary."""
     started = time.monotonic()
-    with open_to_read(arguments.store, "export", f"copy {{}}/{arguments.name}") as store:
-        volume = _find(store, arguments.name)
+    name = arguments.name.strip("/")
+    with open_to_read(arguments.store, "export", lambda mount: f"copy {mount}/{name}") as store:
+        volume = find_volume(store, name)
         with Progress(f"export {arguments.name}", volume.size) as progress:
             if arguments.image == "-":
                 _write_stream(store, volume, sys.stdout.fileno(), "stdout", progress)
@@ -66,18 +68,6 @@ def run(arguments: argparse.Namespace) -> int:
                 f"({format_size(size / max(seconds, 1e-9))}/s)"
             )
     return 0
-
-
-def _find(store: Store, name: str) -> Inode:
-    path = "/" + name.strip("/")
-    names = store.namespace
-    if names.exists(path):
-        inode = names.lookup(path)
-        if inode.is_volume:
-            return inode
-    known = sorted(names.path(volume.number)[1:] for volume in names.volumes())
-    listed = ", ".join(known[:8]) + (", ..." if len(known) > 8 else "")
-    raise VolumeNotFound(f"{store.path} holds no volume {name!r}; it holds {listed or 'none'}")
 
 
 def _data(store: Store, volume: Inode) -> Iterator[tuple[int, memoryview]]:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from difffs import stats
+from difffs.cli.names import printable, volume_path
 from difffs.cli.opening import open_or_create
 from difffs.cli.report import SCHEMA_VERSION, print_json, state_line
 from difffs.engine import Engine
@@ -22,7 +23,7 @@ from difffs.progress import Progress
 from difffs.recipe import RECIPES
 from difffs.size import format_size, parse_size
 from difffs.store.failures import explained
-from difffs.store.inode import NAME_MAXIMUM, Inode, encode_name
+from difffs.store.inode import Inode
 from difffs.store.namespace import Namespace
 from difffs.store.page_tables import ZERO
 
@@ -88,13 +89,13 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             for each in wanted:
                 _require_readable(each.image, skip)
-        instead = f"cp {first} {{}}/" + ("" if len(wanted) > 1 else wanted[0].path[1:])
+        name = "" if len(wanted) > 1 else wanted[0].path[1:]
         store = stack.enter_context(
             open_or_create(
                 arguments.store,
                 arguments.recipe,
                 "import",
-                instead,
+                lambda mount: f"cp {first} {mount}/{name}",
                 change_recipe=arguments.change_recipe,
             )
         )
@@ -134,7 +135,10 @@ def _wanted(words: list[str], name: str | None) -> list[_Wanted]:
     for image in images:
         if name is None and image == STDIN:
             raise UsageError("an image from stdin has no name: import it alone, with --as NAME")
-        path = _volume_path(os.path.basename(image) if name is None else name, image)
+        try:
+            path = volume_path(os.path.basename(image) if name is None else name)
+        except UsageError as error:
+            raise UsageError(f"{error}; give {image} another with --as NAME") from None
         if path in wanted:
             raise UsageError(
                 f"{wanted[path]} and {image} would both be {path[1:]}: import one with --as NAME"
@@ -148,19 +152,6 @@ def _is_file(word: str) -> bool:
         return not stat.S_ISDIR(os.stat(word).st_mode)
     except (OSError, ValueError):
         return False
-
-
-def _volume_path(name: str, image: str) -> str:
-    path = "/" + name.strip("/")
-    parts = path[1:].split("/")
-    if path == "/" or any(part in ("", ".", "..") for part in parts):
-        raise UsageError(f"{name!r} cannot be a volume's name: give {image} another with --as NAME")
-    if any(len(encode_name(part)) > NAME_MAXIMUM for part in parts):
-        raise UsageError(
-            f"{name[:40]}... cannot be a volume's name, which has at most {NAME_MAXIMUM} bytes:"
-            f" give another with --as NAME"
-        )
-    return path
 
 
 def _require_readable(image: str, skip: int) -> None:
@@ -315,7 +306,8 @@ def _remove(engine: Engine, path: str, inode: Inode, directories: list[str]) -> 
 def _summary(volume: dict[str, Any]) -> str:
     size, seconds = volume["size"], volume["seconds"]
     rate = format_size(size / max(seconds, 1e-9))
-    return f"imported {volume['volume']}: {format_size(size)} in {seconds:.1f} s ({rate}/s)"
+    name = printable(volume["volume"])
+    return f"imported {name}: {format_size(size)} in {seconds:.1f} s ({rate}/s)"
 
 
 def _report(volumes: list[dict[str, Any]], statistics: dict[str, Any]) -> dict[str, Any]:

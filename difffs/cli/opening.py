@@ -7,23 +7,26 @@ from difffs.errors import StoreBusy
 from difffs.mount.live import mountpoints_of
 from difffs.store import Store
 
+Instead = Callable[[str], str]
+"""A command that does the same in a mount, given the mount point."""
 
-def open_to_read(path: Path, purpose: str, instead: str = "") -> Store:
+
+def open_to_read(path: Path, purpose: str, instead: Instead | None = None) -> Store:
     """Open the store read-only.
 
-    When it is mounted, ``StoreBusy`` says where and how to go on: ``instead``, in which ``{}``
-    stands for the mount point, or unmounting it first in order to ``purpose``.
+    When it is mounted, ``StoreBusy`` says where and how to go on: what ``instead`` makes of the
+    mount point, or unmounting it first in order to ``purpose``.
     """
     return _opened(lambda: Store.open(path, read_only=True), path, purpose, instead)
 
 
-def open_to_change(path: Path, purpose: str, instead: str) -> Store:
+def open_to_change(path: Path, purpose: str, instead: Instead) -> Store:
     """Open the store for writing; ``StoreBusy`` as for :func:`open_to_read`."""
     return _opened(lambda: Store.open(path), path, purpose, instead)
 
 
 def open_or_create(
-    path: Path, recipe: str | None, purpose: str, instead: str, *, change_recipe: bool
+    path: Path, recipe: str | None, purpose: str, instead: Instead, *, change_recipe: bool
 ) -> Store:
     """Open the store for writing, or make it; ``StoreBusy`` as for :func:`open_to_read`."""
     return _opened(
@@ -34,7 +37,9 @@ def open_or_create(
     )
 
 
-def _opened(opening: Callable[[], Store], path: Path, purpose: str, instead: str) -> Store:
+def _opened(
+    opening: Callable[[], Store], path: Path, purpose: str, instead: Instead | None
+) -> Store:
     try:
         return opening()
     except StoreBusy:
@@ -43,6 +48,6 @@ def _opened(opening: Callable[[], Store], path: Path, purpose: str, instead: str
             raise
         mountpoint = mountpoints[0]
         remedy = f"difffs umount {mountpoint} to {purpose}"
-        if instead:
-            remedy = f"{instead.format(mountpoint)}, or {remedy}"
+        if instead is not None:
+            remedy = f"{instead(mountpoint)}, or {remedy}"
         raise StoreBusy(f"{path} is mounted on {mountpoint}: {remedy}") from None

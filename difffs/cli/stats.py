@@ -1,15 +1,15 @@
 """``difffs stats STORE-or-MOUNTPOINT``."""
 
 import argparse
-import os
 import sys
 import time
 from datetime import datetime
 from typing import Any
 
+from difffs.cli.place import mountpoint_for
 from difffs.cli.report import print_json
-from difffs.errors import EnvironmentProblem, NotAStore, StoreBusy, UsageError
-from difffs.mount.live import FILE_SYSTEM_TYPE, mount_containing, mountpoints_of, read_statistics
+from difffs.errors import EnvironmentProblem, StoreBusy, UsageError
+from difffs.mount.live import read_statistics
 from difffs.size import format_size
 
 _ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
@@ -43,14 +43,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def gather(where: str) -> dict[str, Any]:
     """Return the statistics of a mount, or of a store whether it is mounted or not."""
-    mount = mount_containing(where)
-    if mount is not None and mount.kind == FILE_SYSTEM_TYPE:
-        return _ask(mount.mountpoint)
-    mountpoints = mountpoints_of(where)
-    if mountpoints:
-        return _ask(mountpoints[0])
-    if not os.path.exists(where):
-        raise NotAStore(f"{where} does not exist: name a store or the mount point of one")
+    mountpoint = mountpoint_for(where)
+    if mountpoint is not None:
+        return _ask(mountpoint)
     from difffs import stats
     from difffs.store import Store
 

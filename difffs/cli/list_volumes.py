@@ -1,0 +1,134 @@
+"""``difffs ls STORE-or-MOUNTPOINT``."""
+
+import argparse
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from difffs.cli.names import printable
+from difffs.cli.opening import open_to_read
+from difffs.cli.place import mountpoint_for
+from difffs.cli.report import SCHEMA_VERSION, print_json
+from difffs.errors import EnvironmentProblem
+from difffs.mount.live import read_usage
+from difffs.page import PAGE_SIZE
+from difffs.size import format_size
+from difffs.usage import VolumeUsage
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A volume's line, or that of all together."""
+
+    name: str
+    size: int
+    usage: VolumeUsage | None
+    """None where it may not be asked."""
+
+    @property
+    def factor(self) -> float:
+        """Bytes of the pages by bytes stored for them; 0 when nothing is."""
+        if self.usage is None or not self.usage.stored:
+            return 0.0
+        return self.usage.pages * PAGE_SIZE / self.usage.stored
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the arguments."""
+    parser.add_argument("where", metavar="STORE-or-MOUNTPOINT")
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """List the volumes, by name, and their sums."""
+    mountpoint = mountpoint_for(arguments.where)
+    found = _of_store(Path(arguments.where)) if mountpoint is None else _of_mount(mountpoint)
+    rows = sorted(found, key=lambda row: row.name)
+    total = Row(
+        "total",
+        sum(row.size for row in rows),
+        sum((row.usage for row in rows if row.usage is not None), VolumeUsage()),
+    )
+    if arguments.json:
+        print_json(
+            {
+                "schema_version": SCHEMA_VERSION,
+                "store": arguments.where,
+                "volumes": [{"name": row.name, **_figures(row)} for row in rows],
+                "total": _figures(total),
+            }
+        )
+    else:
+        print(table(rows, total))
+    return 0
+
+
+def _of_store(path: Path) -> Iterator[Row]:
+    with open_to_read(path, "list its volumes") as store:
+        for volume in store.namespace.volumes():
+            name = store.namespace.path(volume.number)[1:]
+            yield Row(name, volume.size, store.volume_usage(volume.number))
+
+
+def _of_mount(mountpoint: str) -> Iterator[Row]:
+    """The mount's own files; what is mounted inside it is left out."""
+    try:
+        device = os.stat(mountpoint).st_dev
+        pending = [""]
+        while pending:
+            folder = pending.pop()
+            with os.scandir(os.path.join(mountpoint, folder)) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    name = os.path.join(folder, entry.name)
+                    if status.st_dev != device:
+                        continue
+                    if stat.S_ISDIR(status.st_mode):
+                        pending.append(name)
+                    elif stat.S_ISREG(status.st_mode):
+                        yield Row(name, status.st_size, _ask(entry.path))
+    except OSError as error:
+        raise EnvironmentProblem(
+            f"{error.filename or mountpoint} cannot be listed: {error.strerror}; ask its owner, or"
+            " see the log in its store"
+        ) from error
+
+
+def _ask(path: str) -> VolumeUsage | None:
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except (PermissionError, FileNotFoundError):
+        return None
+    try:
+        return read_usage(file)
+    finally:
+        os.close(file)
+
+
+def _figures(row: Row) -> dict[str, Any]:
+    usage = row.usage
+    return {
+        "size": row.size,
+        "pages": None if usage is None else usage.pages,
+        "zero": None if usage is None else usage.zero,
+        "stored": None if usage is None else round(usage.stored),
+        "factor": None if usage is None else row.factor,
+    }
+
+
+def table(rows: list[Row], total: Row) -> str:
+    """Return the list as people read it."""
+    lines = [f"{'size':>10} {'pages':>13} {'stored':>10} {'factor':>7}  name"]
+    lines += [f"{_cells(row)}  {printable(row.name)}" for row in rows]
+    lines.append(f"{_cells(total)}  {len(rows):,} {'volume' if len(rows) == 1 else 'volumes'}")
+    return "\n".join(lines)
+
+
+def _cells(row: Row) -> str:
+    pages = "-" if row.usage is None else f"{row.usage.pages:,}"
+    stored = "-" if row.usage is None else format_size(row.usage.stored)
+    factor = f"{row.factor:.2f}" if row.factor else "-"
+    return f"{format_size(row.size):>10} {pages:>13} {stored:>10} {factor:>7}"

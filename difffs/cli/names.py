@@ -1,0 +1,59 @@
+"""Volumes' names on the command line."""
+
+import os
+
+from difffs.errors import UsageError, VolumeNotFound
+from difffs.store import Store
+from difffs.store.inode import NAME_MAXIMUM, Inode, encode_name
+
+_LISTED = 8
+
+
+def volume_path(name: str) -> str:
+    """Return the path in the store that a name means. ``UsageError`` for what can be none."""
+    path = "/" + name.strip("/")
+    parts = path[1:].split("/")
+    if path == "/" or any(part in ("", ".", "..") for part in parts):
+        raise UsageError(f"{name!r} cannot be a volume's name")
+    if any(len(encode_name(part)) > NAME_MAXIMUM for part in parts):
+        raise UsageError(
+            f"{name[:40]}... cannot be a volume's name: there are at most {NAME_MAXIMUM} bytes"
+            " between slashes"
+        )
+    return path
+
+
+def find(store: Store, name: str) -> Inode:
+    """Return the volume, directory or link of that name. ``VolumeNotFound`` lists what there is."""
+    path = volume_path(name)
+    if not store.namespace.exists(path):
+        raise _not_found(store, name)
+    return store.namespace.lookup(path)
+
+
+def find_volume(store: Store, name: str) -> Inode:
+    """Return the volume of that name. ``VolumeNotFound`` lists those that there are."""
+    inode = find(store, name)
+    if not inode.is_volume:
+        raise _not_found(store, name)
+    return inode
+
+
+def _not_found(store: Store, name: str) -> VolumeNotFound:
+    names = store.namespace
+    known = sorted(names.path(volume.number)[1:] for volume in names.volumes())
+    listed = ", ".join(map(printable, known[:_LISTED])) + (", ..." if len(known) > _LISTED else "")
+    return VolumeNotFound(f"{store.path} holds no volume {name!r}; it holds {listed or 'none'}")
+
+
+def basename(path: str) -> str:
+    """Return a path's last component."""
+    return os.path.basename(path.rstrip("/"))
+
+
+def printable(name: str) -> str:
+    """Return the name on one line: control characters as escapes, bytes that are no UTF-8 kept."""
+    return "".join(
+        letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else ascii(letter)[1:-1]
+        for letter in name
+    )
