@@ -70,8 +70,8 @@ def _routes(store: Store) -> dict[str, dict[str, int]]:
 def resident_bytes() -> int:
     """Resident memory that is this process's own, its write buffer included, mapped files not."""
     total = 0
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(("RssAnon:", "RssShmem:")):
+    for line in Path("/proc/self/status").read_bytes().split(b"\n"):
+        if line.startswith((b"RssAnon:", b"RssShmem:")):
             total += int(line.split()[1]) * 1024
     return total
 

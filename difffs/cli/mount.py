@@ -56,6 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--change-recipe needs --recipe NAME: which one?")
     if arguments.fake:
         return 0
+    if options.remount:
+        from difffs.mount.remount import remount
+
+        recipe = [] if options.recipe is None else [f"recipe={options.recipe}"]
+        remount(arguments.store, arguments.mountpoint, [*arguments.options, *recipe])
+        return 0
     from difffs.mount import daemon
 
     if arguments.foreground:

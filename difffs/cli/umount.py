@@ -1,6 +1,7 @@
 """``difffs umount MOUNTPOINT``."""
 
 import argparse
+import sys
 
 from difffs.mount.unmount import unmount
 
@@ -15,5 +16,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Commit, unmount, and return when the store is closed."""
-    unmount(arguments.mountpoint, force=arguments.force)
+    for warning in unmount(arguments.mountpoint, force=arguments.force):
+        print(f"difffs: {warning}", file=sys.stderr)
     return 0

@@ -1,22 +1,13 @@
 """Who sends a request, and what the kernel knows of that process's files but has not told yet."""
 
 import contextlib
-import ctypes
 import os
-import struct
 from collections.abc import Callable
 
-_AT_FDCWD = -100
-_AT_STATX_DONT_SYNC = 0x4000
-_STATX_BASIC_STATS = 0x7FF
-_STATX_INODE_AND_SIZE = struct.Struct("=32xQQ")
-_STATX_DEVICE = struct.Struct("=136xII")
-_STATX_BYTES = 256
+from difffs.linux import cached_status
 
 _DESCRIPTORS = 64
 """How many of another process's descriptors are looked at."""
-
-_libc = ctypes.CDLL(None)
 
 
 class Caller:
@@ -54,28 +45,17 @@ class Caller:
         most = None if process is None else _DESCRIPTORS
         process = self.process() if process is None else process
         folder = f"/proc/{process}/fd"
-        wanted = f"ino:\t{inode}\n"
+        wanted = b"ino:\t%d\n" % inode
         try:
             descriptors = sorted(os.listdir(folder), key=int, reverse=True)
         except OSError:
             return None
         for descriptor in descriptors[:most]:
             with contextlib.suppress(OSError):  # closed by now
-                with open(f"{folder}info/{descriptor}", encoding="ascii") as stream:
+                with open(f"{folder}info/{descriptor}", "rb") as stream:
                     if wanted not in stream.read():
                         continue
-                device, found, size = _statx(f"{folder}/{descriptor}")
+                device, found, size = cached_status(f"{folder}/{descriptor}")
                 if found == inode and device == self._device:
                     return size
         return None
-
-
-def _statx(path: str) -> tuple[tuple[int, int], int, int]:
-    """Return (device, inode, size) as the kernel has them, without a request."""
-    buffer = ctypes.create_string_buffer(_STATX_BYTES)
-    flags = _AT_STATX_DONT_SYNC
-    if _libc.statx(_AT_FDCWD, path.encode(), flags, _STATX_BASIC_STATS, buffer) != 0:
-        return (0, 0), 0, 0
-    major, minor = _STATX_DEVICE.unpack_from(buffer)
-    inode, size = _STATX_INODE_AND_SIZE.unpack_from(buffer)
-    return (major, minor), inode, size

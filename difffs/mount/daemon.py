@@ -1,36 +1,42 @@
 """The daemon: one store, mounted until somebody unmounts it.
 
 Threads (docs/concurrency.md): the main thread answers the kernel; ``volumes`` has its own; one
-thread waits for signals; a short-lived one finishes the start once the kernel has greeted.
+thread waits for signals; short-lived ones finish the start once the kernel has greeted, watch that
+it comes to that, and do what a signal asks for.
 """
 
 import contextlib
 import errno
+import fcntl
 import gc
 import json
 import logging
 import os
+import select
 import signal
 import socket
 import stat
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from difffs import stats
 from difffs.engine import Engine
 from difffs.errors import DifffsError, EnvironmentProblem, MountProblem
 from difffs.mount import daemon_log
 from difffs.mount.caller import Caller
+from difffs.mount.flags import apply_to_mountpoint, for_libfuse
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
-from difffs.mount.unmount import detach, write_back
+from difffs.mount.table import mounts
+from difffs.mount.unmount import detach, holders_of, write_back
 from difffs.store import Store
+from difffs.store.lock import mount_note
 from difffs.volume import Volumes
 
 log = logging.getLogger("difffs.mount")
@@ -40,6 +46,15 @@ _SWITCH_SECONDS = 0.0002
 Python's own 5 ms are 50 requests."""
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+_ANSWER_SECONDS = 20.0
+"""How long a new mount may take to answer, from when the store is open."""
+
+_PARENT_SECONDS = 30.0
+"""The same for who started the daemon, should it not even be able to tell."""
+
+_END_SECONDS = 5.0
+"""How long a daemon whose start failed may take to end."""
 
 
 def check_mountpoint(mountpoint: Path, store: Path) -> None:
@@ -58,8 +73,13 @@ def check_mountpoint(mountpoint: Path, store: Path) -> None:
         raise MountProblem(f"{mountpoint}: {error.strerror}; {remedy}") from None
     if not stat.S_ISDIR(mode):
         raise MountProblem(f"{mountpoint} is not a directory: choose or make one")
-    if mountpoint.resolve().is_relative_to(store.resolve()):
+    if _is_at_or_below(mountpoint, store):
         raise MountProblem(f"{mountpoint} lies in the store {store}: choose another mount point")
+    if _is_at_or_below(store, mountpoint):
+        raise MountProblem(
+            f"the store {store} lies below its own mount point {mountpoint}, and would wait for "
+            "itself: choose another mount point"
+        )
     if not os.path.exists("/dev/fuse"):
         raise EnvironmentProblem(
             "/dev/fuse does not exist: modprobe fuse (in a container: pass the device in)"
@@ -72,6 +92,23 @@ def check_mountpoint(mountpoint: Path, store: Path) -> None:
                 f"/dev/fuse cannot be opened ({error.strerror}): modprobe fuse (in a container: "
                 "pass the device in)"
             ) from None
+
+
+def _is_at_or_below(path: Path, directory: Path) -> bool:
+    """Return whether ``path``, which need not exist, lies in ``directory`` by whatever name.
+
+    A mount on one name of a directory appears on its others too where mounts are propagated.
+    """
+    try:
+        wanted = directory.stat()
+    except OSError:
+        return False
+    resolved = Path(os.path.realpath(path))
+    for ancestor in (resolved, *resolved.parents):
+        with contextlib.suppress(OSError):
+            if os.path.samestat(ancestor.stat(), wanted):
+                return True
+    return False
 
 
 def open_store(path: Path, options: MountOptions) -> Store:
@@ -94,20 +131,29 @@ class Daemon:
     ) -> None:
         """Prepare. ``on_open`` is called when the store is open, ``on_mounted`` when it answers."""
         self._store_path = store
-        self._mountpoint = mountpoint.resolve()
+        self._mountpoint = Path(os.path.realpath(mountpoint))
         self._options = options
         self._on_open = on_open
         self._on_mounted = on_mounted
         self._tuning = KernelTuning(options.read_ahead_bytes)
         self._mounted = False
         self._stopping = False
+        self._signals = 0
+        self._leaving: threading.Thread | None = None
+        self._started = threading.Event()
+        self._ended = threading.Event()
+        self._start_problem: DifffsError | None = None
+        self._device: int | None = None
+        self._store: Store | None = None
         self._volumes: Volumes | None = None
         self._caller: Caller | None = None
 
     def run(self) -> None:
         """Mount, serve, and return when unmounted and everything is committed.
 
-        To be called in the main thread of a process without other threads.
+        To be called in the main thread of a process without other threads. ``MountProblem`` when
+        it comes to no mount that answers. After an error that stopped all writing, that error: the
+        store stays at its last commit.
         """
         from difffs.mount import binding
         from difffs.mount.operations import VolumeOperations
@@ -118,8 +164,7 @@ class Daemon:
         self._tuning.apply_to_process(lock_memory=self._options.lock_memory)
         with open_store(self._store_path, self._options) as store:
             self._on_open()
-            if not store.read_only:
-                store.set_lock_note(f"process {os.getpid()}\nmounted on {self._mountpoint}")
+            self._store = store
             engine = Engine(store, workers=self._options.workers)
             volumes = Volumes(engine, buffer_bytes=self._options.buffer_bytes)
             self._volumes = volumes
@@ -127,27 +172,46 @@ class Daemon:
             def collect() -> dict[str, Any]:
                 report = stats.collect(store, volumes)
                 report["mountpoint"] = str(self._mountpoint)
+                report["read_only"] = store.read_only
+                report["mount_options"] = self._options.changed_by_mounting_anew()
                 report["kernel_settings"] = self._tuning.report()
                 return report
 
             operations = VolumeOperations(
                 volumes, self._caller, self._tuning, collect, self._finish_start_soon
             )
-            threading.Thread(target=self._take_signals, name="signals", daemon=True).start()
+            self._start_thread(self._take_signals)
+            self._start_thread(self._watch_start)
             # What exists now stays: no need to look at it at every collection.
             gc.freeze()
             sys.setswitchinterval(_SWITCH_SECONDS)
             try:
                 binding.serve(operations, str(self._mountpoint), self._libfuse_options())
+                if self._start_problem is not None:
+                    raise self._start_problem
             finally:
                 self._mounted = False
-                with contextlib.suppress(DifffsError):  # volumes.close() tells what is wrong
-                    operations.close()
-                volumes.close()
+                self._started.set()
+                self._ended.set()
+                try:
+                    with contextlib.suppress(DifffsError):  # volumes.close() tells what is wrong
+                        operations.close()
+                finally:
+                    volumes.close()
+                if volumes.failed is not None:
+                    # Nothing that is in memory now may reach the store: leaving with an error
+                    # abandons it at its last commit.
+                    raise volumes.failed
         log.info("unmounted %s from %s", self._store_path, self._mountpoint)
 
+    @staticmethod
+    def _start_thread(task: Callable[[], None]) -> threading.Thread:
+        thread = threading.Thread(target=task, name=task.__name__.strip("_"), daemon=True)
+        thread.start()
+        return thread
+
     def _libfuse_options(self) -> dict[str, str | bool]:
-        source = str(self._store_path.resolve()).replace("\\", "\\\\").replace(",", "\\,")
+        source = os.path.realpath(self._store_path).replace("\\", "\\\\").replace(",", "\\,")
         options: dict[str, str | bool] = {
             "fsname": source,
             "subtype": FILE_SYSTEM_TYPE.partition(".")[2],
@@ -155,51 +219,117 @@ class Daemon:
             "allow_other": self._options.allow_other,
             "ro": self._options.read_only,
         }
-        options.update(dict.fromkeys(self._options.kernel_flags, True))
+        options.update(dict.fromkeys(for_libfuse(self._options.kernel_flags), True))
         return options
 
     # ---- the start ---------------------------------------------------------------------------
 
     def _finish_start_soon(self) -> None:
-        threading.Thread(target=self._finish_start, name="start", daemon=True).start()
+        self._start_thread(self._finish_start)
 
     def _finish_start(self) -> None:
         """Wait for the mount's first answer, tune what exists only now, and tell."""
         try:
-            device = os.stat(self._mountpoint).st_dev
+            device = self._own_device()
+            self._device = device
+            apply_to_mountpoint(
+                str(self._mountpoint),
+                self._options.kernel_flags,
+                read_only=self._options.read_only,
+            )
+            os.stat(self._mountpoint)
             if self._caller is not None:
                 self._caller.set_device(device)
             self._tuning.apply_to_mount(device)
+            if self._store is not None and not self._store.read_only:
+                self._store.set_lock_note(mount_note(str(self._mountpoint), device))
         except OSError as error:
-            log.error("%s does not answer: %s", self._mountpoint, error)
+            self._fail_start(MountProblem(f"{self._mountpoint} does not answer: {error.strerror}"))
             return
+        except DifffsError as error:
+            self._fail_start(error)
+            return
+        if self._started.is_set():
+            return  # too late
         self._mounted = True
+        self._started.set()
         log.info("mounted %s on %s", self._store_path, self._mountpoint)
         _notify_service_manager("READY=1")
         self._on_mounted()
         if self._stopping:
             self._leave()
 
+    def _own_device(self) -> int:
+        """Return the mount's ``st_dev`` without asking the mount."""
+        found = None
+        for mount in mounts():
+            if mount.mountpoint == str(self._mountpoint) and mount.kind == FILE_SYSTEM_TYPE:
+                found = mount.device
+        if found is None:
+            raise MountProblem(f"{self._mountpoint} was taken away before it answered: try again")
+        return found
+
+    def _watch_start(self) -> None:
+        if not self._started.wait(_ANSWER_SECONDS):
+            self._fail_start(
+                MountProblem(
+                    f"{self._mountpoint} does not answer after {_ANSWER_SECONDS:g} s: is something "
+                    "mounted over it? see the log"
+                )
+            )
+
+    def _fail_start(self, problem: DifffsError) -> None:
+        """End the mount, and with it the daemon, which then tells the problem."""
+        self._start_problem = problem
+        self._started.set()
+        with contextlib.suppress(DifffsError):
+            detach(str(self._mountpoint), lazy=True)
+        if not self._ended.wait(_END_SECONDS):
+            log.error("%s", problem)
+            logging.shutdown()
+            os._exit(problem.exit_code)
+
     # ---- the end -----------------------------------------------------------------------------
 
     def _take_signals(self) -> None:
+        """Have what a signal asks for done in a thread of its own: it may get stuck."""
         while True:
             number = signal.sigwait(_SIGNALS)
-            log.info("%s: unmounting", signal.Signals(number).name)
-            if not self._mounted:
+            name = signal.Signals(number).name
+            if self._tuning.carries_swap:
+                log.info("%s: unmounting", name)
+                if self._leaving is None or not self._leaving.is_alive():
+                    self._leaving = self._start_thread(self._leave)
+                continue
+            self._signals += 1
+            if self._signals == 1:
+                log.info("%s: unmounting", name)
                 self._stopping = True
-            elif not self._stopping or self._tuning.carries_swap:
-                self._stopping = True
-                self._leave()
+                if self._mounted:
+                    self._leaving = self._start_thread(self._leave)
+            elif self._signals == 2:
+                self._start_thread(self._give_up)
             else:
-                self._give_up()
+                log.warning("%s: ending without a commit", name)
+                os._exit(1)
 
     def _leave(self) -> None:
-        """Unmount. What is in use goes on being served, without a place in the tree."""
+        """Unmount, wherever the mount is by now. What is in use goes on being served."""
         _notify_service_manager("STOPPING=1")
-        mountpoint = str(self._mountpoint)
-        with contextlib.suppress(OSError):
-            write_back(mountpoint)
+        device = self._device
+        places = [mount.mountpoint for mount in mounts() if mount.device == device]
+        if places:
+            with contextlib.suppress(OSError):
+                write_back(places[-1])
+        for mountpoint in reversed(places):
+            self._leave_place(mountpoint)
+        if device is not None and not self._tuning.carries_swap:
+            for holder in holders_of(device):
+                log.warning(
+                    "%s is still %s: serving goes on until that ends", self._store_path, holder
+                )
+
+    def _leave_place(self, mountpoint: str) -> None:
         try:
             detach(mountpoint)
         except DifffsError as error:
@@ -208,15 +338,16 @@ class Daemon:
                 # take swapped memory away from its processes.
                 log.warning("%s; if it carries swap: difffs swapoff %s", error, self._store_path)
                 return
+            try:
+                detach(mountpoint, lazy=True)
+            except DifffsError as lazy_error:
+                log.error("%s", lazy_error)
+                return
             log.warning(
                 "%s; detached it, and serving goes on until the last file is closed "
                 "(a second signal ends it at once)",
                 error,
             )
-            try:
-                detach(mountpoint, lazy=True)
-            except DifffsError as lazy_error:
-                log.error("%s", lazy_error)
 
     def _give_up(self) -> None:
         """End at once, for the second signal: commit what is here and go."""
@@ -257,87 +388,151 @@ def mount_in_background(store: Path, mountpoint: Path, options: MountOptions) ->
     """
     check_mountpoint(mountpoint, store)
     receiver, sender = os.pipe()
-    sys.stdout.flush()
-    sys.stderr.flush()
+    for stream in (sys.stdout, sys.stderr):
+        if stream is not None:  # None: closed when this program was started
+            stream.flush()
     child = os.fork()
     if child == 0:
         os.close(receiver)
         _become_daemon(store, mountpoint, options, sender)
     os.close(sender)
-    with open(receiver, encoding="utf-8") as channel:
-        answer = channel.read()
-    if not answer:
-        _, status = os.waitpid(child, 0)
+    try:
+        report = _await_mount(receiver)
+    finally:
+        os.close(receiver)
+    if report is None:
+        os.kill(child, signal.SIGKILL)
+        _take_away(mountpoint)
+        os.waitpid(child, 0)
         raise MountProblem(
-            f"{mountpoint} was not mounted: the daemon ended "
-            f"(status {os.waitstatus_to_exitcode(status)}); see {store}/log"
+            f"{mountpoint} was not mounted: its daemon did not answer for {_PARENT_SECONDS:g} s "
+            f"and was ended; see {store}/log"
         )
-    report: dict[str, Any] = json.loads(answer)
     if "error" in report:
         os.waitpid(child, 0)
         error = DifffsError(report["error"])
         error.exit_code = report["exit_code"]
         raise error
+    if "mounted" not in report:
+        _, status = os.waitpid(child, 0)
+        raise MountProblem(
+            f"{mountpoint} was not mounted: the daemon ended "
+            f"(status {os.waitstatus_to_exitcode(status)}); see {store}/log"
+        )
     return child
 
 
-def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender: int) -> None:
-    """Run the daemon in the forked child; never returns."""
+def _await_mount(receiver: int) -> dict[str, Any] | None:
+    """Return the daemon's last word on its start, empty when it ended without one.
+
+    Opening a store takes as long as it takes. None when it then does not come to an end.
+    """
+    end: float | None = None
+    text = b""
+    ready = select.poll()
+    ready.register(receiver, select.POLLIN)
+    while True:
+        left = None if end is None else max(0.0, end - time.monotonic()) * 1000
+        if not ready.poll(left):
+            return None
+        piece = os.read(receiver, 1 << 16)
+        if not piece:
+            return {}
+        text += piece
+        while b"\n" in text:
+            line, _, text = text.partition(b"\n")
+            report: dict[str, Any] = json.loads(line)
+            if "open" not in report:
+                return report
+            end = time.monotonic() + _PARENT_SECONDS
+
+
+def _take_away(mountpoint: Path) -> None:
+    """Free the mount point of a daemon that was ended."""
+    mount = mount_at(mountpoint)
+    if mount is not None and mount.kind == FILE_SYSTEM_TYPE:
+        with contextlib.suppress(DifffsError):
+            detach(mount.mountpoint, lazy=True)
+
+
+def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender: int) -> NoReturn:
+    """Run the daemon in the forked child."""
     code = 1
     answered = False
+    complaints = -1
+    sender = _beyond_standard_streams(sender)
 
-    def answer(report: dict[str, Any]) -> None:
+    def tell(report: dict[str, Any], *, last: bool = True) -> None:
         nonlocal answered
         if not answered:
-            answered = True
-            os.write(sender, json.dumps(report).encode())
-            os.close(sender)
+            with contextlib.suppress(OSError):  # who asked is gone
+                os.write(sender, json.dumps(report).encode() + b"\n")
+            if last:
+                answered = True
+                os.close(sender)
+
+    def on_open() -> None:
+        daemon_log.log_to_files(store, read_only=options.read_only)
+        tell({"open": True}, last=False)
+
+    def on_mounted() -> None:
+        # Nobody reads stderr from here on; everything of interest is logged.
+        null = os.open(os.devnull, os.O_RDWR)
+        os.dup2(null, 2)
+        os.close(null)
+        tell({"mounted": True})
 
     try:
         os.setsid()
         store, mountpoint = store.absolute(), mountpoint.absolute()
         os.chdir("/")
         complaints = _redirect_standard_streams(keep=sender)
-
-        def on_mounted() -> None:
-            # Nobody reads stderr from here on; everything of interest is logged.
-            null = os.open(os.devnull, os.O_RDWR)
-            os.dup2(null, 2)
-            os.close(null)
-            answer({"mounted": True})
-
-        log_to_files = partial(daemon_log.log_to_files, store, read_only=options.read_only)
-        Daemon(store, mountpoint, options, log_to_files, on_mounted).run()
+        Daemon(store, mountpoint, options, on_open, on_mounted).run()
         code = 0
     except DifffsError as error:
         text = str(error)
-        if isinstance(error, MountProblem):
+        if isinstance(error, MountProblem) and complaints >= 0:
             text = _with_complaints(text, complaints)
         if answered:
             log.error("%s", text)
-        answer({"error": text, "exit_code": error.exit_code})
+        tell({"error": text, "exit_code": error.exit_code})
         code = error.exit_code
     except BaseException as error:
         log.exception("the daemon failed")
-        answer({"error": f"unexpected: {error!r}; see {store}/log", "exit_code": 1})
+        tell({"error": f"unexpected: {error!r}; see {store}/log", "exit_code": 1})
         traceback.print_exc()
     finally:
         logging.shutdown()
         os._exit(code)
 
 
+def _beyond_standard_streams(descriptor: int) -> int:
+    """Return the descriptor under a number that is none of the standard streams'.
+
+    It gets one of those when this program was started without them.
+    """
+    if descriptor > 2:
+        return descriptor
+    moved = fcntl.fcntl(descriptor, fcntl.F_DUPFD_CLOEXEC, 3)
+    os.close(descriptor)
+    return moved
+
+
 def _redirect_standard_streams(keep: int) -> int:
-    """Detach from the terminal; return the file that collects what libfuse writes to stderr."""
-    complaints = os.memfd_create("stderr")
+    """Detach from the terminal and close all files but ``keep``.
+
+    Returns the file that collects what libfuse writes to stderr.
+    """
+    complaints = _beyond_standard_streams(os.memfd_create("stderr"))
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)
     os.dup2(complaints, 2)
-    os.closerange(3, min(keep, complaints))
-    highest = os.sysconf("SC_OPEN_MAX")
-    low, high = sorted((keep, complaints))
-    os.closerange(low + 1, high)
-    os.closerange(high + 1, highest)
+    # The limit of descriptors may be a thousand million: only those that there are.
+    for descriptor in map(int, os.listdir("/proc/self/fd")):
+        if descriptor > 2 and descriptor not in (keep, complaints):
+            with contextlib.suppress(OSError):  # that of the listing itself
+                os.close(descriptor)
     return complaints
 
 
@@ -345,4 +540,4 @@ def _with_complaints(text: str, complaints: int) -> str:
     """Add what libfuse wrote to stderr, its own way of giving reasons."""
     size = os.fstat(complaints).st_size
     said = os.pread(complaints, min(size, 2000), 0).decode("utf-8", "replace").strip()
-    return f"{text}: {'; '.join(said.splitlines())}" if said else text
+    return f"{text}: {'; '.join(said.split(chr(10)))}" if said else text

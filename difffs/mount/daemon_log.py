@@ -14,6 +14,13 @@ _SYSLOG_SOCKET = "/dev/log"
 _MAXIMUM_BYTES = 256 << 10
 
 
+class _Printable(logging.Formatter):
+    """Writes what is no UTF-8 as escapes; the handler of syslog would drop the message."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        return super().format(record).encode("utf-8", "backslashreplace").decode()
+
+
 def _logger() -> logging.Logger:
     logger = logging.getLogger("difffs")
     logger.setLevel(logging.INFO)
@@ -39,7 +46,12 @@ def log_to_files(store: Path, *, read_only: bool) -> None:
     logger = _logger()
     if not read_only:
         file = logging.handlers.RotatingFileHandler(
-            store / "log", maxBytes=_MAXIMUM_BYTES, backupCount=1, delay=True
+            store / "log",
+            maxBytes=_MAXIMUM_BYTES,
+            backupCount=1,
+            delay=True,
+            encoding="utf-8",
+            errors="backslashreplace",  # names need not be UTF-8
         )
         text = f"%(asctime)s [{os.getpid()}] %(levelname)s %(message)s"
         file.setFormatter(logging.Formatter(text))
@@ -53,5 +65,5 @@ def log_to_files(store: Path, *, read_only: bool) -> None:
             return  # nobody listens
         system.setLevel(logging.WARNING)
         system.ident = f"difffs[{os.getpid()}]: "
-        system.setFormatter(logging.Formatter("%(message)s"))
+        system.setFormatter(_Printable("%(message)s"))
         logger.addHandler(system)

@@ -7,12 +7,15 @@ The reasons, setting by setting, are in docs/operations.md.
 """
 
 import contextlib
-import ctypes
 import logging
 import os
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from difffs import linux
+from difffs.mount.table import lines_of
 
 log = logging.getLogger("difffs.mount")
 
@@ -36,11 +39,6 @@ _CAPABILITY_SPLICE_MOVE = 1 << 8
 _CAPABILITY_SPLICE_READ = 1 << 9
 _CAPABILITY_WRITEBACK_CACHE = 1 << 16
 
-_PR_SET_IO_FLUSHER = 57
-_MCL_CURRENT = 1
-_MCL_FUTURE = 2
-_MCL_ONFAULT = 4
-
 # cgroup v1 shows "no limit" as a number just below 2**63.
 _NO_LIMIT = 1 << 60
 
@@ -55,8 +53,21 @@ class Setting:
     reason: str
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
+def request_timeouts() -> list[str]:
+    """Return a warning for each of the kernel's timeouts of FUSE requests that is set.
+
+    A mount of which one request takes longer is aborted, whatever it was waiting for.
+    """
+    warnings = []
+    for name in ("default_request_timeout", "max_request_timeout"):
+        with contextlib.suppress(OSError, ValueError):  # a kernel without them
+            seconds = int(Path("/proc/sys/fs/fuse", name).read_text())
+            if seconds > 0:
+                warnings.append(
+                    f"fs.fuse.{name} is {seconds}: the kernel aborts a mount that takes longer "
+                    f"over a request; sysctl fs.fuse.{name}=0, and mount again"
+                )
+    return warnings
 
 
 class KernelTuning:
@@ -94,8 +105,9 @@ class KernelTuning:
 
         To be called before any thread is started: threads inherit the setting.
         """
-        result = _libc().prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0)
-        self._note("PR_SET_IO_FLUSHER", "1", "" if result == 0 else _failure("CAP_SYS_RESOURCE"))
+        self._call("PR_SET_IO_FLUSHER", "1", linux.set_io_flusher, needs="CAP_SYS_RESOURCE")
+        for warning in request_timeouts():
+            log.warning("%s", warning)
         if lock_memory:
             self.lock_memory()
 
@@ -107,11 +119,11 @@ class KernelTuning:
         if self.carries_swap:
             return
         self.carries_swap = True
-        result = _libc().mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT)
-        self._note(
+        self._call(
             "mlockall",
             "MCL_CURRENT|MCL_FUTURE|MCL_ONFAULT",
-            "" if result == 0 else _failure("CAP_IPC_LOCK"),
+            linux.lock_memory,
+            needs="CAP_IPC_LOCK",
         )
         self._write(
             "oom_score_adj", Path("/proc/self/oom_score_adj"), "-1000", needs="CAP_SYS_RESOURCE"
@@ -186,6 +198,14 @@ class KernelTuning:
             "bdi read_ahead_kb", directory / "read_ahead_kb", str(self._read_ahead_bytes // 1024)
         )
 
+    def _call(self, setting: str, value: str, call: Callable[[], None], needs: str) -> None:
+        try:
+            call()
+        except OSError as error:
+            self._note(setting, value, f"{error.strerror}: needs {needs}")
+        else:
+            self._note(setting, value)
+
     def _write(self, setting: str, path: Path, value: str, needs: str = "root") -> None:
         try:
             path.write_text(value)
@@ -202,11 +222,11 @@ class KernelTuning:
 def _limited_cgroup() -> tuple[Path, str] | None:
     """Return (root of the memory hierarchy, own cgroup) when a limit is set on the way to it."""
     try:
-        lines = Path("/proc/self/cgroup").read_text().splitlines()
+        table = Path("/proc/self/cgroup").read_bytes()
     except OSError:
         return None
-    for line in lines:
-        _, controllers, path = line.split(":", 2)
+    for line in lines_of(table):
+        _, controllers, path = os.fsdecode(line).split(":", 2)
         if controllers == "":
             root, limit = Path("/sys/fs/cgroup"), "memory.max"
         elif "memory" in controllers.split(","):
@@ -221,8 +241,3 @@ def _limited_cgroup() -> tuple[Path, str] | None:
                     return root, path
             folder = folder.parent
     return None
-
-
-def _failure(capability: str) -> str:
-    number = ctypes.get_errno()
-    return f"{os.strerror(number)}: needs {capability}"

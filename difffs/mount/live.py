@@ -10,14 +10,13 @@ import errno
 import fcntl
 import json
 import os
-import re
 import struct
 import zlib
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from difffs.mount.table import Mount, mounts
 from difffs.usage import VolumeUsage
 
 FILE_SYSTEM_TYPE = "fuse.difffs"
@@ -84,32 +83,6 @@ def lock_memory(mountpoint: str | os.PathLike[str]) -> None:
         fcntl.ioctl(directory, LOCK_MEMORY_REQUEST)
     finally:
         os.close(directory)
-
-
-@dataclass(frozen=True, slots=True)
-class Mount:
-    """One line of the kernel's mount table."""
-
-    mountpoint: str
-    source: str
-    kind: str
-    options: tuple[str, ...]
-    """Those of the file system, not of the mount point."""
-
-
-def _unescape(text: str) -> str:
-    raw = re.sub(rb"\\([0-7]{3})", lambda match: bytes([int(match.group(1), 8)]), os.fsencode(text))
-    return os.fsdecode(raw)
-
-
-def mounts() -> Iterator[Mount]:
-    """Iterate over the mounts that this process sees."""
-    table = Path("/proc/self/mountinfo").read_bytes()
-    for line in os.fsdecode(table).splitlines():
-        head, _, tail = line.partition(" - ")
-        mountpoint = head.split(" ")[4]
-        kind, source, options = tail.split(" ")
-        yield Mount(_unescape(mountpoint), _unescape(source), kind, tuple(options.split(",")))
 
 
 def mount_at(path: str | os.PathLike[str]) -> Mount | None:

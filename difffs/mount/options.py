@@ -15,24 +15,28 @@ lock_memory                     keep the daemon in memory and last in line of th
                                 (``difffs swapon`` sets it)
 =====================  =======  ================================================================
 
-The options that mount(8) passes to every helper (rw, dev, suid, noatime, _netdev, x-..., ...)
-are accepted; nodev, nosuid and noexec reach the kernel, the others have no effect here.
+mount(8)'s options for every file system are accepted. Those that restrict a mount or are about
+access times reach the kernel (difffs/mount/flags.py), ``remount`` changes a mount that there is
+(difffs/mount/remount.py), the others (_netdev, x-..., ...) have no effect here.
 """
 
 import os
+import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from difffs.errors import UsageError
-from difffs.size import parse_size
+from difffs.mount.flags import changed_by
+from difffs.size import format_size, parse_size
 
-_KERNEL_FLAGS = {"nodev", "nosuid", "noexec"}
 _IGNORED = {
-    "rw", "dev", "suid", "exec", "auto", "noauto", "user", "nouser", "users", "nofail", "_netdev",
-    "defaults", "atime", "noatime", "diratime", "nodiratime", "relatime", "norelatime",
-    "strictatime", "nostrictatime", "lazytime", "nolazytime", "async", "sync", "dirsync",
+    "auto", "noauto", "nouser", "nousers", "noowner", "nogroup", "nofail", "_netdev", "defaults",
+    "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "silent", "loud",
     "default_permissions",
 }  # fmt: skip
-_IGNORED_PREFIXES = ("x-", "X-", "comment=")
+_IGNORED_PREFIXES = ("x-", "X-", "comment=", "helper=", "uhelper=")
+_SELINUX_OPTIONS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
+_SELINUX = "/sys/fs/selinux/enforce"
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +52,18 @@ class MountOptions:
     allow_other: bool = False
     lock_memory: bool = False
     kernel_flags: tuple[str, ...] = ()
+    """Names in :data:`difffs.mount.flags.FLAGS`, each once, sorted."""
+    remount: bool = False
+
+    def changed_by_mounting_anew(self) -> dict[str, Any]:
+        """Return the options that a mount keeps for its life, under their option's names."""
+        return {
+            "buffer": self.buffer_bytes,
+            "workers": self.workers,
+            "read_ahead": self.read_ahead_bytes,
+            "allow_other": self.allow_other,
+            "lock_memory": self.lock_memory,
+        }
 
 
 def default_options() -> MountOptions:
@@ -73,6 +89,17 @@ def _size(key: str, value: str, smallest: int, largest: int) -> int:
     return size
 
 
+def _buffer(key: str, value: str) -> int:
+    size = _size(key, value, 1 << 20, 1 << 62)
+    memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    if size > memory // 2:
+        raise UsageError(
+            f"mount option {key}={value}: the write buffer stays in memory, of which this machine "
+            f"has {format_size(memory)}; at most half of it, and 32M is plenty"
+        )
+    return size
+
+
 def parse_options(texts: list[str], base: MountOptions | None = None) -> MountOptions:
     """Return ``base`` (by default :func:`default_options`) changed by ``-o`` arguments.
 
@@ -80,8 +107,10 @@ def parse_options(texts: list[str], base: MountOptions | None = None) -> MountOp
     an impossible value.
     """
     options = default_options() if base is None else base
-    for item in (item for text in texts for item in text.split(",")):
-        options = _apply(options, item)
+    for text in texts:
+        # a value in quotes may hold commas
+        for item in re.findall(r'(?:[^",]|"[^"]*"|")+', text):
+            options = _apply(options, item)
     return options
 
 
@@ -91,7 +120,7 @@ def _apply(options: MountOptions, item: str) -> MountOptions:
         case "recipe" if value:
             return replace(options, recipe=value)
         case "buffer" if value:
-            return replace(options, buffer_bytes=_size(key, value, 1 << 20, 1 << 40))
+            return replace(options, buffer_bytes=_buffer(key, value))
         case "workers" if value:
             return replace(options, workers=_number(key, value, 1, 256))
         case "read_ahead" if value:
@@ -110,12 +139,17 @@ def _apply(options: MountOptions, item: str) -> MountOptions:
                 return replace(options, change_recipe=True)
             case "lock_memory":
                 return replace(options, lock_memory=True)
-        if key in _KERNEL_FLAGS:
-            return replace(options, kernel_flags=(*options.kernel_flags, key))
-        if key in _IGNORED or not key:
-            return options
-    if item.startswith(_IGNORED_PREFIXES):
+            case "remount":
+                return replace(options, remount=True)
+    flags = changed_by(key if key == "user" else item, options.kernel_flags)
+    if flags is not None:
+        return replace(options, kernel_flags=flags)
+    if item in _IGNORED or item.startswith(_IGNORED_PREFIXES):
         return options
+    if item.startswith(_SELINUX_OPTIONS):
+        if os.path.exists(_SELINUX):
+            raise UsageError(f"mount option {item}: there are no labels in a store; leave it out")
+        return options  # as mount(8) does without SELinux
     raise UsageError(
         f"unknown mount option {item!r}: known are ro, recipe=NAME, change_recipe, "
         "buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, no_allow_other, lock_memory"

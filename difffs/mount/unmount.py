@@ -1,6 +1,5 @@
 """Taking a mount away again, without losing what is still in the kernel."""
 
-import ctypes
 import errno
 import fcntl
 import os
@@ -9,27 +8,48 @@ import subprocess
 import time
 from pathlib import Path
 
+from difffs import linux
 from difffs.errors import EnvironmentProblem, MountProblem
+from difffs.loop_device import loop_devices
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
+from difffs.mount.table import Mount, mounts, mounts_everywhere
+from difffs.store.lock import use_of
 
-_MNT_DETACH = 2
 _POLL_SECONDS = 0.02
 _BUSY_SECONDS = 0.5
+_LOOK_SECONDS = 1.0
+"""Between two looks at who still holds a file system; what is seen twice is told."""
+_GONE_SECONDS = 60.0
+"""How long the lock of a store is waited for whose daemon cannot be seen at work."""
 
 
-def write_back(mountpoint: str | os.PathLike[str]) -> None:
-    """Have the kernel send all written pages to the daemon. ``OSError`` when it cannot."""
+def write_back(mountpoint: str | os.PathLike[str]) -> str:
+    """Have the kernel send all written pages to the daemon. ``OSError`` when it cannot.
+
+    Returns a warning, or nothing: pages that no file has room for are lost already, which their
+    writers were told at ``fsync`` and ``close``.
+    """
+    warning = ""
     directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        libc = ctypes.CDLL(None, use_errno=True)
-        if libc.syncfs(directory) != 0:
-            number = ctypes.get_errno()
-            # ESTALE: the times of a file could not be told, because it was unlinked while open
-            # and its directory removed as well. Nobody will ever look at them.
-            if number != errno.ESTALE:
-                raise OSError(number, os.strerror(number), os.fspath(mountpoint))
+        for _ in range(2):
+            try:
+                linux.synchronize_file_system(directory)
+            except OSError as error:
+                if error.errno == errno.EFBIG:
+                    warning = (
+                        f"{os.fspath(mountpoint)}: what was written beyond the largest size of a "
+                        "file (16 TiB) is not in the store; all else is"
+                    )
+                    continue  # an error is told once: is there another one?
+                # ESTALE: the times of a file could not be told, because it was unlinked while
+                # open and its directory removed as well. Nobody will ever look at them.
+                if error.errno != errno.ESTALE:
+                    raise OSError(error.errno, error.strerror, os.fspath(mountpoint)) from None
+            break
     finally:
         os.close(directory)
+    return warning
 
 
 def commit(mountpoint: str | os.PathLike[str]) -> None:
@@ -59,13 +79,13 @@ def detach(mountpoint: str, *, lazy: bool = False) -> None:
 
 def _detach_as_root(mountpoint: str, lazy: bool) -> bool:
     """Return whether it worked; False when the mount is in use."""
-    libc = ctypes.CDLL(None, use_errno=True)
-    if libc.umount2(os.fsencode(mountpoint), _MNT_DETACH if lazy else 0) == 0:
-        return True
-    number = ctypes.get_errno()
-    if number == errno.EBUSY:
-        return False
-    raise MountProblem(f"{mountpoint} cannot be unmounted: {os.strerror(number)}")
+    try:
+        linux.unmount(mountpoint, lazy=lazy)
+    except OSError as error:
+        if error.errno == errno.EBUSY:
+            return False
+        raise MountProblem(f"{mountpoint} cannot be unmounted: {error.strerror}") from None
+    return True
 
 
 def _detach_as_user(mountpoint: str, lazy: bool) -> bool:
@@ -75,7 +95,12 @@ def _detach_as_user(mountpoint: str, lazy: bool) -> bool:
         raise EnvironmentProblem("fusermount3 is missing: install it (Debian: apt install fuse3)")
     command = [program, "-u", *(["-z"] if lazy else []), "--", mountpoint]
     result = subprocess.run(
-        command, capture_output=True, text=True, check=False, env={**os.environ, "LC_ALL": "C"}
+        command,
+        capture_output=True,
+        encoding="utf-8",
+        errors="surrogateescape",
+        check=False,
+        env={**os.environ, "LC_ALL": "C"},
     )
     if result.returncode == 0:
         return True
@@ -85,13 +110,47 @@ def _detach_as_user(mountpoint: str, lazy: bool) -> bool:
     raise MountProblem(f"{mountpoint} cannot be unmounted: {text}")
 
 
-def wait_until_released(store: str | os.PathLike[str]) -> None:
-    """Wait until no process holds the store's lock any more."""
+def holders_of(device: int) -> list[str]:
+    """Say where the file system with this ``st_dev`` is mounted, in whatever mount namespace, and
+    which loop devices lie on its files; as far as this process can look."""
+    found = [
+        f"mounted on {place.mount.mountpoint} by process {place.process} ({place.command})"
+        for place in mounts_everywhere()
+        if place.mount.device == device
+    ]
+    found += [
+        f"under the loop device {loop.path} ({loop.file_name})"
+        for loop in loop_devices()
+        if loop.file_device == device
+    ]
+    return found
+
+
+def _is_there(device: int) -> bool:
+    """Return whether the kernel still has this file system, wherever it is mounted or held."""
+    return os.path.exists(f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}")
+
+
+def wait_until_released(
+    store: str | os.PathLike[str],
+    device: int | None = None,
+    look_seconds: float = _LOOK_SECONDS,
+    gone_seconds: float = _GONE_SECONDS,
+) -> None:
+    """Wait until no process holds the store's lock any more.
+
+    As long as its daemon lives and nothing else is seen to hold the file system ``device``
+    (its ``st_dev``), it is writing, and is waited for. ``MountProblem`` names who holds the file
+    system, or says that nothing is known for ``gone_seconds``.
+    """
     path = Path(store) / "lock"
     try:
         lock = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
         return  # not visible from here: there is nothing to wait on
+    seen: set[str] = set()
+    next_look = time.monotonic() + look_seconds / 2
+    unexplained_since = time.monotonic()
     try:
         while True:
             try:
@@ -100,21 +159,67 @@ def wait_until_released(store: str | os.PathLike[str]) -> None:
                 time.sleep(_POLL_SECONDS)
             else:
                 return
+            now = time.monotonic()
+            if now < next_look:
+                continue
+            next_look = now + look_seconds
+            holders = holders_of(device) if device is not None else []
+            lasting = [holder for holder in holders if holder in seen]
+            if lasting:
+                raise MountProblem(_held(store, lasting))
+            seen = set(holders)
+            at_work = device is None or not _is_there(device)
+            if holders or (at_work and use_of(Path(store)).process is not None):
+                unexplained_since = now
+            elif now - unexplained_since > gone_seconds:
+                raise MountProblem(_held(store, []))
     finally:
         os.close(lock)
 
 
-def unmount(mountpoint: str, *, force: bool = False) -> None:
+def _held(store: str | os.PathLike[str], holders: list[str]) -> str:
+    if holders:
+        return (
+            f"everything is committed, but {os.fspath(store)} is still {'; '.join(holders)}: "
+            "unmount it there, or end that process; the daemon ends with the last of them"
+        )
+    use = use_of(Path(store))
+    return (
+        f"everything was committed before the mount point was taken away, but {os.fspath(store)} "
+        f"stays in use by {use.describe()}, and what holds it cannot be seen from here: look in "
+        "other process namespaces and at overlay mounts on it"
+    )
+
+
+def _same_elsewhere(mount: Mount) -> list[str]:
+    """Return the other mount points of the same file system in this mount namespace."""
+    found = [other.mountpoint for other in mounts() if other.device == mount.device]
+    found.remove(mount.mountpoint)
+    return found
+
+
+def unmount(mountpoint: str, *, force: bool = False) -> list[str]:
     """Commit everything, unmount, and return when the daemon has closed the store.
 
-    ``MountProblem`` names what is in the way; the mount then still works. With ``force``, data
+    Returns warnings. ``MountProblem`` names what is in the way; the mount then still works, or, if
+    somebody out of sight has it mounted as well, everything is committed. With ``force``, data
     that cannot be written is given up.
     """
     mount = mount_at(mountpoint)
     if mount is None or mount.kind != FILE_SYSTEM_TYPE:
         raise MountProblem(f"{mountpoint} is not a difffs mount: findmnt -t {FILE_SYSTEM_TYPE}")
+    elsewhere = _same_elsewhere(mount)
+    if elsewhere:
+        raise MountProblem(
+            f"{mountpoint} stays mounted, the same file system is also mounted on {elsewhere[-1]}: "
+            f"umount {elsewhere[-1]} first (and to take only {mountpoint} away: umount "
+            f"{mountpoint})"
+        )
+    warnings = []
     try:
-        write_back(mount.mountpoint)
+        warning = write_back(mount.mountpoint)
+        if warning:
+            warnings.append(warning)
         commit(mount.mountpoint)
     except OSError as error:
         gone = error.errno in (errno.ENOTCONN, errno.ECONNABORTED)
@@ -125,4 +230,5 @@ def unmount(mountpoint: str, *, force: bool = False) -> None:
             ) from error
         # The daemon is gone: only the mount point is left to be freed.
     detach(mount.mountpoint)
-    wait_until_released(mount.source)
+    wait_until_released(mount.source, mount.device)
+    return warnings

@@ -188,3 +188,27 @@ def mounted_store() -> Iterator[Mounted]:
         finally:
             while mount_at(one.path) is not None:
                 subprocess.run(unmount_command(one.path, lazy=True), check=True)
+
+
+@contextlib.contextmanager
+def unshared_process() -> Iterator[int]:
+    """Run a process in a mount namespace of its own, in which nothing is propagated."""
+    command = ["unshare", "--mount", "--propagation", "private", "sleep", "1000"]
+    with subprocess.Popen(command) as process:
+        try:
+            name = Path(f"/proc/{process.pid}/comm")
+            wait_until(lambda: name.read_text() == "sleep\n")
+            yield process.pid
+        finally:
+            process.kill()
+
+
+def run_in_namespace(process: int, *words: str | Path) -> subprocess.CompletedProcess[str]:
+    """Run a command in the mount namespace of a process."""
+    return subprocess.run(
+        ["nsenter", "--target", str(process), "--mount", "--", *map(str, words)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=SECONDS,
+    )

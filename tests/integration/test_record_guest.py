@@ -12,7 +12,7 @@ import pytest
 from recording.options import parse
 from trial import guest
 
-from difffs.mount.live import mounts
+from difffs.mount.table import mounts
 from difffs.study import live
 from difffs.study.recording import Recording
 from tests.integration.harness import wait_until

@@ -1,12 +1,16 @@
 """What is refused before a mount is even tried."""
 
 import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import pytest
 
 from difffs.errors import DifffsError, MountProblem
-from difffs.mount.daemon import check_mountpoint, open_store
+from difffs.mount import daemon
+from difffs.mount.daemon import check_mountpoint, mount_in_background, open_store
 from difffs.mount.options import MountOptions
 from difffs.mount.unmount import detach, unmount, wait_until_released
 
@@ -24,6 +28,109 @@ def test_mount_points_that_cannot_be(tmp_path: Path) -> None:
     ):
         with pytest.raises(MountProblem, match=remedy):
             check_mountpoint(path, store)
+
+
+def test_a_store_below_its_mount_point(tmp_path: Path) -> None:
+    mountpoint = tmp_path / "mount"
+    (mountpoint / "inside").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(mountpoint / "inside")
+    for store in (
+        mountpoint,
+        mountpoint / "store",
+        mountpoint / "not" / "yet" / "there",
+        mountpoint / "inside",
+        tmp_path / "link",
+        tmp_path / "link" / "store",
+        tmp_path / "link" / ".." / "store",
+    ):
+        with pytest.raises(MountProblem, match=r"lies below its own|lies in the store"):
+            check_mountpoint(mountpoint, store)
+        assert sorted(tmp_path.rglob("*")) == [
+            tmp_path / "link",
+            mountpoint,
+            mountpoint / "inside",
+        ]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="bind mounts need root")
+def test_a_store_below_another_name_of_its_mount_point(tmp_path: Path) -> None:
+    """Where mounts are propagated, the one on a directory appears on its bind mounts as well."""
+    directory, bound = tmp_path / "directory", tmp_path / "bound"
+    (directory / "store").mkdir(parents=True)
+    bound.mkdir()
+    subprocess.run(["mount", "--bind", directory, bound], check=True)
+    try:
+        for mountpoint, store in (
+            (directory, bound / "store"),
+            (bound, directory / "store"),
+            (directory, bound / "new" / "store"),
+            (bound / "store", directory / "store"),
+        ):
+            with pytest.raises(MountProblem, match=r"lies below its own|lies in the store"):
+                check_mountpoint(mountpoint, store)
+    finally:
+        subprocess.run(["umount", bound], check=True)
+
+
+class _Stuck(daemon.Daemon):
+    """Opens its store, so to speak, and gets no further."""
+
+    def run(self) -> None:
+        self._on_open()
+        time.sleep(1000)
+
+
+class _Silent(daemon.Daemon):
+    """Ends without a word."""
+
+    def run(self) -> None:
+        os._exit(7)
+
+
+@pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is missing or not for us"
+)
+def test_a_daemon_that_does_not_answer_is_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("store", "mount"):
+        (tmp_path / name).mkdir()
+    monkeypatch.setattr(daemon, "_PARENT_SECONDS", 0.2)
+    for kind, text in ((_Stuck, "did not answer"), (_Silent, "status 7")):
+        monkeypatch.setattr(daemon, "Daemon", kind)
+        with pytest.raises(MountProblem, match=text):
+            mount_in_background(tmp_path / "store", tmp_path / "mount", MountOptions())
+        with pytest.raises(ChildProcessError):  # none is left behind
+            os.waitpid(-1, os.WNOHANG)
+
+
+_REDIRECT = """
+import os, sys
+from difffs.mount.daemon import _beyond_standard_streams, _redirect_standard_streams
+lost = os.open("/dev/zero", os.O_RDONLY)
+for number in eval(sys.argv[1]):
+    os.close(number)
+receiver, sender = os.pipe()
+high = os.dup2(lost, 900)
+sender = _beyond_standard_streams(sender)
+complaints = _redirect_standard_streams(sender)
+os.write(2, b"complaint")
+names = {number: os.readlink(f"/proc/self/fd/{number}") for number in (0, 1, sender, complaints)}
+good = (
+    names[0] == names[1] == os.devnull
+    and names[sender].startswith("pipe:")
+    and os.pread(complaints, 99, 0) == b"complaint"
+    and min(sender, complaints) > 2
+    and len(os.listdir("/proc/self/fd")) == 6
+)
+os._exit(0 if good else 1)
+"""
+
+
+@pytest.mark.parametrize("closed", ["()", "(0,)", "(1,)", "(2,)", "(0, 1)", "(0, 1, 2)"])
+def test_standard_streams_that_were_closed(closed: str) -> None:
+    done = subprocess.run([sys.executable, "-c", _REDIRECT, closed], check=False)
+    assert done.returncode == 0
 
 
 @pytest.mark.skipif(

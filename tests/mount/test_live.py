@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from difffs.mount import live
+from difffs.mount.table import mounts
 
 
 def test_statistics_survive_the_way() -> None:
@@ -33,7 +34,7 @@ def test_other_directories_tell_nothing(tmp_path: Path) -> None:
 
 
 def test_the_table_of_mounts(tmp_path: Path) -> None:
-    table = list(live.mounts())
+    table = list(mounts())
     assert any(mount.mountpoint == "/proc" for mount in table)  # a chroot has none at /
     processes = live.mount_at("/proc")
     assert processes is not None
@@ -56,7 +57,3 @@ def test_links_to_mount_points_are_followed(tmp_path: Path) -> None:
     found = live.mount_at(link)
     assert found is not None
     assert found.mountpoint == "/proc"
-
-
-def test_escaped_names() -> None:
-    assert live._unescape(r"/with\040space\011tab\134backslash") == "/with space\ttab\\backslash"

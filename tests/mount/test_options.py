@@ -1,8 +1,12 @@
 """The mount options: what is understood, passed on, ignored and refused."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from difffs.errors import UsageError
+from difffs.mount import options as options_module
 from difffs.mount.options import MountOptions, parse_options
 
 
@@ -25,12 +29,53 @@ def test_known_options() -> None:
 
 
 def test_generic_mount_flags_have_no_effect() -> None:
-    flags = "rw,dev,suid,exec,noatime,relatime,_netdev,x-systemd.automount,comment=hello,defaults,"
+    flags = (
+        "rw,dev,suid,exec,noatime,relatime,_netdev,x-systemd.automount,comment=hello,defaults,,"
+        "nouser,nogroup,noowner,lazytime,iversion,mand,silent,loud,async,symfollow,norelatime,"
+        "X-mount.mkdir=0700,uhelper=udisks2"
+    )
     assert parse_options([flags], MountOptions()) == MountOptions()
 
 
-def test_restrictions_reach_the_kernel() -> None:
-    assert parse_options(["nosuid,nodev"], MountOptions()).kernel_flags == ("nosuid", "nodev")
+@pytest.mark.parametrize(
+    ("text", "flags"),
+    [
+        ("nosuid,nodev", ("nodev", "nosuid")),
+        ("nosymfollow,noexec", ("noexec", "nosymfollow")),
+        ("nodev,dev,noexec,exec,nosuid,suid,nosymfollow,symfollow", ()),
+        ("user", ("nodev", "noexec", "nosuid")),
+        ("user=alice,exec", ("nodev", "nosuid")),
+        ("users", ("nodev", "noexec", "nosuid")),
+        ("owner", ("nodev", "nosuid")),
+        ("group,suid", ("nodev",)),
+        ("noatime,strictatime,nodiratime", ("nodiratime", "strictatime")),
+        ("strictatime,noatime", ("noatime",)),
+        ("sync,dirsync", ("dirsync", "sync")),
+    ],
+)
+def test_what_restricts_reaches_the_kernel_and_the_last_one_counts(
+    text: str, flags: tuple[str, ...]
+) -> None:
+    assert parse_options([text], MountOptions()).kernel_flags == flags
+
+
+def test_labels_are_as_without_selinux_or_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    text = 'context="system_u:object_r:tmp_t:s0:c1,c2",ro'
+    monkeypatch.setattr(options_module, "_SELINUX", str(tmp_path / "none"))
+    assert parse_options([text], MountOptions()) == MountOptions(read_only=True)
+    monkeypatch.setattr(options_module, "_SELINUX", str(tmp_path))
+    with pytest.raises(UsageError, match=r"context.*c2.*leave it out"):
+        parse_options([text], MountOptions())
+
+
+def test_the_buffer_fits_the_machine() -> None:
+    half = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+    assert parse_options([f"buffer={half}"], MountOptions()).buffer_bytes == half
+    for size in (f"{half + 1}", "1T"):
+        with pytest.raises(UsageError, match=r"this machine has [0-9.]+ "):
+            parse_options([f"buffer={size}"], MountOptions())
 
 
 def test_root_lets_others_in(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def find() -> Found:
         if reason := host.tool_obstacle(program, "mount and util-linux"):
             return absent(NAME, reason)
     with host.alone(_SETTINGS / "enabled"):
-        swapping = len(Path("/proc/swaps").read_text().splitlines()) > 1
+        swapping = Path("/proc/swaps").read_bytes().count(b"\n") > 1
     if swapping:
         return absent(NAME, "this host swaps: its own pages would be counted")
     if "zswpout" not in read_figures(Path("/proc/vmstat")):

@@ -1,0 +1,114 @@
+"""System calls that Python's standard library lacks.
+
+Each raises ``OSError`` with the call's error number, and the path where there is one.
+"""
+
+import ctypes
+import os
+import struct
+from typing import NamedTuple
+
+MS_RDONLY = 1 << 0
+MS_NOSUID = 1 << 1
+MS_NODEV = 1 << 2
+MS_NOEXEC = 1 << 3
+MS_SYNCHRONOUS = 1 << 4
+MS_REMOUNT = 1 << 5
+MS_DIRSYNC = 1 << 7
+MS_NOSYMFOLLOW = 1 << 8
+MS_NOATIME = 1 << 10
+MS_NODIRATIME = 1 << 11
+MS_BIND = 1 << 12
+MS_RELATIME = 1 << 21
+MS_STRICTATIME = 1 << 24
+MS_LAZYTIME = 1 << 25
+
+_MNT_DETACH = 2
+_CLONE_NEWNS = 0x00020000
+_PR_SET_IO_FLUSHER = 57
+_MCL_CURRENT = 1
+_MCL_FUTURE = 2
+_MCL_ONFAULT = 4
+_AT_FDCWD = -100
+_AT_STATX_DONT_SYNC = 0x4000
+_STATX_BASIC_STATS = 0x7FF
+_STATX_INODE_AND_SIZE = struct.Struct("=32xQQ")
+_STATX_DEVICE = struct.Struct("=136xII")
+_STATX_BYTES = 256
+
+_Path = str | os.PathLike[str]
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mount.argtypes = [
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_char_p,
+    ctypes.c_ulong,
+    ctypes.c_char_p,
+]
+
+
+def _check(result: int, path: _Path | None = None) -> None:
+    if result != 0:
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), None if path is None else os.fspath(path))
+
+
+def mount(source: _Path, target: _Path, kind: str, flags: int, data: str = "") -> None:
+    """Mount, or change a mount (``MS_REMOUNT``, with ``MS_BIND`` only its mount point's flags)."""
+    _check(
+        _libc.mount(
+            os.fsencode(source), os.fsencode(target), kind.encode(), flags, os.fsencode(data)
+        ),
+        target,
+    )
+
+
+def unmount(target: _Path, *, lazy: bool = False) -> None:
+    """Unmount; with ``lazy`` the mount point is free at once and open files go on working."""
+    _check(_libc.umount2(os.fsencode(target), _MNT_DETACH if lazy else 0), target)
+
+
+def enter_mount_namespace(descriptor: int) -> None:
+    """Enter the mount namespace behind an open ``/proc/PID/ns/mnt``. Needs a single thread."""
+    _check(_libc.setns(descriptor, _CLONE_NEWNS))
+
+
+def synchronize_file_system(descriptor: int) -> None:
+    """Have the kernel send everything written in the file system of an open file."""
+    _check(_libc.syncfs(descriptor))
+
+
+def swap_off(device: _Path) -> None:
+    """Stop swapping to a device. ENOMEM when what is on it does not fit in memory."""
+    _check(_libc.swapoff(os.fsencode(device)), device)
+
+
+def set_io_flusher() -> None:
+    """Have this thread's allocations, and those of threads to come, not wait for write-back."""
+    _check(_libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+
+
+def lock_memory() -> None:
+    """Keep this process's memory resident: what is in use, and what will be once touched."""
+    _check(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT))
+
+
+class CachedStatus(NamedTuple):
+    """What the kernel has of a file; ``device`` is (major, minor), ``size`` bytes."""
+
+    device: tuple[int, int]
+    inode: int
+    size: int
+
+
+def cached_status(path: _Path) -> CachedStatus:
+    """Return a file's status as the kernel has it, without a request to its file system."""
+    buffer = ctypes.create_string_buffer(_STATX_BYTES)
+    _check(
+        _libc.statx(_AT_FDCWD, os.fsencode(path), _AT_STATX_DONT_SYNC, _STATX_BASIC_STATS, buffer),
+        path,
+    )
+    major, minor = _STATX_DEVICE.unpack_from(buffer)
+    inode, size = _STATX_INODE_AND_SIZE.unpack_from(buffer)
+    return CachedStatus((major, minor), inode, size)
