@@ -30,7 +30,7 @@ from difffs.errors import DifffsError, EnvironmentProblem, MountProblem
 from difffs.mount import daemon_log
 from difffs.mount.caller import Caller
 from difffs.mount.flags import apply_to_mountpoint, for_libfuse
-from difffs.mount.kernel_tuning import KernelTuning
+from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
 from difffs.mount.table import mounts
@@ -164,6 +164,8 @@ class Daemon:
         self._tuning.apply_to_process(lock_memory=self._options.lock_memory)
         with open_store(self._store_path, self._options) as store:
             self._on_open()
+            for warning in request_timeouts():
+                log.warning("%s", warning)
             self._store = store
             engine = Engine(store, workers=self._options.workers)
             volumes = Volumes(engine, buffer_bytes=self._options.buffer_bytes)
@@ -326,7 +328,10 @@ class Daemon:
         if device is not None and not self._tuning.carries_swap:
             for holder in holders_of(device):
                 log.warning(
-                    "%s is still %s: serving goes on until that ends", self._store_path, holder
+                    "%s is still %s: serving goes on until that ends (a second signal ends it at "
+                    "once)",
+                    self._store_path,
+                    holder,
                 )
 
     def _leave_place(self, mountpoint: str) -> None:

@@ -106,8 +106,6 @@ class KernelTuning:
         To be called before any thread is started: threads inherit the setting.
         """
         self._call("PR_SET_IO_FLUSHER", "1", linux.set_io_flusher, needs="CAP_SYS_RESOURCE")
-        for warning in request_timeouts():
-            log.warning("%s", warning)
         if lock_memory:
             self.lock_memory()
 

@@ -22,6 +22,7 @@ import lmdb
 
 from difffs.errors import CorruptStore, OutOfResources, StoreBusy
 from difffs.store.failures import explained
+from difffs.store.lmdb_name import lmdb_name
 
 MAP_BYTES = 64 << 30
 """Upper bound of the index, reserved as address space only: 1.6 thousand million pages."""
@@ -239,7 +240,8 @@ class Index:
         rmtree(copy, ignore_errors=True)
         try:
             copy.mkdir(mode=0o700)
-            self._environment.copy(str(copy), compact=True)
+            with lmdb_name(copy) as name:
+                self._environment.copy(name, compact=True)
             _synchronise(copy / "data.mdb", os.O_RDWR)
             (copy / "data.mdb").replace(self.path / "data.mdb")
             synchronise_directory(self.path)
@@ -270,17 +272,18 @@ def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
     size = max(needed, 1 << 20) if read_only else MAP_BYTES
     while True:
         try:
-            return lmdb.open(
-                str(path),
-                map_size=size,
-                max_dbs=4,
-                readonly=read_only,
-                readahead=False,
-                # The store's own lock admits one process; LMDB's reader table still protects
-                # the pages of this process's read transaction.
-                lock=not read_only,
-                create=create,
-            )
+            with lmdb_name(path, create=create) as name:
+                return lmdb.open(
+                    name,
+                    map_size=size,
+                    max_dbs=4,
+                    readonly=read_only,
+                    readahead=False,
+                    # The store's own lock admits one process; LMDB's reader table still protects
+                    # the pages of this process's read transaction.
+                    lock=not read_only,
+                    create=create,
+                )
         except lmdb.MemoryError:
             if size // 2 < smallest:
                 raise OutOfResources(

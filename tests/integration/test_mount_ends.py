@@ -1,0 +1,183 @@
+"""Ends of a mount that somebody else holds, that are stuck, or that come after a failure."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from difffs.mount.live import mount_at
+from difffs.mount.table import mounts
+from tests.integration.harness import (
+    SECONDS,
+    Mounted,
+    complaint,
+    difffs,
+    run_in_namespace,
+    unmount_command,
+    unshared_process,
+    wait_until,
+)
+
+pytestmark = pytest.mark.integration
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="bind mounts and namespaces need root")
+
+
+def ended(process: int) -> bool:
+    """Whether a daemon has ended."""
+    return not Path(f"/proc/{process}").exists()
+
+
+@needs_root
+def test_umount_while_another_mount_point_has_it(mount: Mounted) -> None:
+    (mount.path / "file").write_bytes(b"memory")
+    bound = mount.folder / "bound"
+    bound.mkdir()
+    subprocess.run(["mount", "--bind", mount.path, bound], check=True)
+    for one, other in ((mount.path, bound), (bound, mount.path)):
+        text = complaint("umount", one, status=12)
+        assert f"also mounted on {other}: umount {other} first" in text
+        assert mount_at(one) is not None, "nothing is taken away"
+    subprocess.run(["umount", bound], check=True)
+    mount.unmount()
+
+
+@needs_root
+def test_umount_while_another_namespace_has_it(mount: Mounted) -> None:
+    daemon = mount.process()
+    (mount.path / "file").write_bytes(b"memory")
+    with unshared_process() as process:
+        text = complaint("umount", mount.path, status=12)
+        assert f"mounted on {mount.path} by process {process} (sleep)" in text
+        assert "everything is committed" in text
+        assert mount_at(mount.path) is None
+        there = run_in_namespace(process, "cat", mount.path / "file")
+        assert there.stdout == "memory"
+        # the same again, as the unit's ExecStop and then systemd would
+        os.kill(daemon, signal.SIGTERM)
+        wait_until(lambda: f"by process {process} (sleep)" in mount.log())
+        mount.expected_log.append("is still mounted on")
+    wait_until(lambda: ended(daemon))
+    mount.check()
+
+
+@needs_root
+def test_a_second_signal_ends_what_another_namespace_has(mount: Mounted) -> None:
+    mount.expected_log += ["is still mounted on", "ending although files are open"]
+    daemon = mount.process()
+    (mount.path / "file").write_bytes(b"memory")
+    with unshared_process():
+        os.kill(daemon, signal.SIGTERM)
+        wait_until(lambda: "is still mounted on" in mount.log())
+        os.kill(daemon, signal.SIGTERM)
+        wait_until(lambda: ended(daemon))
+    mount.check()
+    mount.mount()
+    assert (mount.path / "file").read_bytes() == b"memory"
+
+
+@needs_root
+def test_a_signal_after_the_mount_was_moved_and_bound(mount: Mounted) -> None:
+    daemon = mount.process()
+    (mount.path / "file").write_bytes(b"memory")
+    private, elsewhere, bound = (
+        mount.folder / name for name in ("private", "private/elsewhere", "bound")
+    )
+    private.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "none", private], check=True)
+    # a mount in a shared one cannot be moved
+    subprocess.run(["mount", "--make-private", private], check=True)
+    subprocess.run(["mount", "--make-private", mount.folder], check=True)
+    elsewhere.mkdir()
+    bound.mkdir()
+    device = mount.path.stat().st_dev
+    subprocess.run(["mount", "--move", mount.path, elsewhere], check=True)
+    subprocess.run(["mount", "--bind", elsewhere, bound], check=True)
+    os.kill(daemon, signal.SIGTERM)
+    wait_until(lambda: ended(daemon))
+    assert not any(one.device == device for one in mounts())
+    assert "WARNING" not in mount.log()
+    subprocess.run(["umount", private], check=True)
+    mount.check()
+    mount.mount()
+    assert (mount.path / "file").read_bytes() == b"memory"
+
+
+def test_what_lies_beyond_the_largest_size_does_not_keep_it_mounted(mount: Mounted) -> None:
+    (mount.path / "file").write_bytes(b"memory")
+    file = os.open(mount.path / "large", os.O_RDWR | os.O_CREAT)
+    os.pwrite(file, b"x" * 8192, (16 << 40) - 4096)  # into the page cache
+    with pytest.raises(OSError, match=r"Input/output|too large"):
+        os.close(file)
+    done = difffs("umount", mount.path)
+    assert "beyond the largest size of a file (16 TiB) is not in the store" in done.stderr
+    assert mount_at(mount.path) is None
+    mount.check()
+    mount.mount()
+    assert (mount.path / "file").read_bytes() == b"memory"
+
+
+FAILING = """
+    import sys
+    from difffs.cli.main import main
+    from difffs.mount.operations import VolumeOperations
+
+    def chmod(*_):
+        raise RuntimeError("a surprise")
+
+    VolumeOperations.chmod = chmod
+    sys.exit(main(["mount", "--foreground", *sys.argv[1:]]))
+"""
+
+
+@pytest.mark.parametrize("way", ["umount", "signal", "system"])
+def test_after_a_failure_the_store_stays_at_its_last_commit(mount: Mounted, way: str) -> None:
+    (mount.path / "file").write_bytes(b"committed")
+    mount.unmount()
+    process = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(FAILING), mount.store, mount.path],
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    wait_until(lambda: mount_at(mount.path) is not None)
+    mount.commit()
+    (mount.path / "lost").touch()
+    with pytest.raises(OSError, match="Input/output"):
+        (mount.path / "file").chmod(0o600)
+    if way == "umount":
+        assert "could not be written" in complaint("umount", mount.path, status=12)
+        difffs("umount", "--force", mount.path)
+    elif way == "signal":
+        process.send_signal(signal.SIGTERM)
+    else:
+        subprocess.run(unmount_command(mount.path, lazy=False), check=True)
+    _, complaints = process.communicate(timeout=SECONDS)
+    assert process.returncode not in (0, None)
+    assert "a surprise" in complaints
+    mount.check()
+    mount.mount()
+    assert [path.name for path in mount.path.iterdir()] == ["file"]
+    assert (mount.path / "file").read_bytes() == b"committed"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="the sysctl needs root")
+@pytest.mark.skipif(
+    not Path("/proc/sys/fs/fuse/default_request_timeout").exists(),
+    reason="this kernel has no timeouts of FUSE requests",
+)
+def test_timeouts_of_requests_are_warned_of(mount: Mounted) -> None:
+    mount.expected_log.append("default_request_timeout is 3600")
+    setting = Path("/proc/sys/fs/fuse/default_request_timeout")
+    before = setting.read_text()
+    try:
+        setting.write_text("3600")
+        mount.remount()
+        assert "default_request_timeout is 3600" in mount.log()
+    finally:
+        setting.write_text(before)
+    assert json.loads(difffs("stats", mount.path, "--json").stdout)["pages"]["total"] == 0
