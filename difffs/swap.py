@@ -2,24 +2,47 @@
 
 The kernel does not swap to a FUSE file directly, but to a loop device that reads and writes it
 with direct I/O. Freed swap space is discarded and so leaves the store.
+
+Swap areas and loop devices are the machine's, mounts are a mount namespace's: what is active is
+asked of the former, and undone in the namespace that has the mount.
 """
 
+import errno
 import hashlib
-import json
 import os
 import shutil
 import subprocess
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
-from difffs.errors import DifffsError, EnvironmentProblem, StoreBusy, VolumeNotFound
+from difffs import linux
+from difffs.errors import EnvironmentProblem, StoreBusy, VolumeNotFound
+from difffs.loop_device import (
+    LoopDevice,
+    detach,
+    inspect,
+    is_read_only,
+    loop_devices,
+    set_writable,
+)
 from difffs.mount.daemon import mount_in_background
-from difffs.mount.live import lock_memory, mount_containing, mountpoints_of, read_statistics
+from difffs.mount.kernel_tuning import request_timeouts
+from difffs.mount.live import FILE_SYSTEM_TYPE, lock_memory, mountpoints_of, read_statistics
 from difffs.mount.options import MountOptions
+from difffs.mount.table import (
+    MountOfProcess,
+    command_of,
+    lines_of,
+    mount_namespace,
+    mounts_everywhere,
+    unescape,
+)
 from difffs.mount.unmount import unmount
 from difffs.page import PAGE_SIZE
+from difffs.store.lock import StoreUse, is_in_use, use_of
+from difffs.swappable import swappable_layer
 
 RUNTIME_DIRECTORY = Path("/run/difffs")
 """Where stores that nobody has mounted get their mount points."""
@@ -33,6 +56,8 @@ SMALLEST_SIZE = 10 * PAGE_SIZE
 DEFAULT_OPTIONS = MountOptions(buffer_bytes=4 << 20)
 """How a store is mounted for swapping: what lies in the buffer has left no memory yet, and a larger
 one made no program under a memory limit faster."""
+
+_ZSWAP = Path("/sys/module/zswap/parameters/enabled")
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -57,7 +82,8 @@ def _run(*command: str) -> str:
     result = subprocess.run(
         [program, *command[1:]],
         capture_output=True,
-        text=True,
+        encoding="utf-8",
+        errors="surrogateescape",
         check=False,
         env={"PATH": _PATH, "LC_ALL": "C"},
     )
@@ -78,19 +104,99 @@ def _own_mountpoint(store: Path) -> Path:
     return RUNTIME_DIRECTORY / f"{os.path.basename(path)}-{digest}"
 
 
-def _loop_devices(volume: Path) -> list[str]:
-    """Return the loop devices over the volume."""
-    output = _run("losetup", "--json", "--list", "--output", "NAME,BACK-FILE")
-    if not output.strip():
-        return []
-    listed: list[dict[str, Any]] = json.loads(output).get("loopdevices", [])
-    wanted = {str(volume), f"{volume} (deleted)"}
-    return [entry["name"] for entry in listed if entry["back-file"] in wanted]
+def active_areas() -> dict[str, int]:
+    """Return the priority of each active swap area, a device as ``/dev/NAME``."""
+    areas = {}
+    for line in lines_of(Path("/proc/swaps").read_bytes())[1:]:
+        name, kind, *_, priority = line.split()
+        path = unescape(name)
+        if kind == b"partition":
+            # The kernel shows no more of the path than there is left of the mount namespace in
+            # which it was named.
+            path = f"/dev/{os.path.basename(path)}"
+        areas[path] = int(priority)
+    return areas
 
 
-def _is_swapped_to(device: str) -> bool:
-    lines = Path("/proc/swaps").read_text().splitlines()[1:]
-    return any(line.split()[0] == device for line in lines)
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """What there is of a store's mount and its swap area, wherever it was made."""
+
+    places: list[MountOfProcess]
+    """Where it is mounted, this mount namespace first."""
+    loops: list[LoopDevice]
+    """The loop devices over its swap volume."""
+    use: StoreUse | None
+    """Who has it open for writing."""
+
+    @property
+    def here(self) -> list[MountOfProcess]:
+        """The places in this mount namespace."""
+        return [place for place in self.places if place.process == os.getpid()]
+
+    @property
+    def active(self) -> list[str]:
+        """The loop devices that are swapped to."""
+        areas = active_areas()
+        return [loop.path for loop in self.loops if loop.path in areas]
+
+
+def _find(store: Path) -> _Found:
+    noted = use_of(store)
+    use = noted if is_in_use(store) else None
+    everywhere = [one for one in mounts_everywhere() if one.mount.kind == FILE_SYSTEM_TYPE]
+    if use is not None and use.device is not None:
+        devices = {use.device}
+    else:  # its daemon is dead, or has it open to read only
+        devices = {one.mount.device for one in everywhere if _is_mount_of(one, store)}
+        taken = {one.mount.device for one in everywhere}
+        if not devices and noted.device is not None and noted.device not in taken:
+            devices = {noted.device}  # the mount is gone as well, a loop device may still hold it
+    places = [one for one in everywhere if one.mount.device in devices]
+    if use is not None:  # the daemon's own namespace before copies of it
+        places.sort(key=lambda one: (one.process != os.getpid(), not _shares(one, use)))
+    volumes = _volumes_at(places)
+    names = {os.path.join(one.mount.mountpoint, VOLUME) for one in places}
+    loops = [
+        loop
+        for loop in loop_devices()
+        if loop.file_device in devices
+        and (
+            loop.file_inode in volumes
+            or loop.file_name in names
+            or (not places and os.path.basename(loop.file_name) == VOLUME)
+        )
+    ]
+    return _Found(places, loops, use)
+
+
+def _shares(place: MountOfProcess, use: StoreUse) -> bool:
+    try:
+        return use.process is not None and (
+            mount_namespace(place.process) == mount_namespace(use.process)
+        )
+    except OSError:
+        return False
+
+
+def _is_mount_of(place: MountOfProcess, store: Path) -> bool:
+    """Return whether a mount is of this store, whose path may be another one there."""
+    if place.process == os.getpid():
+        return place.mount.source == os.path.realpath(store)
+    try:
+        return os.path.samefile(f"/proc/{place.process}/root{place.mount.source}", store)
+    except OSError:
+        return False
+
+
+def _volumes_at(places: list[MountOfProcess]) -> set[int]:
+    """Return the inode number of the swap volume; nothing when there is none, or no daemon."""
+    found = set()
+    for place in places:
+        with suppress(OSError):
+            folder = f"/proc/{place.process}/root{place.mount.mountpoint}"
+            found.add(os.stat(os.path.join(folder, VOLUME)).st_ino)
+    return found
 
 
 def _tune_queue(device: str) -> None:
@@ -117,18 +223,20 @@ def _make_volume(volume: Path, size: int) -> None:
         ) from error
 
 
-def refuse_swappable_store(store: Path) -> None:
-    """Raise ``EnvironmentProblem`` when the store itself could be swapped out.
+def refuse_swappable_store(store: Path) -> list[str]:
+    """Raise ``EnvironmentProblem`` when the store itself could be swapped out, to itself.
 
-    The pages of an ordinary tmpfs are. When the kernel moves the store's own pages to the swap
-    area that the store holds, the daemon waits for itself, for ever.
+    Returns a warning for what cannot be told.
     """
-    mount = mount_containing(store)
-    if mount is not None and mount.kind == "tmpfs" and "noswap" not in mount.options:
+    layer, remarks = swappable_layer(store)
+    if layer is not None:
         raise EnvironmentProblem(
-            f"{store} lies on the tmpfs {mount.mountpoint}, which can be swapped out to the store "
-            "itself and then hangs: use a disk, or mount -t tmpfs -o noswap (Linux 6.4 or later)"
+            f"{store} lies on {layer}: that can be swapped out to the store itself, which then "
+            "hangs; use a disk, or mount -t tmpfs -o noswap (Linux 6.4 or later)"
         )
+    return [
+        f"{remark}: if it can be swapped out, the host may hang; use a disk" for remark in remarks
+    ]
 
 
 def swap_on(
@@ -139,8 +247,9 @@ def swap_on(
     Either the area is active at the end, or everything is as it was.
     """
     _require_root()
-    refuse_swappable_store(store)
+    warnings = refuse_swappable_store(store)
     size -= size % PAGE_SIZE
+    _refuse_second_area(store, _find(store))
     with ExitStack() as undo:
         mountpoints = mountpoints_of(store)
         if mountpoints:
@@ -150,102 +259,230 @@ def swap_on(
         else:
             mountpoint = _mount(store, options or DEFAULT_OPTIONS, undo)
         volume = Path(mountpoint) / VOLUME
-        _refuse_second_area(store, volume)
         _make_volume(volume, size)
         undo.callback(volume.unlink, missing_ok=True)
-        device = _run(
-            "losetup", "--find", "--show", "--direct-io=on", "--sector-size=4096", str(volume)
-        ).strip()
-        undo.callback(_run, "losetup", "--detach", device)
+        device = _attach(volume, undo)
         _tune_queue(device)
         _run("mkswap", "--label", "difffs", device)
         wish = [] if priority is None else ["--priority", str(priority)]
         _run("swapon", "--discard", *wish, device)
         undo.pop_all()
-    return SwapArea(device, volume, mountpoint, _warnings(mountpoint))
+    warnings += [*_daemon_warnings(mountpoint), *request_timeouts(), *_rival_warnings(device)]
+    return SwapArea(device, volume, mountpoint, tuple(warnings))
 
 
-def _warnings(mountpoint: str) -> tuple[str, ...]:
+def _attach(volume: Path, undo: ExitStack) -> str:
+    """Return a loop device over the volume that can be written to."""
+    options = ("--direct-io=on", "--sector-size=4096")
+    device = _run("losetup", "--find", "--show", *options, str(volume)).strip()
+    detaching = undo.enter_context(ExitStack())
+    detaching.callback(_run, "losetup", "--detach", device)
+    if is_read_only(device):
+        # The flag of `blockdev --setro` stays when a device is freed.
+        set_writable(device)
+        if inspect(device).opened_read_only:
+            detaching.close()
+            _run("losetup", *options, device, str(volume))
+            undo.callback(_run, "losetup", "--detach", device)
+    return device
+
+
+def _daemon_warnings(mountpoint: str) -> list[str]:
     """Return what the daemon could not get and should have to carry swap."""
     settings = read_statistics(mountpoint).get("kernel_settings", [])
     wanted = ("PR_SET_IO_FLUSHER", "mlockall", "oom_score_adj", "memory cgroup")
-    return tuple(
+    return [
         f"{entry['setting']} was not applied ({entry['reason']}): "
         "under memory pressure the host may hang"
         for entry in settings
         if entry["setting"].startswith(wanted) and not entry["applied"]
-    )
+    ]
+
+
+def _rival_warnings(device: str) -> list[str]:
+    """Return what the kernel swaps to before it swaps to the device."""
+    warnings = []
+    with suppress(OSError):  # a kernel without it
+        if _ZSWAP.read_text().strip() == "Y":
+            warnings.append(
+                f"zswap is on: pages stay in it, in memory, and hardly any reaches the store; "
+                f"echo N > {_ZSWAP}"
+            )
+    areas = active_areas()
+    own = areas.get(device)
+    if own is not None:
+        for name, priority in areas.items():
+            if name != device and priority >= own:
+                order = "before" if priority > own else "along with"
+                warnings.append(
+                    f"{name} has priority {priority} and {device} {own}: it is swapped to {order} "
+                    "the store; difffs swapoff, and swapon with a --priority above it"
+                )
+    return warnings
 
 
 def _mount(store: Path, options: MountOptions, undo: ExitStack) -> str:
-    from dataclasses import replace
-
     directory = _own_mountpoint(store)
     try:
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700)
+    except FileExistsError:
+        pass  # left behind, or a mount point in another namespace: not to be removed
     except OSError as error:
         raise EnvironmentProblem(f"{directory} cannot be made: {error.strerror}") from None
-    undo.callback(_remove_directory, directory)
+    else:
+        undo.callback(_remove_directory, directory)
     mount_in_background(store, directory, replace(options, lock_memory=True, allow_other=False))
     undo.callback(unmount, str(directory))
     return str(directory)
 
 
 def _remove_directory(directory: Path) -> None:
+    """Remove an own mount point that is none in any namespace: else that mount would go."""
     try:
         directory.rmdir()
     except OSError:
         return  # in use again, or gone already
 
 
-def _refuse_second_area(store: Path, volume: Path) -> None:
-    devices = _loop_devices(volume)
-    active = [device for device in devices if _is_swapped_to(device)]
+def _refuse_second_area(store: Path, found: _Found) -> None:
+    active = found.active
     if active:
         raise StoreBusy(f"{store} is swapped to already ({active[0]}): difffs swapoff {store}")
-    for device in devices:  # left over from an attempt that was killed
-        _run("losetup", "--detach", device)
+    for loop in found.loops:  # left over from an attempt that was killed
+        _run("losetup", "--detach", loop.path)
 
 
 def swap_off(store: Path) -> list[str]:
     """Stop swapping to ``store`` and undo all that :func:`swap_on` did.
 
-    Returns the loop devices that were freed. May be repeated after a failure: what is done
-    already is passed over. ``VolumeNotFound`` when there is nothing to undo.
+    Returns the loop devices that were freed; none of them is swapped to any more. May be repeated
+    after a failure: what is done already is passed over. ``VolumeNotFound`` when there is nothing
+    to undo, ``EnvironmentProblem`` when it must be undone somewhere else: nothing is changed then.
     """
     _require_root()
+    found = _find(store)
+    if found.here:
+        return _undo(store, found.here, found.loops)
+    if found.places:
+        return _undo_elsewhere(store, found)
+    if found.active and found.use is not None:
+        raise EnvironmentProblem(
+            f"{store} is swapped to ({found.active[0]}) from a process namespace that cannot be "
+            f"seen here ({found.use.describe()}): there, difffs swapoff {store}"
+        )
+    if found.loops:  # its daemon is dead, and nobody has the mount any more
+        return _free(found.loops)
     own = _own_mountpoint(store)
-    mountpoints = mountpoints_of(store)
-    if not mountpoints:
-        existed = own.exists()
+    if own.exists() and found.use is None:
         _remove_directory(own)
-        if existed:
-            return []
+        return []
+    raise VolumeNotFound(f"{store} is not swapped to: see swapon --show")
+
+
+def _undo(store: Path, places: list[MountOfProcess], loops: list[LoopDevice]) -> list[str]:
+    """Do all the undoing, in the mount namespace that this process is in."""
+    own = str(_own_mountpoint(Path(places[0].mount.source)))
+    mountpoints = [place.mount.mountpoint for place in places]
+    if own not in mountpoints and not loops:
         raise VolumeNotFound(f"{store} is not swapped to: see swapon --show")
-    freed: list[str] = []
-    for mountpoint in mountpoints:
-        volume = Path(mountpoint) / VOLUME
-        for device in _loop_devices(volume):
-            if _is_swapped_to(device):
-                _swap_off_device(device)
-            _run("losetup", "--detach", device)
-            freed.append(device)
-        if freed or mountpoint == str(own):
-            volume.unlink(missing_ok=True)
-    if str(own) in mountpoints:
-        unmount(str(own))
-        _remove_directory(own)
-    elif not freed:
-        raise VolumeNotFound(f"{store} is not swapped to: see swapon --show")
+    freed = _free(loops)
+    with suppress(OSError):  # gone already, or its daemon is
+        os.unlink(os.path.join(own if own in mountpoints else mountpoints[0], VOLUME))
+    if own in mountpoints:
+        unmount(own)  # returns when the store is closed, so that no namespace has it mounted
+        _remove_directory(Path(own))
     return freed
+
+
+def _free(loops: list[LoopDevice]) -> list[str]:
+    """Stop swapping to the devices and free them."""
+    areas = active_areas()
+    for loop in loops:
+        if loop.path in areas:
+            _swap_off_device(loop.path)
+        try:
+            detach(loop.path)
+        except OSError as error:
+            raise EnvironmentProblem(
+                f"{loop.path} cannot be freed: {error.strerror}; losetup --detach {loop.path}"
+            ) from None
+    freed = [loop.path for loop in loops]
+    still = [path for path in freed if path in active_areas()]
+    if still:
+        raise EnvironmentProblem(f"{still[0]} is still swapped to: swapoff {still[0]}")
+    return freed
+
+
+def _undo_elsewhere(store: Path, found: _Found) -> list[str]:
+    """Do it in the mount namespace that has the mount."""
+    first = found.places[0]
+    process = first.process
+    if found.use is not None and found.use.process is not None and _shares(first, found.use):
+        process = found.use.process  # there as long as the mount
+    namespace = mount_namespace(first.process)
+    places = [place for place in found.places if mount_namespace(place.process) == namespace]
+    if not found.loops and not any(_is_own(place) for place in places):
+        raise VolumeNotFound(f"{store} is not swapped to: see swapon --show")
+    what = f"is swapped to ({found.active[0]})" if found.active else "is mounted"
+    problem = (
+        f"{store} {what} from the mount namespace of process {process} ({command_of(process)}), "
+        f"which cannot be entered ({{}}): nsenter -t {process} {{}} difffs swapoff "
+        f"{first.mount.source}"
+    )
+    with _mount_namespace_of(process, problem):
+        return _undo(store, places, found.loops)
+
+
+def _is_own(place: MountOfProcess) -> bool:
+    return place.mount.mountpoint == str(_own_mountpoint(Path(place.mount.source)))
+
+
+@contextmanager
+def _mount_namespace_of(process: int, problem: str) -> Iterator[None]:
+    """Within this, be in the mount namespace of another process. Needs a single thread.
+
+    ``EnvironmentProblem`` when it cannot be entered: ``problem`` with the reason and nsenter's
+    options in its gaps.
+    """
+    root = os.open("/", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    current = os.open(".", os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    before = os.open("/proc/self/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        try:
+            namespace = mount_namespace(process)
+            there = os.open(f"/proc/{process}/ns/mnt", os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                linux.enter_mount_namespace(there)
+            finally:
+                os.close(there)
+        except OSError as error:
+            raise EnvironmentProblem(problem.format(error.strerror, "-m")) from None
+        try:
+            try:
+                inside = mount_namespace(os.getpid()) == namespace
+            except OSError:
+                inside = False
+            if not inside:
+                raise EnvironmentProblem(problem.format("its processes are others", "-m -p"))
+            yield
+        finally:
+            linux.enter_mount_namespace(before)
+            os.fchdir(root)
+            os.chroot(".")
+            os.fchdir(current)
+    finally:
+        for descriptor in (root, current, before):
+            os.close(descriptor)
 
 
 def _swap_off_device(device: str) -> None:
     try:
-        _run("swapoff", device)
-    except DifffsError as error:
-        if "Cannot allocate memory" in str(error):
+        linux.swap_off(device)
+    except OSError as error:
+        if error.errno == errno.ENOMEM:
             raise EnvironmentProblem(
                 f"{device} holds more than fits in memory: end some processes and repeat"
-            ) from error
-        raise
+            ) from None
+        if error.errno != errno.EINVAL:  # no area any more
+            raise EnvironmentProblem(f"swapoff {device} failed: {error.strerror}") from None

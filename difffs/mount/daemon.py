@@ -33,7 +33,7 @@ from difffs.mount.flags import apply_to_mountpoint, for_libfuse
 from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
-from difffs.mount.table import mounts
+from difffs.mount.table import Mount, mounts
 from difffs.mount.unmount import detach, holders_of, write_back
 from difffs.store import Store
 from difffs.store.lock import mount_note
@@ -232,13 +232,10 @@ class Daemon:
     def _finish_start(self) -> None:
         """Wait for the mount's first answer, tune what exists only now, and tell."""
         try:
-            device = self._own_device()
+            mount = self._own_mount()
+            device = mount.device
             self._device = device
-            apply_to_mountpoint(
-                str(self._mountpoint),
-                self._options.kernel_flags,
-                read_only=self._options.read_only,
-            )
+            apply_to_mountpoint(mount, self._options.kernel_flags)
             os.stat(self._mountpoint)
             if self._caller is not None:
                 self._caller.set_device(device)
@@ -261,15 +258,17 @@ class Daemon:
         if self._stopping:
             self._leave()
 
-    def _own_device(self) -> int:
-        """Return the mount's ``st_dev`` without asking the mount."""
-        found = None
-        for mount in mounts():
-            if mount.mountpoint == str(self._mountpoint) and mount.kind == FILE_SYSTEM_TYPE:
-                found = mount.device
-        if found is None:
-            raise MountProblem(f"{self._mountpoint} was taken away before it answered: try again")
-        return found
+    def _own_mount(self) -> Mount:
+        """Find the mount without asking it."""
+        where = str(self._mountpoint)
+        found = [
+            mount
+            for mount in mounts()
+            if (mount.mountpoint, mount.kind) == (where, FILE_SYSTEM_TYPE)
+        ]
+        if not found:
+            raise MountProblem(f"{where} was taken away before it answered: try again")
+        return found[-1]
 
     def _watch_start(self) -> None:
         if not self._started.wait(_ANSWER_SECONDS):

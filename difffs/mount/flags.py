@@ -78,24 +78,27 @@ def bits_of(flags: Iterable[str]) -> int:
     return bits
 
 
-def apply_to_mountpoint(mountpoint: str, flags: Iterable[str], *, read_only: bool) -> None:
-    """Set what libfuse cannot set. ``MountProblem`` when a restriction would not hold.
+def apply_to_mountpoint(mount: Mount, flags: Iterable[str]) -> None:
+    """Add what libfuse cannot set. ``MountProblem`` when a restriction would not hold.
 
-    Access times are a matter of taste: without root, who asks gets none but the default.
+    libfuse makes every mount nosuid and nodev, which it stays. Access times are a matter of taste:
+    without root, who asks gets none but the default.
     """
     wanted = set(flags)
     if wanted <= _LIBFUSE_KNOWS:
         return
+    where = mount.mountpoint
     if os.geteuid() != 0:
         if "nosymfollow" in wanted:
-            raise EnvironmentProblem(f"{mountpoint}: the mount option nosymfollow needs root")
+            raise EnvironmentProblem(f"{where}: the mount option nosymfollow needs root")
         return
-    bits = bits_of(wanted - _OF_FILE_SYSTEM) | linux.MS_REMOUNT | linux.MS_BIND
-    if read_only:
+    present = set(flags_of(mount)) - {"noatime", "nodiratime", "strictatime"}
+    bits = bits_of((wanted | present) - _OF_FILE_SYSTEM) | linux.MS_REMOUNT | linux.MS_BIND
+    if "ro" in mount.flags:
         bits |= linux.MS_RDONLY
     try:
-        linux.mount("none", mountpoint, FILE_SYSTEM_TYPE, bits)
+        linux.mount("none", where, FILE_SYSTEM_TYPE, bits)
     except OSError as error:
         raise MountProblem(
-            f"{mountpoint}: the options {','.join(sorted(wanted))} cannot be set: {error.strerror}"
+            f"{where}: the options {','.join(sorted(wanted))} cannot be set: {error.strerror}"
         ) from None

@@ -34,7 +34,11 @@ _IGNORED = {
     "lazytime", "nolazytime", "iversion", "noiversion", "mand", "nomand", "silent", "loud",
     "default_permissions",
 }  # fmt: skip
-_IGNORED_PREFIXES = ("x-", "X-", "comment=", "helper=", "uhelper=")
+_IGNORED_PREFIXES = (
+    "x-", "X-", "comment=", "helper=", "uhelper=",
+    # what the kernel shows of a FUSE mount, and mount(8) hands back with remount
+    "user_id=", "group_id=", "max_read=",
+)  # fmt: skip
 _SELINUX_OPTIONS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
 _SELINUX = "/sys/fs/selinux/enforce"
 

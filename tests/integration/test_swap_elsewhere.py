@@ -1,0 +1,225 @@
+"""Swap areas that were made in another namespace, whose daemon is dead, or that do not do much."""
+
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from trial import swap
+
+from difffs.loop_device import loop_devices
+from difffs.mount.live import mountpoints_of
+from difffs.swap import active_areas
+from tests.integration import harness
+from tests.integration.harness import (
+    DIFFFS,
+    SECONDS,
+    complaint,
+    difffs,
+    run_in_namespace,
+    unshared_process,
+    wait_until,
+)
+
+pytestmark = pytest.mark.integration
+
+
+@pytest.fixture(autouse=True)
+def able() -> None:
+    """Skip where swapping is not possible."""
+    reason = harness.obstacle() or swap.obstacle()
+    if reason is not None:
+        pytest.skip(reason)
+
+
+@pytest.fixture
+def store() -> Iterator[Path]:
+    """A place for a store; whatever a test leaves is undone."""
+    with harness.folder_in_memory() as folder:
+        path = folder / "store"
+        try:
+            yield path
+        finally:
+            subprocess.run([*DIFFFS, "swapoff", path], check=False, capture_output=True)
+
+
+def swap_on_in(process: int, store: Path) -> str:
+    """Swap to a store from the mount namespace of a process; return the loop device."""
+    done = run_in_namespace(process, *DIFFFS, "swapon", store, "--size", "16M", "--json")
+    assert done.returncode == 0, done
+    return str(json.loads(done.stdout)["device"])
+
+
+def test_from_another_mount_namespace(store: Path) -> None:
+    with unshared_process() as process:
+        device = swap_on_in(process, store)
+        assert device in active_areas()
+        assert mountpoints_of(store) == []
+        assert f"swapped to already ({device})" in complaint("swapon", store, status=5)
+        difffs("swapoff", store)
+        assert device not in active_areas()
+        assert not any(loop.path == device for loop in loop_devices())
+        table = run_in_namespace(process, "cat", "/proc/self/mountinfo").stdout
+        assert f" {store} " not in table
+    assert list(Path("/run/difffs").glob("store-*")) == []
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+def test_where_the_namespace_cannot_be_entered(store: Path) -> None:
+    """Without the capability that setns(2) needs beside that for swapping."""
+    with unshared_process() as process:
+        device = swap_on_in(process, store)
+        daemon = (store / "lock").read_text().split()[1]
+        weaker = ("setpriv", "--bounding-set", "-sys_chroot", "--inh-caps", "-sys_chroot")
+        done = subprocess.run(
+            [*weaker, *DIFFFS, "swapoff", str(store)],
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+        if done.returncode == 0:
+            pytest.skip("setpriv takes nothing away here")
+        assert done.returncode == 2
+        assert done.stderr.count("\n") == 1
+        assert device in done.stderr
+        command = f"nsenter -t {daemon} -m difffs swapoff {store}"
+        assert command in done.stderr
+        assert device in active_areas(), "nothing is changed"
+        as_told = [*command.removesuffix(f" difffs swapoff {store}").split(), *DIFFFS]
+        subprocess.run([*as_told, "swapoff", store], check=True, timeout=SECONDS)
+        assert device not in active_areas()
+    assert list(Path("/run/difffs").glob("store-*")) == []
+
+
+def test_from_another_process_namespace(store: Path) -> None:
+    command = ["unshare", "--mount", "--pid", "--fork", "--mount-proc", "--propagation", "private"]
+    script = '"$@" && exec sleep 1000'
+    with subprocess.Popen(
+        [*command, "sh", "-c", script, "sh", *DIFFFS, "swapon", store, "--size", "16M"],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    ) as outer:
+        inside = Path(f"/proc/{outer.pid}/task/{outer.pid}/children")
+        try:
+            wait_until(lambda: inside.read_text() != "")
+            name = Path(f"/proc/{inside.read_text().strip()}/comm")
+            wait_until(lambda: name.read_text() == "sleep\n")
+            text = complaint("swapoff", store, status=2)
+            device = text[text.index("(/dev/") + 1 :].partition(")")[0]
+            assert device in active_areas(), "nothing is changed"
+            command = text[text.index("nsenter") :].split()
+            assert command[3:5] == ["-m", "-p"]
+            subprocess.run([*command[:5], *DIFFFS, *command[6:]], check=True, timeout=SECONDS)
+            assert device not in active_areas()
+            again = ("nsenter", "-t", inside.read_text().strip(), "-m", "-p", *DIFFFS, "swapon")
+            subprocess.run([*again, store, "--size", "16M"], check=True, timeout=SECONDS)
+        finally:
+            subprocess.run(["kill", "-KILL", *inside.read_text().split()], check=False)
+            outer.wait(SECONDS)
+    # With its processes, the namespace and all that is known of the mount are gone.
+    text = complaint("swapon", store, status=5)
+    assert "swapped to already" in text
+    device = text[text.index("(/dev/") + 1 :].partition(")")[0]
+    difffs("swapoff", store)
+    assert device not in active_areas()
+    assert not any(loop.path == device for loop in loop_devices())
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+def test_a_copy_of_the_mount_in_another_namespace(store: Path) -> None:
+    area = json.loads(difffs("swapon", store, "--size", "16M", "--json").stdout)
+    own = Path(area["mountpoint"])
+    with unshared_process() as process:
+        text = complaint("swapoff", store, status=12)
+        assert f"process {process} (sleep)" in text
+        assert area["device"] not in active_areas()
+        assert own.exists(), "removing it would take the mount away in there"
+    wait_until(lambda: (store / "lock").read_bytes() == b"\n")
+    difffs("swapoff", store)
+    assert not own.exists()
+
+
+def test_after_its_daemon_was_killed(store: Path) -> None:
+    area = json.loads(difffs("swapon", store, "--size", "16M", "--json").stdout)
+    daemon = int((store / "lock").read_text().split()[1])
+    os.kill(daemon, 9)
+    wait_until(lambda: not Path(f"/proc/{daemon}").exists())
+    assert "swapped to already" in complaint("swapon", store, status=5)
+    difffs("swapoff", store)
+    assert area["device"] not in active_areas()
+    assert not any(loop.path == area["device"] for loop in loop_devices())
+    assert not Path(area["mountpoint"]).exists()
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+def test_other_peoples_loop_devices_on_the_mount_stay(store: Path) -> None:
+    folder = store.parent / "mount"
+    folder.mkdir()
+    difffs("mount", store, folder)
+    (folder / "disk").touch()
+    os.truncate(folder / "disk", 1 << 20)
+    other = subprocess.run(
+        ["losetup", "--find", "--show", folder / "disk"], capture_output=True, text=True, check=True
+    ).stdout.strip()
+    try:
+        difffs("swapon", store, "--size", "16M")
+        difffs("swapoff", store)
+        assert any(loop.path == other for loop in loop_devices())
+        assert [path.name for path in folder.iterdir()] == ["disk"]
+    finally:
+        subprocess.run(["losetup", "--detach", other], check=True)
+        difffs("umount", folder)
+
+
+def test_a_loop_device_that_stays_read_only(store: Path) -> None:
+    free = subprocess.run(["losetup", "--find"], capture_output=True, text=True, check=True)
+    device = free.stdout.strip()
+    subprocess.run(["blockdev", "--setro", device], check=True)
+    try:
+        area = json.loads(difffs("swapon", store, "--size", "16M", "--json").stdout)
+        assert area["device"] in active_areas()
+        if area["device"] != device:
+            pytest.skip(f"somebody else took {device}")
+        assert (Path("/sys/block") / Path(device).name / "ro").read_text() == "0\n"
+        difffs("swapoff", store)
+    finally:
+        subprocess.run(["blockdev", "--setrw", device], check=True)
+
+
+def test_what_keeps_pages_from_the_store_is_told(store: Path) -> None:
+    first = store.parent / "first"
+    made = difffs("swapon", first, "--size", "16M", "--priority", "9", "--json")
+    other = json.loads(made.stdout)["device"]
+    try:
+        for priority, word in (("8", "before"), ("9", "along with"), ("10", "")):
+            area = json.loads(
+                difffs("swapon", store, "--size", "16M", "--priority", priority, "--json").stdout
+            )
+            told = [text for text in area["warnings"] if other in text]
+            assert len(told) == bool(word)
+            assert all(word in text for text in told)
+            difffs("swapoff", store)
+    finally:
+        difffs("swapoff", first)
+
+
+def test_zswap_is_told(store: Path) -> None:
+    setting = Path("/sys/module/zswap/parameters/enabled")
+    if not setting.exists():
+        pytest.skip("this kernel has no zswap")
+    before = setting.read_text()
+    try:
+        setting.write_text("Y")
+    except OSError:
+        pytest.skip("zswap cannot be switched on")
+    try:
+        area = json.loads(difffs("swapon", store, "--size", "16M", "--json").stdout)
+        assert any(f"echo N > {setting}" in text for text in area["warnings"])
+        difffs("swapoff", store)
+    finally:
+        setting.write_text(before)
+    area = json.loads(difffs("swapon", store, "--size", "16M", "--json").stdout)
+    assert before == "Y\n" or not any("zswap" in text for text in area["warnings"])
