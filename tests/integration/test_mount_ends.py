@@ -181,3 +181,44 @@ def test_timeouts_of_requests_are_warned_of(mount: Mounted) -> None:
     finally:
         setting.write_text(before)
     assert json.loads(difffs("stats", mount.path, "--json").stdout)["pages"]["total"] == 0
+
+
+FAILING_START = """
+    import sys, threading
+    from difffs.cli.main import main
+    from difffs.errors import MountProblem
+    from difffs.mount import daemon
+
+    def fails(*_):
+        raise MountProblem("the flags cannot be set")
+
+    def hangs(*_):
+        threading.Event().wait()
+
+    daemon._ANSWER_SECONDS = 0.3
+    daemon.apply_to_mountpoint = {"fails": fails, "hangs": hangs}[sys.argv[1]]
+    sys.exit(main(["mount", *sys.argv[2:]]))
+"""
+
+
+@pytest.mark.parametrize("foreground", [True, False])
+@pytest.mark.parametrize(
+    ("kind", "told"), [("fails", "the flags cannot be set"), ("hangs", "does not answer after")]
+)
+def test_a_start_that_fails_leaves_nothing(
+    mount: Mounted, kind: str, told: str, foreground: bool
+) -> None:
+    mount.unmount()
+    words = [sys.executable, "-c", textwrap.dedent(FAILING_START), kind, mount.store, mount.path]
+    done = subprocess.run(
+        [*words, *(["--foreground"] if foreground else [])],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 12
+    assert told in done.stderr
+    assert mount_at(mount.path) is None
+    mount.check()
+    mount.mount()

@@ -1,6 +1,7 @@
 """What is refused before a mount is even tried."""
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -131,6 +132,59 @@ os._exit(0 if good else 1)
 def test_standard_streams_that_were_closed(closed: str) -> None:
     done = subprocess.run([sys.executable, "-c", _REDIRECT, closed], check=False)
     assert done.returncode == 0
+
+
+_STUCK = """
+import signal, sys, threading
+from pathlib import Path
+from difffs.mount import daemon
+from difffs.mount.options import MountOptions
+
+class Volumes:
+    def flush(self):
+        print("flushing", flush=True)
+        if sys.argv[1] == "stuck":
+            threading.Event().wait()
+
+class Stuck(daemon.Daemon):
+    def _leave(self):
+        print("leaving", flush=True)
+        threading.Event().wait()
+
+signal.pthread_sigmask(signal.SIG_BLOCK, daemon._SIGNALS)
+one = Stuck(Path("/store"), Path("/mount"), MountOptions(), lambda: None, lambda: None)
+one._mounted = True
+one._volumes = Volumes()
+one._tuning.carries_swap = sys.argv[1] == "swap"
+threading.Thread(target=one._take_signals, daemon=True).start()
+print("ready", flush=True)
+threading.Event().wait()
+"""
+
+
+@pytest.mark.parametrize(("kind", "status"), [("able", 0), ("stuck", 1), ("swap", None)])
+def test_signals_when_the_first_is_stuck(kind: str, status: int | None) -> None:
+    """The second commits and ends; the third only ends. With swap on it, none does."""
+    words = [sys.executable, "-c", _STUCK, kind]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            process.send_signal(signal.SIGTERM)
+            assert process.stdout.readline() == "leaving\n"
+            process.send_signal(signal.SIGHUP)
+            if kind == "swap":
+                process.send_signal(signal.SIGTERM)
+                process.send_signal(signal.SIGINT)
+                with pytest.raises(subprocess.TimeoutExpired):
+                    process.wait(0.5)
+                return
+            assert process.stdout.readline() == "flushing\n"
+            if kind == "stuck":
+                process.send_signal(signal.SIGTERM)
+            assert process.wait(20) == status
+        finally:
+            process.kill()
 
 
 @pytest.mark.skipif(
