@@ -45,13 +45,16 @@ class ImageReader:
             os.close(file)
             raise
 
-    def __init__(self, file: int, name: str, *, skip: int = 0, ahead: bool = False) -> None:
-        """Takes over the descriptor; for the rest see open()."""
+    def __init__(
+        self, file: int, name: str, *, skip: int = 0, ahead: bool = False, holes: bool = False
+    ) -> None:
+        """Takes over the descriptor; for the rest see open(). `holes`: they are read as zeros."""
         self.name = name
         self.grown = 0
         """Bytes that a file had more at the end of the reading than at its start."""
         self._file = file
         self._ahead = ahead
+        self._holes = holes
         self._thread: ThreadPoolExecutor | None = None
         self._wake = -1
         """Ends a reading in the thread that waits for a stream's writer."""
@@ -215,6 +218,8 @@ class ImageReader:
         assert self.size is not None
         if offset >= self.size:
             return offset, 0
+        if self._holes:
+            return offset, min(BATCH_BYTES, self.size - offset)
         try:
             data = os.lseek(self._file, self._start + offset, os.SEEK_DATA) - self._start
             hole = os.lseek(self._file, self._start + data, os.SEEK_HOLE) - self._start

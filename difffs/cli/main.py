@@ -5,6 +5,7 @@ only when it is the one asked for.
 """
 
 import argparse
+import errno
 import importlib
 import os
 import sys
@@ -54,6 +55,9 @@ exit codes:
   5 store in use          10 volume not found          141 reader of stdout gone
                                                        143 ended by SIGTERM
 """
+
+_NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
+_LIMITS = "free some, or raise the limit (ulimit -n, ulimit -v)"
 
 _MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")
 
@@ -127,6 +131,11 @@ def main(arguments: list[str] | None = None, program: str | None = None) -> int:
     except DifffsError as error:
         print(f"difffs: {error}", file=sys.stderr)
         return error.exit_code
+    except OSError as error:
+        if error.errno not in _NO_RESOURCES:
+            raise
+        print(f"difffs: {error.filename or 'this'}: {error.strerror}; {_LIMITS}", file=sys.stderr)
+        return 2
     except KeyboardInterrupt:
         print("difffs: interrupted", file=sys.stderr)
         return 130

@@ -381,6 +381,8 @@ def _notify_service_manager(state: str) -> None:
 def mount_in_foreground(store: Path, mountpoint: Path, options: MountOptions) -> None:
     """Mount and serve in this process, with the log on stderr, until unmounted."""
     check_mountpoint(mountpoint, store)
+    # libfuse goes to the root directory even in the foreground.
+    store, mountpoint = store.absolute(), mountpoint.absolute()
     daemon_log.log_to_terminal()
     Daemon(store, mountpoint, options, lambda: None, lambda: None).run()
 

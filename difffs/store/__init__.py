@@ -1,6 +1,20 @@
-"""The store: LMDB index, packed extents, hint tables, refcounts, commit and check."""
+"""The store: index, extents, hint tables, names.
 
-from difffs.store.occupancy import Occupancy
-from difffs.store.store import Store
+``Store`` is loaded when it is first asked for: commands that only look at a store's lock or format
+start without LMDB and the kernels.
+"""
 
-__all__ = ["Occupancy", "Store"]
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from difffs.store.store import Store
+
+__all__ = ["Store"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "Store":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from difffs.store.store import Store
+
+    return Store

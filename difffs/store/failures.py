@@ -1,4 +1,5 @@
-"""What an error of the system or of LMDB means for a store: one table.
+"""What an error of the system means for a store: one table. (LMDB's come here by their numbers:
+difffs/store/index_errors.py.)
 
 | verdict | what follows | error |
 |---|---|---|
@@ -10,13 +11,9 @@ An error number that is in no line stops.
 """
 
 import errno
-import os
 from pathlib import Path
 
-import lmdb
-
 from difffs.errors import (
-    CorruptStore,
     DifffsError,
     MediumFailed,
     OutOfResources,
@@ -33,47 +30,14 @@ NO_RESOURCES = frozenset(
 )
 NOT_WRITABLE = frozenset({errno.EROFS, errno.EACCES, errno.EPERM})
 
-_LMDB_NUMBERS = {
-    lmdb.DiskError: errno.ENOSPC,
-    lmdb.MapFullError: errno.ENOSPC,
-    lmdb.MemoryError: errno.ENOMEM,
-    lmdb.ReadonlyError: errno.EACCES,
-    lmdb.LockError: errno.EAGAIN,
-}
-_LMDB_DAMAGE = (
-    lmdb.CorruptedError,
-    lmdb.PageNotFoundError,
-    lmdb.InvalidError,
-    lmdb.VersionMismatchError,
-    lmdb.IncompatibleError,
-    lmdb.NotFoundError,
-)
-# py-lmdb's errors carry no number; their texts end with what strerror() says of it.
-_NUMBER_OF_TEXT = {os.strerror(number): number for number in errno.errorcode}
 
-
-def error_number(error: OSError | lmdb.Error) -> int:
-    """The errno behind an error; 0 when there is none."""
-    if isinstance(error, OSError):
-        return error.errno or 0
-    for kind, number in _LMDB_NUMBERS.items():
-        if isinstance(error, kind):
-            return number
-    return _NUMBER_OF_TEXT.get(str(error).rpartition(": ")[2], 0)
-
-
-def explained(error: OSError | lmdb.Error, path: Path, doing: str = "written") -> DifffsError:
+def explained(error: OSError, path: Path, doing: str = "written") -> DifffsError:
     """The error to raise instead: `path` could not be `doing` ("written", "opened")."""
-    number = error_number(error)
-    reason = os.strerror(number) if number else str(error)
-    if isinstance(error, lmdb.MapFullError):
-        return StoreFull(
-            f"{path} has reached its largest size ({error}); remove volumes, or use another store"
-        )
-    if isinstance(error, _LMDB_DAMAGE):
-        return CorruptStore(
-            f"{path} is damaged ({error}); run `difffs check` and restore the store from a copy"
-        )
+    return meaning(error.errno or 0, error.strerror or str(error), path, doing)
+
+
+def meaning(number: int, reason: str, path: Path, doing: str) -> DifffsError:
+    """The same for an error number, 0 for one that is unknown, and its words."""
     if number in NO_SPACE:
         return StoreFull(f"no space left for {path} ({reason}); free some there, nothing is lost")
     if number in NO_RESOURCES:

@@ -21,7 +21,7 @@ from typing import Any
 import lmdb
 
 from difffs.errors import CorruptStore, OutOfResources, StoreBusy
-from difffs.store.failures import explained
+from difffs.store.index_errors import explained
 from difffs.store.lmdb_name import lmdb_name
 
 MAP_BYTES = 64 << 30

@@ -52,8 +52,10 @@ def import_images(recipe: str, workers: int, path: Path, images: list[Path]) -> 
         for name, image in zip(names, images, strict=True):
             inode = store.namespace.create(name, 0o600, 0, 0)
             store.namespace.set_size(inode, image.stat().st_size)
-            # told no size it reads holes as well, as all contenders do
-            with closing(ImageReader(_open(image), 0, ahead=workers > 1)) as reader:
+            # holes are read as all contenders read them
+            with closing(
+                ImageReader(_open(image), image.name, ahead=workers > 1, holes=True)
+            ) as reader:
                 for offset, data in reader.batches():
                     first = offset // PAGE_SIZE
                     engine.write(inode.number, range(first, first + len(data) // PAGE_SIZE), data)

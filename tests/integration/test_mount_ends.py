@@ -209,7 +209,8 @@ def test_a_start_that_fails_leaves_nothing(
     mount: Mounted, kind: str, told: str, foreground: bool
 ) -> None:
     mount.unmount()
-    words = [sys.executable, "-c", textwrap.dedent(FAILING_START), kind, mount.store, mount.path]
+    script = textwrap.dedent(FAILING_START)
+    words = [sys.executable, "-c", script, kind, str(mount.store), str(mount.path)]
     done = subprocess.run(
         [*words, *(["--foreground"] if foreground else [])],
         capture_output=True,

@@ -308,6 +308,25 @@ def test_the_systems_umount_loses_nothing(mount: Mounted) -> None:
     assert (mount.path / "file").read_bytes() == data
 
 
+def test_in_the_foreground_with_relative_paths(mount: Mounted) -> None:
+    """libfuse changes the current directory, in the foreground too."""
+    mount.unmount()
+    store, path = (os.path.relpath(one, mount.folder) for one in (mount.store, mount.path))
+    daemon = subprocess.Popen(
+        [*DIFFFS, "mount", "--foreground", store, path],
+        cwd=mount.folder,
+        stderr=subprocess.DEVNULL,
+    )
+    wait_until(lambda: mount_at(mount.path) is not None)
+    for number in range(200):
+        (mount.path / f"file{number}").write_bytes(content(4096))
+    mount.commit()
+    difffs("umount", mount.path)
+    assert daemon.wait(SECONDS) == 0
+    mount.mount()
+    assert len(list(mount.path.iterdir())) == 200
+
+
 def test_in_the_foreground(mount: Mounted) -> None:
     mount.unmount()
     process = subprocess.Popen(

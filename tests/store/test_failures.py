@@ -20,7 +20,9 @@ from difffs.errors import (
     TryAgain,
 )
 from difffs.store import Store, payloads
-from difffs.store.failures import error_number, explained
+from difffs.store.failures import explained
+from difffs.store.index_errors import error_number
+from difffs.store.index_errors import explained as index_explained
 from difffs.store.payloads import PayloadFile
 from tests.pages import PAGE, guest_memory
 from tests.stores import OpenStore, new_file, open_volumes
@@ -60,14 +62,14 @@ def test_lmdb_tells_numbers_by_its_texts(tmp_path: Path) -> None:
         lmdb.PanicError("mdb_txn_begin: MDB_PANIC"): MediumFailed,
     }
     for error, kind in kinds.items():
-        assert type(explained(error, tmp_path)) is kind
+        assert type(index_explained(error, tmp_path)) is kind
 
 
 def test_lmdbs_own_words_for_a_limit(tmp_path: Path) -> None:
     """The texts that error_number() knows are the real ones."""
     script = (
         "import lmdb, resource, sys\n"
-        "from difffs.store.failures import error_number\n"
+        "from difffs.store.index_errors import error_number\n"
         "environment = lmdb.open(sys.argv[1], map_size=1 << 20)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (20000, 20000))\n"
         "transaction = environment.begin(write=True)\n"
