@@ -54,5 +54,6 @@ extensions = [
     # what only the study needs, so that the daemon does not carry it
     extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),
     extension("difffs.mount._read_callback", []),
+    extension("difffs.mount._session_io", []),
 ]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))

@@ -7,6 +7,7 @@ to install. What is added to mfusepy 3.1:
 * ``lseek`` (SEEK_DATA, SEEK_HOLE), the flags of ``rename``, UTIME_NOW and UTIME_OMIT;
 * ``ioctl`` whose reply is bytes;
 * reads of a few pages without a call of Python functions (difffs/mount/_read_callback.pyx);
+* an answer without an error to times of a removed file (difffs/mount/_session_io.pyx);
 * ``truncate``, ``chmod``, ``chown`` and ``utimens`` get the file handle when the kernel sends one;
 * every exception becomes an error number by one rule, :func:`failure_number`.
 """
@@ -23,7 +24,7 @@ from types import ModuleType
 from typing import Any, Protocol
 
 from difffs.errors import EnvironmentProblem, MountProblem
-from difffs.mount import _read_callback
+from difffs.mount import _read_callback, _session_io
 from difffs.store.inode import Inode, time_now
 
 log = logging.getLogger("difffs.mount")
@@ -137,6 +138,37 @@ def _failure(operations: Operations, operation: str, error: BaseException) -> in
         return -errno.EIO
 
 
+class _CustomIO(ctypes.Structure):
+    """libfuse's ``struct fuse_custom_io``; what is not given is done as ever."""
+
+    _fields_ = tuple(
+        (name, ctypes.c_void_p)
+        for name in ("writev", "read", "splice_receive", "splice_send", "clone_fd")
+    )
+
+
+def _use_own_input_and_output() -> None:
+    """Have libfuse read and write through _session_io.pyx. To be called in a callback.
+
+    Where libfuse does not offer that, `sync -f` goes on reporting the times of removed files.
+    """
+    library = _mfusepy._libfuse
+    functions = _CustomIO(*_session_io.addresses(), None, None, None)
+    library.fuse_get_session.restype = ctypes.c_void_p
+    library.fuse_get_session.argtypes = (ctypes.c_void_p,)
+    session = ctypes.c_void_p(library.fuse_get_session(library.fuse_get_context().contents.fuse))
+    file = library.fuse_session_fd(session)
+    if hasattr(library, "fuse_session_custom_io_317"):
+        size = ctypes.c_size_t(ctypes.sizeof(functions))
+        failure = library.fuse_session_custom_io_317(session, ctypes.byref(functions), size, file)
+    elif (3, 13) <= VERSION < (3, 17) and hasattr(library, "fuse_session_custom_io"):
+        failure = library.fuse_session_custom_io(session, ctypes.byref(functions), file)
+    else:
+        failure = errno.ENOSYS
+    if failure:
+        log.info("libfuse does not take our input and output: %s", os.strerror(abs(failure)))
+
+
 class _Session(_mfusepy.FUSE):  # type: ignore[misc]
     """mfusepy's session with the missing callbacks. Its constructor returns after the unmount."""
 
@@ -145,6 +177,10 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
             return func(*args) or 0
         except BaseException as error:
             return _failure(self.operations, func.__name__, error)
+
+    def init_fuse_3(self, connection: Any, config: Any) -> None:
+        super().init_fuse_3(connection, config)
+        _use_own_input_and_output()
 
     def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
         self.operations.rename(_text(old), _text(new), flags)

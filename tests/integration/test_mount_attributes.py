@@ -139,6 +139,25 @@ def test_link_counts(mount: Mounted) -> None:
     assert (folder.stat().st_nlink, mount.path.stat().st_nlink) == (3, 4)
 
 
+@pytest.mark.parametrize("way", ["unlink", "replace"])
+def test_syncing_after_a_removal_is_no_error(mount: Mounted, way: str) -> None:
+    """The kernel sends times of a file whose name is gone: libfuse alone calls that stale."""
+    path = mount.path / "file"
+    path.write_bytes(b"hello" * 2000)
+    if way == "unlink":
+        path.unlink()
+    else:
+        (mount.path / "other").write_bytes(b"x")
+        (mount.path / "other").rename(path)
+    for _ in range(2):
+        subprocess.run(["sync", "-f", mount.path], check=True)
+    (mount.path / "next").write_bytes(b"hello")
+    os.truncate(mount.path / "next", 3)
+    os.utime(mount.path / "next", (5, 6))
+    found = (mount.path / "next").stat()
+    assert (found.st_size, found.st_atime, found.st_mtime) == (3, 5, 6)
+
+
 def test_a_mount_tells_what_a_volume_takes(mount: Mounted) -> None:
     content = os.urandom(MEGABYTE)
     for name in ("one", "two"):
