@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from difffs.cli.names import printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
 from difffs.errors import CorruptStore
@@ -49,7 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         )
     else:
         for entry in findings:
-            print(f"{entry['kind']}: {entry['where']}: {entry['text']}")
+            print(printable(f"{entry['kind']}: {entry['where']}: {entry['text']}"))
         if findings:
             print(f"{arguments.store}: {len(findings)} findings")
         else:

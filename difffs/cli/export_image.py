@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import stat
 import sys
 import tempfile
@@ -12,7 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from difffs._kernels import TABLE_ENTRIES
-from difffs.cli.names import find_volume
+from difffs.cli.names import find_volume, printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
 from difffs.errors import NO_ROOM, OutputProblem, UsageError
@@ -41,9 +42,11 @@ def run(arguments: argparse.Namespace) -> int:
     """Write the image; print a summary."""
     started = time.monotonic()
     name = arguments.name.strip("/")
-    with open_to_read(arguments.store, "export", lambda mount: f"copy {mount}/{name}") as store:
+    with open_to_read(
+        arguments.store, "export", lambda mount: "copy " + shlex.quote(f"{mount}/{name}")
+    ) as store:
         volume = find_volume(store, name)
-        with Progress(f"export {arguments.name}", volume.size) as progress:
+        with Progress(f"export {printable(name)}", volume.size) as progress:
             if arguments.image == "-":
                 _write_stream(store, volume, sys.stdout.fileno(), "stdout", progress)
             else:
@@ -64,7 +67,7 @@ def run(arguments: argparse.Namespace) -> int:
             )
         else:
             print(
-                f"exported {arguments.name}: {format_size(size)} in {seconds:.1f} s "
+                f"exported {printable(name)}: {format_size(size)} in {seconds:.1f} s "
                 f"({format_size(size / max(seconds, 1e-9))}/s)"
             )
     return 0

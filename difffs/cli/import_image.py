@@ -3,6 +3,7 @@
 import argparse
 import contextlib
 import os
+import shlex
 import stat
 import sys
 import time
@@ -95,7 +96,7 @@ def run(arguments: argparse.Namespace) -> int:
                 arguments.store,
                 arguments.recipe,
                 "import",
-                lambda mount: f"cp {first} {mount}/{name}",
+                lambda mount: shlex.join(["cp", first, f"{mount}/{name}"]),
                 change_recipe=arguments.change_recipe,
             )
         )
@@ -206,7 +207,7 @@ def _import(engine: Engine, wanted: _Wanted, image: ImageReader) -> dict[str, An
         inode = store.namespace.create_orphan(image.mode, os.getuid(), os.getgid())
     made: list[str] = []
     try:
-        with Progress(f"import {name}", image.size or 0) as progress:
+        with Progress(f"import {printable(name)}", image.size or 0) as progress:
             size = _copy(engine, inode, image, progress)
         with store.lock:
             made = _make_directories(store.namespace, os.path.dirname(wanted.path))

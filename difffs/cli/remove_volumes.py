@@ -1,6 +1,7 @@
 """``difffs rm STORE NAME...``."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from difffs.cli.names import find
@@ -26,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
     with open_to_change(
         arguments.store,
         "remove volumes",
-        lambda mount: f"{command} {' '.join(f'{mount}/{name}' for name in arguments.names)}",
+        lambda mount: f"{command} {shlex.join(f'{mount}/{name}' for name in arguments.names)}",
     ) as store:
         doomed: dict[int, Inode] = {}
         for name in arguments.names:

@@ -1,6 +1,7 @@
 """``difffs mv STORE OLD NEW``."""
 
 import argparse
+import shlex
 from pathlib import Path
 
 from difffs.cli.names import basename, find, volume_path
@@ -21,7 +22,9 @@ def run(arguments: argparse.Namespace) -> int:
     """Rename, or say why not."""
     old, new = arguments.old, arguments.new
     with open_to_change(
-        arguments.store, "rename volumes", lambda mount: f"mv {mount}/{old} {mount}/{new}"
+        arguments.store,
+        "rename volumes",
+        lambda mount: shlex.join(["mv", f"{mount}/{old}", f"{mount}/{new}"]),
     ) as store:
         names = store.namespace
         moved = find(store, old)

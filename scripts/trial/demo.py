@@ -363,7 +363,7 @@ class Demo:
 
     def round_trip(self, image: Path) -> str:
         """Import an image and compare its export."""
-        difffs("import", self.store, image, image.name)
+        difffs("import", self.store, image)
         back = image.with_suffix(".back")
         difffs("export", self.store, image.name, back)
         if back.read_bytes() != image.read_bytes():

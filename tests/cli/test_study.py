@@ -1,7 +1,9 @@
 """difffs study, as a user calls it, on the small corpus `alike`."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -245,3 +247,23 @@ def test_scratch_without_room_is_a_line(
 def test_results_that_find_no_room(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main([*words, "--recipes", "identical-only", "--json", "/dev/full"]) == 8
     assert "/dev/full cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_no_scratch_folder_behind(
+    tmp_path: Path,
+    image_folder: Path,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+    number: signal.Signals,
+) -> None:
+    from difffs.study import study
+
+    def end(context: Context, _recipes: list[str]) -> None:
+        assert context.scratch.parent == tmp_path
+        (context.scratch / "store").write_text("half a store")
+        os.kill(os.getpid(), number)
+
+    monkeypatch.setattr(study, "compare_recipes", end)
+    words = ["--scratch", str(tmp_path), "--cache", str(tmp_path / "cache")]
+    assert main(["study", *words, str(image_folder / "alike")]) == 128 + number
+    assert [path.name for path in tmp_path.iterdir()] == ["cache"]

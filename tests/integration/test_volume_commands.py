@@ -43,11 +43,11 @@ def test_a_mount_lists_what_its_store_lists(mounted: Mounted) -> None:
 
 
 def test_changes_are_left_to_the_mount(mounted: Mounted) -> None:
-    line = complaint("rm", mounted.store, "folder/one", status=5)
-    assert f"rm {mounted.path}/folder/one" in line
+    line = complaint("rm", mounted.store, "folder/one", "two words", status=5)
+    assert f"rm {mounted.path}/folder/one '{mounted.path}/two words'" in line
     line = complaint("mv", mounted.store, "folder/one", "one", status=5)
     assert f"mv {mounted.path}/folder/one {mounted.path}/one" in line
     line = complaint("import", mounted.store, "/dev/null", "a{0}b", status=5)
-    assert f"cp /dev/null {mounted.path}/a{{0}}b" in line
+    assert f"cp /dev/null '{mounted.path}/a{{0}}b'" in line
     line = complaint("export", mounted.store, "a{0}b", "x", status=5)
-    assert f"copy {mounted.path}/a{{0}}b" in line
+    assert f"copy '{mounted.path}/a{{0}}b'" in line
