@@ -13,7 +13,7 @@ from difffs.cli.opening import open_to_read
 from difffs.cli.place import mountpoint_for
 from difffs.cli.report import SCHEMA_VERSION, print_json
 from difffs.errors import EnvironmentProblem
-from difffs.mount.live import read_usage
+from difffs.mount.live import mount_at, read_usage
 from difffs.page import PAGE_SIZE
 from difffs.size import format_size
 from difffs.usage import VolumeUsage
@@ -56,7 +56,7 @@ def run(arguments: argparse.Namespace) -> int:
         print_json(
             {
                 "schema_version": SCHEMA_VERSION,
-                "store": arguments.where,
+                **_place(arguments.where, mountpoint),
                 "volumes": [{"name": row.name, **_figures(row)} for row in rows],
                 "total": _figures(total),
             }
@@ -64,6 +64,13 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(table(rows, total))
     return 0
+
+
+def _place(where: str, mountpoint: str | None) -> dict[str, str]:
+    mount = None if mountpoint is None else mount_at(mountpoint)
+    if mount is None:
+        return {"store": where}
+    return {"store": mount.source, "mountpoint": mount.mountpoint}
 
 
 def _of_store(path: Path) -> Iterator[Row]:

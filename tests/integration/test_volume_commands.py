@@ -31,10 +31,15 @@ def test_a_mount_lists_what_its_store_lists(mounted: Mounted) -> None:
     by_mount = json.loads(difffs("ls", mounted.path, "--json").stdout)
     by_store = json.loads(difffs("ls", mounted.store, "--json").stdout)
     inside = json.loads(difffs("ls", mounted.path / "folder", "--json").stdout)
+    for report in (by_mount, by_store, inside):
+        assert report["store"] == str(mounted.store)
+        assert report["mountpoint"] == str(mounted.path)
     mounted.unmount()
     alone = json.loads(difffs("ls", mounted.store, "--json").stdout)
     assert by_mount["volumes"] == by_store["volumes"] == inside["volumes"] == alone["volumes"]
     assert by_mount["total"] == alone["total"]
+    assert alone["store"] == str(mounted.store)
+    assert "mountpoint" not in alone
     names = [volume["name"] for volume in alone["volumes"]]
     assert names == ["folder/one", "two words"]
     assert alone["volumes"][0]["pages"] == 25
