@@ -134,6 +134,8 @@ def _is_there(device: int) -> bool:
 def wait_until_released(
     store: str | os.PathLike[str],
     device: int | None = None,
+    *,
+    committed: bool = True,
     look_seconds: float = _LOOK_SECONDS,
     gone_seconds: float = _GONE_SECONDS,
 ) -> None:
@@ -141,7 +143,7 @@ def wait_until_released(
 
     As long as its daemon lives and nothing else is seen to hold the file system ``device``
     (its ``st_dev``), it is writing, and is waited for. ``MountProblem`` names who holds the file
-    system, or says that nothing is known for ``gone_seconds``.
+    system, or says that nothing is known for ``gone_seconds``; ``committed`` is for that sentence.
     """
     path = Path(store) / "lock"
     try:
@@ -166,28 +168,28 @@ def wait_until_released(
             holders = holders_of(device) if device is not None else []
             lasting = [holder for holder in holders if holder in seen]
             if lasting:
-                raise MountProblem(_held(store, lasting))
+                raise MountProblem(_held(store, lasting, committed=committed))
             seen = set(holders)
             at_work = device is None or not _is_there(device)
             if holders or (at_work and use_of(Path(store)).process is not None):
                 unexplained_since = now
             elif now - unexplained_since > gone_seconds:
-                raise MountProblem(_held(store, []))
+                raise MountProblem(_held(store, [], committed=committed))
     finally:
         os.close(lock)
 
 
-def _held(store: str | os.PathLike[str], holders: list[str]) -> str:
+def _held(store: str | os.PathLike[str], holders: list[str], *, committed: bool) -> str:
+    done = "everything is committed" if committed else "what could be written is committed"
     if holders:
         return (
-            f"everything is committed, but {os.fspath(store)} is still {'; '.join(holders)}: "
+            f"{done}, but {os.fspath(store)} is still {'; '.join(holders)}: "
             "unmount it there, or end that process; the daemon ends with the last of them"
         )
-    use = use_of(Path(store))
     return (
-        f"everything was committed before the mount point was taken away, but {os.fspath(store)} "
-        f"stays in use by {use.describe()}, and what holds it cannot be seen from here: look in "
-        "other process namespaces and at overlay mounts on it"
+        f"{done} and the mount point is free, but {os.fspath(store)} stays in use by "
+        f"{use_of(Path(store)).describe()}, and what holds it cannot be seen from here: look in "
+        "other process namespaces, and at overlays on it"
     )
 
 
@@ -216,6 +218,7 @@ def unmount(mountpoint: str, *, force: bool = False) -> list[str]:
             f"{mountpoint})"
         )
     warnings = []
+    committed = True
     try:
         warning = write_back(mount.mountpoint)
         if warning:
@@ -228,7 +231,8 @@ def unmount(mountpoint: str, *, force: bool = False) -> list[str]:
                 f"{mountpoint} stays mounted, its data could not be written: {error.strerror}; "
                 f"see {mount.source}/log (umount --force gives the data up)"
             ) from error
-        # The daemon is gone: only the mount point is left to be freed.
+        # If the daemon is gone, only the mount point is left to be freed.
+        committed = False
     detach(mount.mountpoint)
-    wait_until_released(mount.source, mount.device)
+    wait_until_released(mount.source, mount.device, committed=committed)
     return warnings

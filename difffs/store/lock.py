@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from types import TracebackType
 
@@ -155,22 +156,19 @@ def _process_with_lock(store: Path, claimed: int | None) -> int | None:
 
     The claimed id is one of another namespace when the writer runs in one.
     """
+    hidden = False
     with suppress(OSError):
         wanted = cached_status(store / LOCK_FILE)[:2]
-        if claimed is not None:
+        others = (int(name) for name in os.listdir("/proc") if name.isdecimal())
+        for process in chain(() if claimed is None else (claimed,), others):
             try:
-                found = wanted in _open_files(claimed)
-            except PermissionError:  # somebody else's, so at least it exists
-                found = True
-            except OSError:
-                found = False
-            if found:
-                return claimed
-        for process in (int(name) for name in os.listdir("/proc") if name.isdecimal()):
-            with suppress(OSError):
                 if process != os.getpid() and wanted in _open_files(process):
                     return process
-    return None
+            except PermissionError:  # somebody else's, so at least it exists
+                hidden = hidden or process == claimed
+            except OSError:
+                continue  # it ended
+    return claimed if hidden else None
 
 
 def _open_files(process: int) -> Iterator[tuple[tuple[int, int], int]]:

@@ -209,10 +209,9 @@ def test_a_start_that_fails_leaves_nothing(
     mount: Mounted, kind: str, told: str, foreground: bool
 ) -> None:
     mount.unmount()
-    script = textwrap.dedent(FAILING_START)
-    words = [sys.executable, "-c", script, kind, str(mount.store), str(mount.path)]
+    words = [sys.executable, "-c", textwrap.dedent(FAILING_START), kind]
     done = subprocess.run(
-        [*words, *(["--foreground"] if foreground else [])],
+        [*words, mount.store, mount.path, *(["--foreground"] if foreground else [])],
         capture_output=True,
         text=True,
         timeout=SECONDS,

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from difffs.errors import StoreBusy
-from difffs.store.lock import StoreLock, read_note
+from difffs.store.lock import StoreLock, is_in_use, mount_note, read_note, use_of
 
 
 def test_a_writer_excludes_everybody(tmp_path: Path) -> None:
@@ -74,3 +74,39 @@ def test_a_released_lock_file_keeps_its_block(tmp_path: Path) -> None:
     """On a full disk the next writer could not leave its note otherwise."""
     StoreLock(tmp_path, shared=False).release()
     assert (tmp_path / "lock").stat().st_size > 0
+
+
+def test_a_note_of_a_mount_whose_name_is_no_utf8(tmp_path: Path) -> None:
+    mountpoint = "/mnt/\udcff\x85\ndevice 9:9 it is not"
+    with StoreLock(tmp_path, shared=False) as lock:
+        lock.write_note(mount_note(mountpoint, os.makedev(0, 52)))
+        assert (tmp_path / "lock").read_bytes().endswith(os.fsencode(mountpoint))
+        assert is_in_use(tmp_path)
+        use = use_of(tmp_path)
+        assert use.device == os.makedev(0, 52)
+        assert use.describe() == (
+            f"process {os.getpid()}, mounted on {mountpoint}".replace("\n", ", ")
+        )
+        with pytest.raises(StoreBusy, match="mounted on /mnt/"):
+            StoreLock(tmp_path, shared=False)
+    assert not is_in_use(tmp_path)
+    assert not is_in_use(tmp_path / "missing")
+
+
+def test_the_process_behind_a_lock(tmp_path: Path) -> None:
+    """Its id in the note is another namespace's: it is found by the file that it has open."""
+    script = (
+        "import sys, time; from pathlib import Path; from difffs.store.lock import StoreLock; "
+        "lock = StoreLock(Path(sys.argv[1]), shared=False); lock.write_note(sys.argv[2]); "
+        "print(flush=True); time.sleep(1000)"
+    )
+    for note in ("", "process 1\n", "process 4000000\nmounted on /mnt"):
+        words = [sys.executable, "-c", script, str(tmp_path), note]
+        with subprocess.Popen(words, stdout=subprocess.PIPE) as process:
+            assert process.stdout is not None
+            try:
+                process.stdout.readline()
+                assert use_of(tmp_path).process == process.pid
+            finally:
+                process.kill()
+    assert use_of(tmp_path).process is None
