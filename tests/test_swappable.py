@@ -1,6 +1,7 @@
 """What lies on memory that can be swapped out, directly or some layers down."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -8,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from difffs import swappable
 from difffs.mount.live import mount_containing
-from difffs.swappable import swappable_layer
+from difffs.swappable import _Search, swappable_layer
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="mounting needs root")
 
@@ -102,3 +104,80 @@ def test_what_cannot_be_told(mounted: Mounting) -> None:
     assert found is None
     assert len(remarks) == 1
     assert "cannot be told" in remarks[0]
+
+
+def attach(image: Path, undo: ExitStack, *options: str) -> str:
+    """Attach a loop device to an image."""
+    words = ["losetup", "--find", "--show", *options, str(image)]
+    path = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    undo.callback(subprocess.check_call, ["losetup", "--detach", path])
+    return path
+
+
+def test_one_of_the_devices_of_a_btrfs(mounted: Mounting, tmp_path: Path) -> None:
+    if shutil.which("mkfs.btrfs") is None:
+        pytest.skip("no mkfs.btrfs (install btrfs-progs)")
+    memory = mounted("memory", "-t", "tmpfs", "none")
+    with ExitStack() as undo:
+        devices = []
+        for folder in (tmp_path, memory):
+            (folder / "image").touch()
+            os.truncate(folder / "image", 128 << 20)
+            devices.append(attach(folder / "image", undo))
+        done = subprocess.run(
+            ["mkfs.btrfs", "-q", "-d", "raid1", *devices], capture_output=True, check=False
+        )
+        if done.returncode != 0:
+            pytest.skip(f"mkfs.btrfs: {done.stderr.decode()}")
+        folder = tmp_path / "disk"
+        folder.mkdir()
+        words = ["mount", "-t", "btrfs", "-o", f"device={devices[1]}", devices[0], str(folder)]
+        if subprocess.run(words, capture_output=True, check=False).returncode != 0:
+            pytest.skip("this kernel has no btrfs")
+        undo.callback(subprocess.check_call, ["umount", folder])
+        found, _ = swappable_layer(folder)
+    assert found is not None
+    assert f"lies on the tmpfs {memory}" in found
+
+
+def test_a_partition(mounted: Mounting) -> None:
+    image = mounted("memory", "-t", "tmpfs", "none") / "image"
+    with image.open("wb") as stream:
+        # a table with one partition of Linux's type from sector 2048 on
+        stream.seek(446)
+        stream.write(bytes([0, 0, 2, 0, 0x83, 0, 0, 0]))
+        stream.write((2048).to_bytes(4, "little") + (60000).to_bytes(4, "little"))
+        stream.seek(510)
+        stream.write(b"\x55\xaa")
+        stream.truncate(32 << 20)
+    with ExitStack() as undo:
+        device = attach(image, undo, "--partscan")
+        name = os.path.basename(device)
+        number = Path("/sys/block", name, f"{name}p1", "dev")
+        if not number.exists():
+            pytest.skip("this kernel reads no partition tables of loop devices")
+        major, _, minor = number.read_text().strip().partition(":")
+        found = _Search()._block_device(os.makedev(int(major), int(minor)))
+    assert found is not None
+    assert found.startswith(f"{device}, whose image {image}")
+
+
+def test_what_a_mapped_device_lies_on(
+    mounted: Mounting, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The kernel's folder of a device over two others, as device mapper and md have it."""
+    image = mounted("memory", "-t", "tmpfs", "none") / "image"
+    image.touch()
+    os.truncate(image, 1 << 20)
+    with ExitStack() as undo:
+        status = os.stat(attach(image, undo))
+        number = f"{os.major(status.st_rdev)}:{os.minor(status.st_rdev)}"
+        slaves = tmp_path / "253:7" / "slaves"
+        for name, device in (("first", "1:0"), ("second", number)):
+            (slaves / name).mkdir(parents=True)
+            (slaves / name / "dev").write_text(f"{device}\n")
+        (tmp_path / number).symlink_to(Path("/sys/dev/block", number).resolve())
+        monkeypatch.setattr(swappable, "_BLOCK_DEVICES", tmp_path)
+        found = _Search()._block_device(os.makedev(253, 7))
+    assert found is not None
+    assert f"whose image {image} lies on the tmpfs" in found

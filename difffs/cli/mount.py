@@ -20,7 +20,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         help="ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, read_ahead=SIZE,"
-        " allow_other, no_allow_other, lock_memory; mount(8)'s general options are accepted",
+        " allow_other, no_allow_other, lock_memory; and mount(8)'s own, remount too",
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"

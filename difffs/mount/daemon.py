@@ -363,6 +363,9 @@ class Daemon:
             except DifffsError as error:
                 log.error("%s", error)
                 code = error.exit_code
+            except BaseException:  # whatever it is, this process ends
+                log.exception("nothing more could be committed")
+                code = 1
         os._exit(code)
 
 
