@@ -331,14 +331,19 @@ def _mount(store: Path, options: MountOptions, undo: ExitStack) -> str:
     except OSError as error:
         raise EnvironmentProblem(f"{directory} cannot be made: {error.strerror}") from None
     else:
-        undo.callback(_remove_directory, directory)
+        undo.callback(_remove_directory, directory, store)
     mount_in_background(store, directory, replace(options, lock_memory=True, allow_other=False))
     undo.callback(unmount, str(directory))
     return str(directory)
 
 
-def _remove_directory(directory: Path) -> None:
-    """Remove an own mount point that is none in any namespace: else that mount would go."""
+def _remove_directory(directory: Path, store: Path) -> None:
+    """Remove an own mount point, unless the store is in use.
+
+    It may then be a mount point in another namespace, where removing it would take the mount away.
+    """
+    if is_in_use(store):
+        return
     try:
         directory.rmdir()
     except OSError:
@@ -375,7 +380,7 @@ def swap_off(store: Path) -> list[str]:
         return _free(found.loops)
     own = _own_mountpoint(store)
     if own.exists() and found.use is None:
-        _remove_directory(own)
+        _remove_directory(own, store)
         return []
     raise VolumeNotFound(f"{store} is not swapped to: see swapon --show")
 
@@ -390,8 +395,8 @@ def _undo(store: Path, places: list[MountOfProcess], loops: list[LoopDevice]) ->
     with suppress(OSError):  # gone already, or its daemon is
         os.unlink(os.path.join(own if own in mountpoints else mountpoints[0], VOLUME))
     if own in mountpoints:
-        unmount(own)  # returns when the store is closed, so that no namespace has it mounted
-        _remove_directory(Path(own))
+        unmount(own)  # returns when the store is closed: no namespace has it mounted then
+        _remove_directory(Path(own), Path(places[0].mount.source))
     return freed
 
 

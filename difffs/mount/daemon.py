@@ -130,7 +130,8 @@ class Daemon:
         on_mounted: Callable[[], None],
     ) -> None:
         """Prepare. ``on_open`` is called when the store is open, ``on_mounted`` when it answers."""
-        self._store_path = store
+        # A link on the way may lie below the mount point, where it soon leads nowhere.
+        self._store_path = Path(os.path.realpath(store))
         self._mountpoint = Path(os.path.realpath(mountpoint))
         self._options = options
         self._on_open = on_open
@@ -213,7 +214,7 @@ class Daemon:
         return thread
 
     def _libfuse_options(self) -> dict[str, str | bool]:
-        source = os.path.realpath(self._store_path).replace("\\", "\\\\").replace(",", "\\,")
+        source = str(self._store_path).replace("\\", "\\\\").replace(",", "\\,")
         options: dict[str, str | bool] = {
             "fsname": source,
             "subtype": FILE_SYSTEM_TYPE.partition(".")[2],
@@ -493,7 +494,7 @@ def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender:
 
     try:
         os.setsid()
-        store, mountpoint = store.absolute(), mountpoint.absolute()
+        store, mountpoint = Path(os.path.realpath(store)), mountpoint.absolute()
         os.chdir("/")
         complaints = _redirect_standard_streams(keep=sender)
         Daemon(store, mountpoint, options, on_open, on_mounted).run()

@@ -39,6 +39,8 @@ _CAPABILITY_SPLICE_MOVE = 1 << 8
 _CAPABILITY_SPLICE_READ = 1 << 9
 _CAPABILITY_WRITEBACK_CACHE = 1 << 16
 
+_FUSE_SETTINGS = Path("/proc/sys/fs/fuse")
+
 # cgroup v1 shows "no limit" as a number just below 2**63.
 _NO_LIMIT = 1 << 60
 
@@ -61,7 +63,7 @@ def request_timeouts() -> list[str]:
     warnings = []
     for name in ("default_request_timeout", "max_request_timeout"):
         with contextlib.suppress(OSError, ValueError):  # a kernel without them
-            seconds = int(Path("/proc/sys/fs/fuse", name).read_text())
+            seconds = int((_FUSE_SETTINGS / name).read_text())
             if seconds > 0:
                 warnings.append(
                     f"fs.fuse.{name} is {seconds}: the kernel aborts a mount that takes longer "

@@ -1,6 +1,5 @@
 """Ends of a mount that somebody else holds, that are stuck, or that come after a failure."""
 
-import json
 import os
 import signal
 import subprocess
@@ -165,22 +164,31 @@ def test_after_a_failure_the_store_stays_at_its_last_commit(mount: Mounted, way:
     assert (mount.path / "file").read_bytes() == b"committed"
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="the sysctl needs root")
-@pytest.mark.skipif(
-    not Path("/proc/sys/fs/fuse/default_request_timeout").exists(),
-    reason="this kernel has no timeouts of FUSE requests",
-)
+WITH_TIMEOUTS = """
+    import sys
+    from pathlib import Path
+    from difffs.cli.main import main
+    from difffs.mount import kernel_tuning
+
+    kernel_tuning._FUSE_SETTINGS = Path(sys.argv[1])
+    sys.exit(main(["mount", *sys.argv[2:]]))
+"""
+
+
 def test_timeouts_of_requests_are_warned_of(mount: Mounted) -> None:
-    mount.expected_log.append("default_request_timeout is 3600")
-    setting = Path("/proc/sys/fs/fuse/default_request_timeout")
-    before = setting.read_text()
-    try:
-        setting.write_text("3600")
-        mount.remount()
-        assert "default_request_timeout is 3600" in mount.log()
-    finally:
-        setting.write_text(before)
-    assert json.loads(difffs("stats", mount.path, "--json").stdout)["pages"]["total"] == 0
+    """Another folder stands for the kernel's, whose settings are the whole machine's."""
+    mount.unmount()
+    (mount.folder / "default_request_timeout").write_text("3600\n")
+    (mount.folder / "max_request_timeout").write_text("0\n")
+    script = textwrap.dedent(WITH_TIMEOUTS)
+    subprocess.run(
+        [sys.executable, "-c", script, mount.folder, mount.store, mount.path],
+        check=True,
+        timeout=SECONDS,
+    )
+    mount.expected_log.append("fs.fuse.default_request_timeout is 3600: .* mount again")
+    (line,) = [line for line in mount.log().split("\n") if "_request_timeout" in line]
+    assert " WARNING " in line
 
 
 FAILING_START = """

@@ -72,3 +72,18 @@ def test_a_store_and_a_mount_point_of_odd_names(folder: Path) -> None:
     difffs("mount", store, mountpoint, "-o", "ro")
     assert (mountpoint / "file").read_bytes() == b"memory"
     difffs("umount", mountpoint)
+
+
+def test_a_link_below_the_mount_point_leads_to_the_store(folder: Path) -> None:
+    """The mount hides the link; nothing of the store is looked for through it any more."""
+    store, mountpoint = folder / "store", folder / "mount"
+    store.mkdir()
+    mountpoint.mkdir()
+    (mountpoint / "link").symlink_to(store)
+    difffs("mount", mountpoint / "link", mountpoint)
+    (mountpoint / "file").write_bytes(b"memory")
+    assert os.statvfs(mountpoint).f_blocks > 0
+    assert json.loads(difffs("stats", mountpoint, "--json").stdout)["store"] == str(store)
+    difffs("umount", mountpoint)
+    assert "unmounted" in (store / "log").read_text()
+    assert json.loads(difffs("check", store, "--json").stdout)["clean"]

@@ -5,7 +5,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from difffs.mount.kernel_tuning import KernelTuning
+from difffs.mount import kernel_tuning
+from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 
 
 @pytest.mark.parametrize("offered", [0, 1 << 16])
@@ -35,3 +36,13 @@ def test_refused_settings_say_why(tmp_path: Path) -> None:
     assert "directory" in reasons["directory"]
     assert reasons["present"] == ""
     assert (tmp_path / "file").read_text() == "1"
+
+
+def test_timeouts_of_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernel_tuning, "_FUSE_SETTINGS", tmp_path)
+    assert request_timeouts() == [], "a kernel without them"
+    (tmp_path / "default_request_timeout").write_text("0\n")
+    (tmp_path / "max_request_timeout").write_text("90\n")
+    (warning,) = request_timeouts()
+    assert "fs.fuse.max_request_timeout is 90" in warning
+    assert "sysctl fs.fuse.max_request_timeout=0" in warning
