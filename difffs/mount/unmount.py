@@ -21,6 +21,8 @@ _LOOK_SECONDS = 1.0
 """Between two looks at who still holds a file system; what is seen twice is told."""
 _GONE_SECONDS = 60.0
 """How long the lock of a store is waited for whose daemon cannot be seen at work."""
+_UNSEEN_SECONDS = 5.0
+"""How long a file system may stay after it was unmounted with nobody seen to hold it."""
 
 
 def write_back(mountpoint: str | os.PathLike[str]) -> str:
@@ -135,15 +137,19 @@ def wait_until_released(
     store: str | os.PathLike[str],
     device: int | None = None,
     *,
+    read_only: bool = False,
     committed: bool = True,
     look_seconds: float = _LOOK_SECONDS,
+    unseen_seconds: float = _UNSEEN_SECONDS,
     gone_seconds: float = _GONE_SECONDS,
 ) -> None:
     """Wait until no process holds the store's lock any more.
 
-    As long as its daemon lives and nothing else is seen to hold the file system ``device``
-    (its ``st_dev``), it is writing, and is waited for. ``MountProblem`` names who holds the file
-    system, or says that nothing is known for ``gone_seconds``; ``committed`` is for that sentence.
+    ``device`` is the ``st_dev`` of the file system that was unmounted; one that was ``read_only``
+    has no lock of its own, and is waited for until the kernel has given it up. As long as it has
+    been given up and the daemon lives, the daemon is writing, and is waited for. ``MountProblem``
+    names who holds the file system, or says that nothing is known: ``unseen_seconds`` after it
+    should have gone, or ``gone_seconds`` after the daemon has. ``committed`` is for that sentence.
     """
     path = Path(store) / "lock"
     try:
@@ -151,32 +157,39 @@ def wait_until_released(
     except OSError:
         return  # not visible from here: there is nothing to wait on
     seen: set[str] = set()
-    next_look = time.monotonic() + look_seconds / 2
-    unexplained_since = time.monotonic()
+    began = time.monotonic()
+    next_look = began + look_seconds / 2
+    at_work = began
+    # Once and for all: another file system may soon get the same number.
+    given_up = device is None or not _is_there(device)
     try:
-        while True:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-            except BlockingIOError:
-                time.sleep(_POLL_SECONDS)
-            else:
-                return
+        while not _is_free(lock) or (read_only and not given_up):
+            time.sleep(_POLL_SECONDS)
             now = time.monotonic()
+            given_up = given_up or device is None or not _is_there(device)
             if now < next_look:
                 continue
             next_look = now + look_seconds
-            holders = holders_of(device) if device is not None else []
+            holders = [] if given_up or device is None else holders_of(device)
             lasting = [holder for holder in holders if holder in seen]
-            if lasting:
-                raise MountProblem(_held(store, lasting, committed=committed))
             seen = set(holders)
-            at_work = device is None or not _is_there(device)
-            if holders or (at_work and use_of(Path(store)).process is not None):
-                unexplained_since = now
-            elif now - unexplained_since > gone_seconds:
-                raise MountProblem(_held(store, [], committed=committed))
+            if given_up and not holders and use_of(Path(store)).process is not None:
+                at_work = now
+            unseen = not given_up and not holders and now - began > unseen_seconds
+            if lasting or unseen or now - at_work > gone_seconds:
+                raise MountProblem(_held(store, lasting, committed=committed))
     finally:
         os.close(lock)
+
+
+def _is_free(lock: int) -> bool:
+    """Return whether nobody has the store open for writing."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    fcntl.flock(lock, fcntl.LOCK_UN)
+    return True
 
 
 def _held(store: str | os.PathLike[str], holders: list[str], *, committed: bool) -> str:
@@ -234,5 +247,10 @@ def unmount(mountpoint: str, *, force: bool = False) -> list[str]:
         # If the daemon is gone, only the mount point is left to be freed.
         committed = False
     detach(mount.mountpoint)
-    wait_until_released(mount.source, mount.device, committed=committed)
+    wait_until_released(
+        mount.source,
+        mount.device,
+        read_only=committed and "ro" in mount.options,
+        committed=committed,
+    )
     return warnings

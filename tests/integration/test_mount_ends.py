@@ -66,6 +66,36 @@ def test_umount_while_another_namespace_has_it(mount: Mounted) -> None:
 
 
 @needs_root
+def test_umount_of_a_read_only_mount_that_another_namespace_has(mount: Mounted) -> None:
+    """It has no lock of its own to be waited for."""
+    mount.remount("-o", "ro")
+    with unshared_process() as process:
+        assert f"by process {process} (sleep)" in complaint("umount", mount.path, status=12)
+    mount.mount("-o", "ro")
+    mount.unmount()
+
+
+@needs_root
+def test_umount_while_an_overlay_holds_it(mount: Mounted) -> None:
+    """Which no table of mounts tells."""
+    daemon = mount.process()
+    folders = [mount.folder / name for name in ("upper", "work", "overlay")]
+    for folder in (mount.path / "lower", *folders):
+        folder.mkdir()
+    upper, work, overlay = folders
+    layers = f"lowerdir={mount.path / 'lower'},upperdir={upper},workdir={work}"
+    words = ["mount", "-t", "overlay", "-o", layers, "overlay", str(overlay)]
+    if subprocess.run(words, check=False, capture_output=True).returncode != 0:
+        pytest.skip("no overlays on this kernel, or not here")
+    text = complaint("umount", mount.path, status=12)
+    assert f"process {daemon}" in text
+    assert "overlays" in text
+    subprocess.run(["umount", overlay], check=True)
+    wait_until(lambda: ended(daemon))
+    mount.check()
+
+
+@needs_root
 def test_a_second_signal_ends_what_another_namespace_has(mount: Mounted) -> None:
     mount.expected_log += ["is still mounted on", "ending although files are open"]
     daemon = mount.process()

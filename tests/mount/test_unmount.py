@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from difffs.errors import MountProblem
+from difffs.mount import unmount
 from difffs.mount.unmount import holders_of, wait_until_released
 from difffs.store.lock import StoreLock
 
@@ -30,9 +31,26 @@ def test_who_holds_a_file_system() -> None:
     assert holders_of(os.makedev(4000, 1)) == []
 
 
-def test_a_held_file_system_is_told_when_it_is_seen_twice(tmp_path: Path) -> None:
+def test_a_held_file_system_is_told_when_it_is_seen_twice(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """/proc, mounted by this process and others, stands for what was unmounted here."""
+    device = os.stat("/proc").st_dev
+    monkeypatch.setattr(unmount, "_is_there", lambda wanted: wanted == device)
+    for read_only in (False, True):
+        with (
+            StoreLock(tmp_path, shared=read_only),
+            pytest.raises(MountProblem, match=r"still mounted on /proc by process \d+"),
+        ):
+            wait_until_released(tmp_path, device, read_only=read_only, look_seconds=0.01)
+
+
+def test_what_is_held_out_of_sight_is_not_waited_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(unmount, "_is_there", lambda _: True)
     with (
         StoreLock(tmp_path, shared=False),
-        pytest.raises(MountProblem, match=r"still mounted on /proc by process \d+"),
+        pytest.raises(MountProblem, match="cannot be seen from here"),
     ):
-        wait_until_released(tmp_path, os.stat("/proc").st_dev, look_seconds=0.01)
+        wait_until_released(tmp_path, os.makedev(4000, 1), look_seconds=0.01, unseen_seconds=0.1)
