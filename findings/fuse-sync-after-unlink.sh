@@ -7,8 +7,8 @@
 # Behaviour: with FUSE_CAP_WRITEBACK_CACHE the kernel keeps the times of regular files. UNLINK makes
 #   the inode's ctime dirty, and the kernel sends it as SETATTR when it lets the inode go: after
 #   UNLINK, without a file handle. libfuse's high-level interface has forgotten the name by then and
-#   answers ESTALE, without asking any callback. The kernel keeps that as the file system's
-#   write-back error, and the next syncfs of anybody returns it; the one after that is fine. A
+#   answers ESTALE, without asking any callback. The kernel remembers the failure for the whole
+#   mount, and the next syncfs of anybody returns it; the one after that is fine. A
 #   file that another one is renamed over does the same. Neither hard_remove nor nullpath_ok nor
 #   attr_timeout=0 changes it. Without write-back cache it does not happen, nor with a file that is
 #   still open when it is removed: libfuse gives that another name.
