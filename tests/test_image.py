@@ -53,8 +53,8 @@ def test_holes_are_left_out(tmp_path: Path, ahead: bool) -> None:
     assert rebuilt == path.read_bytes()
     if os.stat(path).st_blocks * 512 < 10 << 20:  # else the file system keeps no holes
         assert sum(map(len, found.values())) < 10 << 20
-    file = os.open(path, os.O_RDONLY)
-    with closing(ImageReader(file, "image", ahead=ahead, holes=True)) as reader:
+    descriptor = os.open(path, os.O_RDONLY)
+    with closing(ImageReader(descriptor, "image", ahead=ahead, holes=True)) as reader:
         assert b"".join(bytes(data) for _offset, data in reader.batches()) == rebuilt
 
 

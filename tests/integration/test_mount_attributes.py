@@ -1,5 +1,6 @@
 """What stat tells of a volume, to those that trust it: archivers, du, touch."""
 
+import contextlib
 import errno
 import os
 import shutil
@@ -137,6 +138,25 @@ def test_link_counts(mount: Mounted) -> None:
     assert folder.stat().st_nlink == 4
     (folder / "one").rename(mount.path / "one")
     assert (folder.stat().st_nlink, mount.path.stat().st_nlink) == (3, 4)
+
+
+def test_syncing_a_directory_commits_names_and_closed_files(mount: Mounted) -> None:
+    mount.path.joinpath("folder").mkdir()
+    mount.path.joinpath("old").write_bytes(b"renamed")
+    mount.path.joinpath("closed").write_bytes(b"content" * 1000)
+    mount.path.joinpath("old").rename(mount.path / "folder" / "new")
+    with (mount.path / "open").open("wb", buffering=0) as stream:
+        stream.write(b"the kernel's still")
+        descriptor = os.open(mount.path / "folder", os.O_RDONLY)
+        os.fsync(descriptor)
+        os.close(descriptor)
+        mount.kill()
+        with contextlib.suppress(OSError):  # the mount is gone
+            stream.close()
+    mount.mount()
+    assert (mount.path / "folder" / "new").read_bytes() == b"renamed"
+    assert (mount.path / "closed").read_bytes() == b"content" * 1000
+    assert (mount.path / "open").exists()
 
 
 @pytest.mark.parametrize("way", ["unlink", "replace"])
