@@ -63,6 +63,7 @@ class Volumes:
         self._buffer = WriteBuffer(max(2 * BATCH_PAGES, buffer_bytes // PAGE_SIZE))
         self._quiet_ticks = max(1, round(quiet_seconds / _TICK))
         self._tick = 0
+        self._started = time.monotonic()
         self.page_reader = self.store.page_reader(self._buffer.waiting, self._buffer.routing)
         """Reads a few pages without more ado where it can; where not, read_into() does."""
         self._staging = bytearray(BATCH_PAGES * PAGE_SIZE)
@@ -407,12 +408,13 @@ class Volumes:
 
     def _wait_for_work(self) -> bool:
         with self.lock:
+            hindered = self._full is not None or self.failed is not None
             urgent = self._flush_asked > self._flush_done or (
-                (self._buffer.is_crowded or self.store.has_removals) and self._full is None
+                (self._buffer.is_crowded or self.store.has_removals) and not hindered
             )
             if not urgent and not self._closing:
-                self._work.wait(1.0 if self._full is not None else _TICK)
-            self._tick += 1
+                self._work.wait(1.0 if hindered else _TICK)
+            self._tick = int((time.monotonic() - self._started) / _TICK) + 1
             return not self._closing
 
     def _one_round(self) -> None:

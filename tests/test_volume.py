@@ -922,3 +922,23 @@ def test_any_sequence_of_operations(operations: list[tuple[str, int, int]], seed
         assert read_all(volumes, inode) == model
         volumes.flush()
         assert read_all(volumes, inode) == model
+
+
+@pytest.mark.expected_log("writing has stopped")
+def test_what_has_stopped_does_not_look_for_work_all_the_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A volume that waits to be removed, or a crowded buffer, is urgent only while it can be done."""
+    rounds = threading.Semaphore(0)
+    with pytest.raises(CorruptStore), open_volumes(tmp_path / "s") as volumes:
+        inode = new_file(volumes)
+        volumes.flush()
+        monkeypatch.setattr(volumes, "_one_round", rounds.release)
+        with volumes.lock:
+            volumes.namespace.unlink("/a")
+            volumes.fail(CorruptStore("for the test"))
+            volumes.store.remove(inode)
+        for _ in range(3):  # those under way, and the one that fail() asked for
+            rounds.acquire(timeout=0.2)
+        assert not rounds.acquire(timeout=0.3)
+        monkeypatch.undo()

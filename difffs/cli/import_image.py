@@ -100,6 +100,7 @@ def run(arguments: argparse.Namespace) -> int:
                 change_recipe=arguments.change_recipe,
             )
         )
+        store.hold_reserve()  # what a full disk then takes to put an unfinished volume away
         engine = stack.enter_context(Engine(store, arguments.workers))
         for each in wanted:
             _require_free(store.namespace, each.path)
@@ -296,9 +297,9 @@ def _remove(engine: Engine, path: str, inode: Inode, directories: list[str]) -> 
         for directory in reversed(directories):
             store.namespace.rmdir(directory)
         store.remove(inode.number)
-        while store.remove_some():
-            pass
-        store.commit()
+    with contextlib.suppress(DifffsError):
+        if not store.make_room():
+            store.commit()
 
 
 # ---- telling ---------------------------------------------------------------------------------

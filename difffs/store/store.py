@@ -102,6 +102,12 @@ _SCARCE_CHANGES = 64
 """Changed index pages (a quarter MiB) at which a commit is made while room is scarce: the reserve
 is enough for them."""
 
+_SCARCE_BYTES = 32 << 20
+"""Free bytes of the file system below which closing removes what is left in small commits."""
+
+_REMOVED_A_COMMIT = 4096
+"""Changed index pages (16 MiB) at which closing commits while it removes volumes."""
+
 _ENOUGH_ROOM = 8 << 20
 """Free bytes of the file system at which rewriting half-dead extents can wait."""
 
@@ -950,8 +956,12 @@ class Store:
             self._release(committed=False)
 
     def _close_writing(self) -> None:
+        if self._removals and self._broken is None and self._free_bytes() < _SCARCE_BYTES:
+            with suppress(TryAgain):  # the commits below say what is wrong
+                self.make_room()
         while self._broken is None and self.remove_some():
-            pass
+            if self.uncommitted > _REMOVED_A_COMMIT:
+                self.commit()
         if self._reserve is not None:
             self._reserve.give_back()
         self.commit()
