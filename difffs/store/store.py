@@ -20,6 +20,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING
 
 from difffs._kernels import (
+    EXTENT_SIDE_BYTES,
     TABLE_BYTES,
     TABLE_ENTRIES,
     Batch,
@@ -143,6 +144,8 @@ class Store:
         try:
             # Guests' memory and swap are for nobody else's eyes.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _is_unfinished(directory):
+                _remove_unfinished(directory)
             existing = [e for e in os.listdir(directory) if e != "lost+found"]
         except (FileExistsError, NotADirectoryError):
             raise NotAStore(f"{directory} is not a directory; name another") from None
@@ -207,7 +210,8 @@ class Store:
         """Opens the store, or makes it where there is an empty directory or nothing."""
         directory = Path(path)
         if not names.is_store(directory) and (
-            not directory.exists() or (directory.is_dir() and not os.listdir(directory))
+            not directory.exists()
+            or (directory.is_dir() and (not os.listdir(directory) or _is_unfinished(directory)))
         ):
             return cls.create(directory, recipe)
         return cls.open(directory, recipe, change_recipe=change_recipe)
@@ -1006,6 +1010,20 @@ def _creation_error(directory: Path, error: OSError) -> DifffsError:
     return StoreReadOnly(
         f"{error.filename or directory} cannot be made ({error.strerror}); name another directory"
     )
+
+
+def _is_unfinished(directory: Path) -> bool:
+    """Whether a store was being made here when the process was killed: nothing was ever stored."""
+    payloads = directory / names.PAYLOAD_FILE
+    others = set(os.listdir(directory)) - {"lost+found", names.INDEX_DIRECTORY, names.PAYLOAD_FILE}
+    if others:
+        return False
+    try:
+        status = payloads.stat()
+    except FileNotFoundError:
+        index = directory / names.INDEX_DIRECTORY
+        return index.is_dir() and not os.listdir(index)
+    return status.st_blocks == 0 and status.st_size <= EXTENT_SIDE_BYTES
 
 
 def _remove_unfinished(directory: Path) -> None:

@@ -1,0 +1,70 @@
+"""Making a store, and what is left when that is cut off."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from difffs.errors import NotAStore
+from difffs.store import Store
+from tests.pages import guest_memory
+from tests.stores import OpenStore
+
+KILLED = """
+import os, signal, sys
+from difffs.store import index, payloads, store
+from difffs.store import format as names
+
+def killed(*_arguments, **_options):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+owner = {
+    "PayloadFile": store,
+    "Index": store,
+    "_punch": payloads,
+    "synchronise_directory": store,
+    "write_format": names,
+}[sys.argv[2]]
+setattr(owner, sys.argv[2], killed)
+store.Store.create(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize(
+    "step", ["PayloadFile", "_punch", "Index", "synchronise_directory", "write_format"]
+)
+def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path, step: str) -> None:
+    path = tmp_path / "s"
+    command = [sys.executable, "-c", KILLED, str(path), step]
+    assert subprocess.run(command, check=False).returncode == -9
+    assert path.is_dir()
+    assert not (path / "format").exists()
+    with Store.open_or_create(path) as store:
+        assert store.check() == []
+
+
+def test_a_store_that_holds_something_is_never_made_again(tmp_path: Path) -> None:
+    """Though the file that says what it is has been lost."""
+    opened = OpenStore(tmp_path / "s")
+    opened.write(opened.new_volume("a", 50), 0, guest_memory(1, 50))
+    opened.engine.commit()
+    opened.close()
+    text = (tmp_path / "s" / "format").read_text()
+    (tmp_path / "s" / "format").unlink()
+    with pytest.raises(NotAStore):
+        Store.open_or_create(tmp_path / "s")
+    with pytest.raises(NotAStore):
+        Store.create(tmp_path / "s")
+    (tmp_path / "s" / "format").write_text(text)
+    with Store.open(tmp_path / "s") as store:
+        assert store.page_counts()["total"] == 50
+
+
+def test_a_folder_with_other_files_is_no_unfinished_store(tmp_path: Path) -> None:
+    for name in ("payloads", "other"):
+        (tmp_path / "s").mkdir(exist_ok=True)
+        (tmp_path / "s" / name).write_text("mine")
+        with pytest.raises(NotAStore):
+            Store.open_or_create(tmp_path / "s")
+        assert (tmp_path / "s" / name).read_text() == "mine"
