@@ -1,5 +1,6 @@
 """Loop devices: block devices over files, as the kernel tells of them."""
 
+import errno
 import fcntl
 import os
 import struct
@@ -26,9 +27,9 @@ class LoopDevice:
     path: str
     file_name: str
     """As the kernel knows it: the path in the mount namespace of who attached it."""
-    file_device: int
-    """``st_dev`` of the file."""
-    file_inode: int
+    file_device: int | None
+    """``st_dev`` of the file; None when its file system does not answer, as a dead FUSE mount."""
+    file_inode: int | None
     opened_read_only: bool
     """Whether the file itself was opened for reading only."""
 
@@ -49,6 +50,11 @@ def inspect(path: str) -> LoopDevice:
     device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     try:
         fcntl.ioctl(device, _LOOP_GET_STATUS64, status)
+    except OSError as error:
+        # The kernel asks the file system of the file.
+        if error.errno not in (errno.ENOTCONN, errno.ECONNABORTED, errno.ESTALE, errno.EIO):
+            raise
+        return LoopDevice(path, name, None, None, opened_read_only=False)
     finally:
         os.close(device)
     (flags,) = _FLAGS.unpack_from(status)

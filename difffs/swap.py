@@ -157,16 +157,20 @@ def _find(store: Path) -> _Found:
         places.sort(key=lambda one: (one.process != os.getpid(), not _shares(one, use)))
     volumes = _volumes_at(places)
     names = {os.path.join(one.mount.mountpoint, VOLUME) for one in places}
-    loops = [
-        loop
-        for loop in loop_devices()
-        if loop.file_device in devices
-        and (
+    if not places and devices:
+        # All that the kernel says of a file without a place is its path in the file system.
+        names = {f"/{VOLUME}", os.path.join(_own_mountpoint(store), VOLUME)}
+
+    def is_area(loop: LoopDevice) -> bool:
+        if loop.file_device is None:
+            return use is None and loop.file_name in names
+        return loop.file_device in devices and (
             loop.file_inode in volumes
             or loop.file_name in names
             or (not places and os.path.basename(loop.file_name) == VOLUME)
         )
-    ]
+
+    loops = [loop for loop in loop_devices() if is_area(loop)]
     return _Found(places, loops, use)
 
 
@@ -255,7 +259,12 @@ def swap_on(
         if mountpoints:
             mountpoint = mountpoints[0]
             # The mount was not made for this: its daemon gets ready now.
-            lock_memory(mountpoint)
+            try:
+                lock_memory(mountpoint)
+            except OSError as error:
+                raise EnvironmentProblem(
+                    f"{mountpoint} does not answer ({error.strerror}): difffs umount {mountpoint}"
+                ) from None
         else:
             mountpoint = _mount(store, options or DEFAULT_OPTIONS, undo)
         volume = Path(mountpoint) / VOLUME

@@ -45,7 +45,7 @@ def difffs(
         input=standard_input,
     )
     result = subprocess.CompletedProcess(
-        done.args, done.returncode, done.stdout.decode(), done.stderr.decode()
+        done.args, done.returncode, os.fsdecode(done.stdout), os.fsdecode(done.stderr)
     )
     assert result.returncode == status, f"{words}: {result}"
     return result
