@@ -18,7 +18,7 @@ from difffs._kernels import (
     DigestTable,
     SketchTable,
 )
-from difffs.errors import StoreFull
+from difffs.errors import DifffsError, StoreFull
 from difffs.store.failures import explained
 
 _HEADER = Struct("<8sIIQI4x")
@@ -96,8 +96,11 @@ class _MappedFile:
         self._map.flush(0, _HEADER_BYTES)
 
     def replace(self, path: Path) -> None:
-        """Takes another file's name."""
-        self.path.replace(path)
+        """Takes another file's name; StoreFull where even that needs room (btrfs)."""
+        try:
+            self.path.replace(path)
+        except OSError as error:
+            raise explained(error, path) from None
         self.path = path
 
     def close(self) -> None:
@@ -124,6 +127,16 @@ def stored_digests(path: Path) -> tuple[DigestTable, int] | None:
     if not FIRST_ID_BITS <= id_bits <= DIGEST_ID_BITS:
         return None
     return DigestTable(memoryview(stored)[_HEADER_BYTES:], used, id_bits), used
+
+
+def _take_name(new: _MappedFile, table: DigestTable | SketchTable, path: Path) -> None:
+    """Puts a grown table in the old one's place, or puts it away: the old one still works."""
+    try:
+        new.replace(path)
+    except DifffsError:
+        table.release_buffer()
+        new.close()
+        raise
 
 
 class Hints:
@@ -177,9 +190,9 @@ class Hints:
         new = _MappedFile(self._digest_path.with_suffix(".new"), 4 * slots)
         table = self.digests.grow_into(new.body)
         new.write_header(closed=False, used=table.used, id_bits=table.id_bits)
+        _take_name(new, table, self._digest_path)
         self.digests.release_buffer()
         self._digest_file.close()
-        new.replace(self._digest_path)
         self._digest_file, self.digests = new, table
 
     def clear_digests(self) -> None:
@@ -191,9 +204,9 @@ class Hints:
         new = _MappedFile(self._sketch_path.with_suffix(".new"), 4 * self.sketches.next_slots)
         table = self.sketches.grow_into(new.body)
         new.write_header(closed=False, used=0, id_bits=table.id_bits)
+        _take_name(new, table, self._sketch_path)
         self.sketches.release_buffer()
         self._sketch_file.close()
-        new.replace(self._sketch_path)
         self._sketch_file, self.sketches = new, table
 
     def __enter__(self) -> "Hints":

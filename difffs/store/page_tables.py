@@ -7,6 +7,7 @@ Long runs of chunks that become holes are kept as *dropped ranges* until they ar
 are deleted without being loaded, so that removing a large volume takes no memory.
 """
 
+import time
 from array import array
 from bisect import bisect_right
 
@@ -214,14 +215,24 @@ class PageTables:
             table_fill(table, begin % TABLE_ENTRIES, stop - begin, value, self.released)
             self._count(volume, before, table)
 
-    def drop(self, volume: int, first: int, end: int, most: int, most_released: int) -> int:
-        """Makes whole chunks [first, end) holes, as many of those that map anything as `most`, and
-        no more once `most_released` ids are in `released`. Returns the chunk to go on with: `end`
-        when all is done. O(chunks that it drops)."""
+    def drop(
+        self,
+        volume: int,
+        first: int,
+        end: int,
+        most: int,
+        most_released: int,
+        deadline: float = float("inf"),
+    ) -> int:
+        """Makes whole chunks [first, end) holes: as many of those that map anything as `most`, and
+        no more once `most_released` ids are in `released` or the clock (time.monotonic) is past
+        `deadline`, but at least one. Returns the chunk to go on with: `end` when all is done.
+        O(chunks that it drops)."""
         chunks = self.chunks_of(volume, first, end, most)
         done = end if len(chunks) < most else chunks[-1] + 1
         for count, chunk in enumerate(chunks):
-            if count and len(self.released) >= most_released:
+            late = len(self.released) >= most_released or time.monotonic() > deadline
+            if count and late:
                 done = chunk
                 break
             self._drop_chunk(volume, chunk)

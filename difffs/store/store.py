@@ -88,9 +88,15 @@ _REWRITES_A_COMMIT = 64
 """Bounds the time that reclaiming adds to a commit (about 0.1 ms each)."""
 
 _DROPPED_AT_ONCE = 512
-"""Page table chunks that removing makes holes while the lock is held: some 2 ms."""
+"""Page table chunks that removing makes holes at most while the lock is held."""
 
-_RELEASED_AT_ONCE = 4096
+_DROPPING_SECONDS = 0.002
+"""How long that may take: where the index comes from a disk, few chunks take as long as many."""
+
+_YIELD_SECONDS = 0.0002
+"""Pause after it: Python's locks are not fair, and who waits needs a moment to wake up."""
+
+_RELEASED_AT_ONCE = 1024
 """References that are taken back while the lock is held: some milliseconds."""
 
 _USAGE_CHUNKS = 16
@@ -494,8 +500,7 @@ class Store:
             self.fill(volume, high * TABLE_ENTRIES, end - high * TABLE_ENTRIES, HOLE)
             while low < high:
                 with self.lock:
-                    most = len(self._page_tables.released) + _RELEASED_AT_ONCE
-                    low = self._page_tables.drop(volume, low, high, _DROPPED_AT_ONCE, most)
+                    low = self._drop(volume, low, high, _RELEASED_AT_ONCE)
                     if low < high and len(self._page_tables.released) > _RELEASED_WAITING:
                         self._finished.wait(0.1)  # the routing thread takes them back
 
@@ -562,16 +567,20 @@ class Store:
             if not self._removals:
                 return False
             number = self._removals[0]
-            most = len(self._page_tables.released) + references
-            self._removed_to = self._page_tables.drop(
-                number, self._removed_to, CHUNK_LIMIT, _DROPPED_AT_ONCE, most
-            )
+            self._removed_to = self._drop(number, self._removed_to, CHUNK_LIMIT, references)
             if self._removed_to == CHUNK_LIMIT:
                 self.namespace.drop(number)
                 self._removals.popleft()
                 self._removed_to = 0
         self.settle()
+        time.sleep(_YIELD_SECONDS)
         return True
+
+    def _drop(self, volume: int, first: int, end: int, references: int) -> int:
+        """Makes some whole chunks holes; the chunk to go on with."""
+        most_released = len(self._page_tables.released) + references
+        deadline = time.monotonic() + _DROPPING_SECONDS
+        return self._page_tables.drop(volume, first, end, _DROPPED_AT_ONCE, most_released, deadline)
 
     # -- changing objects (routing thread only) --------------------------------------------------
 
@@ -685,7 +694,7 @@ class Store:
                     self._finished.notify_all()
                     break
                 del self._page_tables.released[-_RELEASED_AT_ONCE:]
-                by_patch = False
+                more, by_patch = bool(self._page_tables.released), False
                 while ids:
                     self.load_headers({i >> 8 for i in ids})
                     try:
@@ -695,7 +704,10 @@ class Store:
                             f"{self.path}: {error}; run `difffs check` and restore from a copy"
                         ) from None
                     by_patch = True
-        self._extents.trim(LOADED_HEADERS)
+            if more:
+                time.sleep(_YIELD_SECONDS)
+        with self.lock:
+            self._extents.trim(LOADED_HEADERS)
 
     @property
     def holds_superseded(self) -> bool:

@@ -184,6 +184,30 @@ def test_a_full_disk_is_an_error_that_leaves_the_table_as_it_was(
         assert sorted(os.listdir(tmp_path)) == ["digests", "sketches"]
 
 
+def test_a_grown_table_that_cannot_take_its_name_is_given_up(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a full btrfs even renaming needs room; the old table must still be there to work with."""
+
+    def no_space(_self: Path, _target: Path) -> None:
+        raise OSError(28, "No space left on device")
+
+    with open_hints(tmp_path) as hints:
+        pairs = fill(hints, 400)
+        slots = hints.digests.slots
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "replace", no_space)
+            with pytest.raises(StoreFull):
+                hints.grow_digests()
+            with pytest.raises(StoreFull):
+                hints.make_room(0, bases=1 << 20, features=4)
+        assert holds(hints.digests, pairs)
+        assert hints.digests.slots == slots
+        hints.grow_digests()
+        assert holds(hints.digests, pairs)
+        assert hints.digests.slots > slots
+
+
 def _make_disk_full(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(file: int, offset: int, length: int) -> None:
         raise OSError(28, "No space left on device")
