@@ -115,6 +115,7 @@ def run(arguments: argparse.Namespace) -> int:
                         volumes.append(_import(engine, each, image))
             if not arguments.json:
                 print(_summary(volumes[-1]), flush=True)
+        store.give_reserve_back()
         statistics = stats.collect(store)
     if arguments.json:
         print_json(_report(volumes, statistics))

@@ -812,6 +812,11 @@ class Store:
         if self._reserve is not None:
             self._reserve.hold()
 
+    def give_reserve_back(self) -> None:
+        """Ends that: what the store occupies from here on is what it will occupy at rest."""
+        if self._reserve is not None:
+            self._reserve.give_back()
+
     def make_room(self) -> bool:
         """On a full file system: frees what can be freed, with the reserve's help; whether that was
         possible. Routing thread only. Raises as commit() does, but for StoreFull."""
@@ -978,8 +983,7 @@ class Store:
         while self._broken is None and self.remove_some():
             if self.uncommitted > _REMOVED_A_COMMIT:
                 self.commit()
-        if self._reserve is not None:
-            self._reserve.give_back()
+        self.give_reserve_back()
         self.commit()
         if self.reclaimable:  # what the last commit freed
             self.commit()
@@ -993,8 +997,7 @@ class Store:
                 self._index.compact()
 
     def _release(self, *, committed: bool) -> None:
-        if self._reserve is not None:
-            self._reserve.give_back()
+        self.give_reserve_back()
         if self._hints is not None:
             self._hints.close(complete=committed)
         self._index.close()
