@@ -1,12 +1,15 @@
 """A store with its engine in a scratch directory, for tests."""
 
 import os
+import subprocess
 import tempfile
 from array import array
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
+
+import pytest
 
 from difffs.engine import Engine
 from difffs.page import PAGE_SIZE
@@ -130,3 +133,18 @@ def new_file(volumes: Volumes, name: str = "a") -> int:
     """An empty volume; its number."""
     with volumes.lock:
         return volumes.namespace.create(f"/{name}").number
+
+
+@contextmanager
+def small_disk(folder: Path, size: int) -> Iterator[Path]:
+    """A file system of so many bytes."""
+    if os.geteuid() != 0:
+        pytest.skip("not root: no file system of its own can be mounted")
+    folder.mkdir()
+    subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", f"size={size}", "difffs-test", folder], check=True
+    )
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", folder], check=True)

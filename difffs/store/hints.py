@@ -60,6 +60,7 @@ class _MappedFile:
             name = path.name.removesuffix(".new")
             valid = magic == _MAGIC[name] and id_bits <= _LAST_ID_BITS[name]
             valid = valid and units * 64 == size - _HEADER_BYTES  # else it has been cut
+            valid = valid and self._owns_its_blocks(size)
         if not valid:
             os.ftruncate(self._file, 0)
             # Blocks are claimed now: a full disk would otherwise be a SIGBUS later.
@@ -78,6 +79,15 @@ class _MappedFile:
             raise explained(error, path, "mapped") from None
         self._view = memoryview(self._map)
         self.body = self._view[_HEADER_BYTES:]
+
+    def _owns_its_blocks(self, size: int) -> bool:
+        """Whether no block has to be found while the table is written in memory, where a full disk
+        is a SIGBUS: a copy may have holes. A table without its blocks is made anew."""
+        try:
+            os.posix_fallocate(self._file, 0, size)
+        except OSError:
+            return False
+        return True
 
     def header(self) -> tuple[bool, int, int]:
         """(closed properly, entries in use, bits of an id)."""

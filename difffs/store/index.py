@@ -37,6 +37,9 @@ _META = Struct("<I 116x QQ")
 _MAGIC = 0xBEEFC0DE
 _META_PAGE_BYTES = mmap.PAGESIZE
 
+_LOCK_BYTES = 8192
+"""Of LMDB's table of 126 readers, its default."""
+
 _NUMBER = Struct(">I")
 _CHUNK = Struct(">II")
 
@@ -265,6 +268,8 @@ class Index:
 
 def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
     """Opens LMDB with as large a map as the process may have: all of it only reserves addresses."""
+    if not read_only:
+        _own_the_blocks_of_the_lock(path / "lock.mdb")
     file = path / "data.mdb"
     needed = file.stat().st_size if file.exists() else 0
     smallest = needed if read_only else needed + _SMALLEST_GROWTH
@@ -291,6 +296,16 @@ def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
                     " process may not have: raise the limit (ulimit -v)"
                 ) from None
             size //= 2
+
+
+def _own_the_blocks_of_the_lock(path: Path) -> None:
+    """LMDB makes its table of readers as a hole, and writes to it in memory: on a full disk that
+    would be a SIGBUS."""
+    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        os.posix_fallocate(file, 0, max(_LOCK_BYTES, os.fstat(file).st_size))
+    finally:
+        os.close(file)
 
 
 def synchronise_directory(path: Path) -> None:

@@ -210,7 +210,8 @@ def test_a_grown_table_that_cannot_take_its_name_is_given_up(
 
 def _make_disk_full(monkeypatch: pytest.MonkeyPatch) -> None:
     def no_space(file: int, offset: int, length: int) -> None:
-        raise OSError(28, "No space left on device")
+        if os.fstat(file).st_blocks * 512 < offset + length:  # else it has its blocks
+            raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "posix_fallocate", no_space)
 
@@ -249,6 +250,8 @@ def test_a_full_disk_while_filling_again_does_not_keep_the_store_closed(
         file.truncate(0)
         file.truncate(4096 + 4 * FIRST_DIGEST_SLOTS)
         file.write(b"difffsD2" + bytes(4) + (FIRST_DIGEST_SLOTS // 16).to_bytes(4, "little"))
+        file.flush()
+        os.posix_fallocate(file.fileno(), 0, 4096 + 4 * FIRST_DIGEST_SLOTS)
     with monkeypatch.context() as patch:
         _make_disk_full(patch)
         with OpenStore(tmp_path / "s") as opened:

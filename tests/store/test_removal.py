@@ -2,12 +2,9 @@
 crash."""
 
 import errno
-import os
-import subprocess
 import threading
 import tracemalloc
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
@@ -22,7 +19,7 @@ from difffs.store.page_tables import ZERO
 from difffs.store.reserve import RESERVE_BYTES, Reserve
 from difffs.volume import Volumes
 from tests.pages import PAGE, guest_memory
-from tests.stores import OpenStore, new_file, open_volumes
+from tests.stores import OpenStore, new_file, open_volumes, small_disk
 
 LARGE = 16 << 30
 """Bytes of zeros: 4,128 page table chunks, 17 MB of them."""
@@ -173,21 +170,6 @@ def test_an_orphan_that_was_never_linked_goes_with_the_next_opening(tmp_path: Pa
         assert store.page_counts()["total"] == 0
         assert store.occupancy().payload == 0
         assert store.check() == []
-
-
-@contextmanager
-def small_disk(folder: Path, size: int) -> Iterator[Path]:
-    """A file system of so many bytes."""
-    if os.geteuid() != 0:
-        pytest.skip("not root: no file system of its own can be mounted")
-    folder.mkdir()
-    subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "difffs-test", folder], check=True
-    )
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", folder], check=True)
 
 
 def fill(volumes: Volumes, inode: int, random: Random) -> None:

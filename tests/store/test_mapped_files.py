@@ -1,0 +1,97 @@
+"""Files that are written through memory own their blocks: a full disk is an error, not a SIGBUS."""
+
+import contextlib
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from difffs.errors import StoreFull
+from difffs.store import Store
+from tests.pages import guest_memory
+from tests.stores import OpenStore, small_disk
+
+OPENS = """
+import sys
+from difffs.errors import StoreFull
+from difffs.store import Store
+try:
+    with Store.open_or_create(sys.argv[1]) as store:
+        print("opened")
+except StoreFull:
+    print("full")
+"""
+
+
+def take_every_block(folder: Path) -> None:
+    """Fills the file system to the last block."""
+    file = os.open(folder / "ballast", os.O_WRONLY | os.O_CREAT, 0o600)
+    for size in (1 << 20, 4096):
+        with contextlib.suppress(OSError):
+            while True:
+                os.write(file, bytes(size))
+    os.close(file)
+    assert os.statvfs(folder).f_bavail == 0
+
+
+def opens(path: Path) -> str:
+    """Whether a process of its own can open the store, or finds no room; never a signal."""
+    done = subprocess.run(
+        [sys.executable, "-c", OPENS, str(path)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done
+    return done.stdout.strip()
+
+
+def test_a_copy_with_holes_on_a_full_disk(tmp_path: Path) -> None:
+    opened = OpenStore(tmp_path / "s")
+    opened.write(opened.new_volume("a", 3000), 0, guest_memory(1, 3000))
+    opened.engine.commit()
+    opened.close()
+    with small_disk(tmp_path / "disk", 32 << 20) as folder:
+        copy = folder / "s"
+        subprocess.run(["cp", "-a", "--sparse=always", tmp_path / "s", copy], check=True)
+        take_every_block(folder)
+        assert opens(copy) in ("opened", "full")
+        (folder / "ballast").unlink()
+        with Store.open(copy) as store:
+            assert store.check() == []
+            assert store.page_counts()["total"] == 3000
+
+
+def test_a_new_store_without_a_free_block(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 4 << 20) as folder:
+        take_every_block(folder)
+        assert opens(folder / "s") == "full"
+        (folder / "ballast").unlink()
+        assert opens(folder / "s") == "opened", "nothing in the way was left"
+
+
+def test_holes_in_every_mapped_file_are_filled_when_it_is_opened(tmp_path: Path) -> None:
+    path = tmp_path / "s"
+    Store.create(path).close()
+    for name in ("digests", "sketches", "index/lock.mdb"):
+        content = (path / name).read_bytes()
+        with (path / name).open("wb") as file:
+            file.truncate(len(content))
+            file.write(content[:8])
+    with Store.open(path):
+        for name in ("digests", "sketches", "index/lock.mdb"):
+            status = (path / name).stat()
+            assert status.st_blocks * 512 >= status.st_size > 0, name
+
+
+@pytest.mark.parametrize("name", ["digests", "sketches"])
+def test_a_table_that_is_not_there_needs_room(tmp_path: Path, name: str) -> None:
+    Store.create(tmp_path / "s").close()
+    with small_disk(tmp_path / "disk", 1 << 20) as folder:
+        shutil.copytree(tmp_path / "s" / "index", folder / "s" / "index")
+        shutil.copy(tmp_path / "s" / "format", folder / "s" / "format")
+        (folder / "s" / "payloads").touch()
+        take_every_block(folder)
+        (folder / "s" / name).unlink(missing_ok=True)
+        with pytest.raises(StoreFull):
+            Store.open(folder / "s").close()
