@@ -29,6 +29,8 @@ _PR_SET_IO_FLUSHER = 57
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
 _MCL_ONFAULT = 4
+_KEEP_SIZE = 1
+_PUNCH_HOLE = 2
 _AT_FDCWD = -100
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_BASIC_STATS = 0x7FF
@@ -39,6 +41,7 @@ _STATX_BYTES = 256
 _Path = str | os.PathLike[str]
 
 _libc = ctypes.CDLL(None, use_errno=True)
+_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
 _libc.mount.argtypes = [
     ctypes.c_char_p,
     ctypes.c_char_p,
@@ -77,6 +80,11 @@ def enter_mount_namespace(descriptor: int) -> None:
 def synchronize_file_system(descriptor: int) -> None:
     """Have the kernel send everything written in the file system of an open file."""
     _check(_libc.syncfs(descriptor))
+
+
+def punch_hole(descriptor: int, offset: int, length: int) -> None:
+    """Give the blocks of a range back, whose bytes are zeros then; the file keeps its size."""
+    _check(_libc.fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, offset, length))
 
 
 def swap_off(device: _Path) -> None:

@@ -4,7 +4,6 @@ Extent e has two sides of 1 MiB of file address space, at (2 e) and (2 e + 1) Mi
 current. Address space costs nothing; what is punched out costs no blocks either.
 """
 
-import ctypes
 import fcntl
 import logging
 import os
@@ -13,21 +12,10 @@ from pathlib import Path
 
 from difffs._kernels import EXTENT_SIDE_BYTES
 from difffs.errors import CorruptStore, EnvironmentProblem, MediumFailed
+from difffs.linux import punch_hole
 from difffs.store.failures import explained
 
 logger = logging.getLogger("difffs.store")
-
-_PUNCH_HOLE_KEEP_SIZE = 0x02 | 0x01
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_libc.fallocate.argtypes = [ctypes.c_int, ctypes.c_int, ctypes.c_int64, ctypes.c_int64]
-
-
-def _punch(file: int, offset: int, length: int) -> None:
-    """Gives the blocks back; OSError when the file system cannot."""
-    if _libc.fallocate(file, _PUNCH_HOLE_KEEP_SIZE, offset, length):
-        number = ctypes.get_errno()
-        raise OSError(number, os.strerror(number))
 
 
 def _spare_access_times(file: int) -> None:
@@ -57,7 +45,7 @@ class PayloadFile:
         if create:
             try:
                 os.ftruncate(self.file, EXTENT_SIDE_BYTES)
-                _punch(self.file, 0, EXTENT_SIDE_BYTES)
+                punch_hole(self.file, 0, EXTENT_SIDE_BYTES)
             except OSError as error:
                 os.close(self.file)
                 raise EnvironmentProblem(
@@ -100,7 +88,7 @@ class PayloadFile:
         """Gives a side's blocks back. What cannot be given back now (a copy-on-write file system
         needs room for that) is remembered for `discard_again`: the data is dead in any case."""
         try:
-            _punch(self.file, (2 * extent + side) * EXTENT_SIDE_BYTES, EXTENT_SIDE_BYTES)
+            punch_hole(self.file, (2 * extent + side) * EXTENT_SIDE_BYTES, EXTENT_SIDE_BYTES)
         except OSError as error:
             if not self._undiscarded:
                 logger.warning(
@@ -129,7 +117,7 @@ class PayloadFile:
         block = -(-end // 4096) * 4096
         if block < EXTENT_SIDE_BYTES:
             at = (2 * extent + side) * EXTENT_SIDE_BYTES
-            _punch(self.file, at + block, EXTENT_SIDE_BYTES - block)
+            punch_hole(self.file, at + block, EXTENT_SIDE_BYTES - block)
 
     def sweep(self, used: dict[int, tuple[int, int]]) -> None:
         """After a crash: gives back all but what the index names, as extent -> (side, end)."""
@@ -148,7 +136,7 @@ class PayloadFile:
         if first < end:
             size = 2 * EXTENT_SIDE_BYTES
             with suppress(OSError):  # likewise
-                _punch(self.file, first * size, (end - first) * size)
+                punch_hole(self.file, first * size, (end - first) * size)
 
     def synchronise(self) -> None:
         """Returns when all that was written is on the medium.

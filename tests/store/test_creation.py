@@ -22,7 +22,7 @@ def killed(*_arguments, **_options):
 owner = {
     "PayloadFile": store,
     "Index": store,
-    "_punch": payloads,
+    "punch_hole": payloads,
     "synchronise_directory": store,
     "write_format": names,
 }[sys.argv[2]]
@@ -32,7 +32,7 @@ store.Store.create(sys.argv[1])
 
 
 @pytest.mark.parametrize(
-    "step", ["PayloadFile", "_punch", "Index", "synchronise_directory", "write_format"]
+    "step", ["PayloadFile", "punch_hole", "Index", "synchronise_directory", "write_format"]
 )
 def test_a_store_whose_making_was_killed_is_made_again(tmp_path: Path, step: str) -> None:
     path = tmp_path / "s"

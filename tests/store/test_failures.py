@@ -104,7 +104,7 @@ def test_what_cannot_be_discarded_is_remembered(
     opened.engine.commit()
     full = store.occupancy().slack + store.occupancy().payload
     with monkeypatch.context() as patch:
-        patch.setattr(payloads, "_punch", refuse(errno.ENOSPC))
+        patch.setattr(payloads, "punch_hole", refuse(errno.ENOSPC))
         opened.remove(volume)
         opened.engine.commit()
         opened.engine.commit()
@@ -128,7 +128,7 @@ def test_what_was_never_discarded_is_swept_up_at_the_next_opening(
     opened.write(volume, 0, guest_memory(1, 600))
     opened.engine.commit()
     with monkeypatch.context() as patch:
-        patch.setattr(payloads, "_punch", refuse(errno.ENOSPC))
+        patch.setattr(payloads, "punch_hole", refuse(errno.ENOSPC))
         opened.remove(volume)
         opened.close()
     with Store.open(tmp_path / "s") as store:
