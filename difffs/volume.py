@@ -163,6 +163,8 @@ class Volumes:
         with self.lock:
             self._writable()
             record = self.namespace.get(inode)
+            if offset > record.size:
+                self._clear_tail(inode)
             done = 0
             try:
                 while done < size:
@@ -250,16 +252,34 @@ class Volumes:
         """Sets the size; what is cut off is freed, what is added is a hole."""
         if size > MAXIMUM_VOLUME_SIZE:
             raise OSError(errno.EFBIG, "volumes have at most 16 TiB")
-        page, start = divmod(size, PAGE_SIZE)
         with self.lock:
             self._writable()
             record = self.namespace.get(inode)
-            if start and size < record.size:
-                self._zero_bytes(inode, page, start, PAGE_SIZE)
+        if size > record.size:
+            self._clear_tail(inode)
         with self.store.one_change():
             self._make_hole(inode, page_count(size), page_count(record.size))
             with self.lock:
                 self.namespace.set_size(record, size)
+
+    def _clear_tail(self, inode: int) -> None:
+        """Before a volume grows by anything but bytes right behind its end: zeros what lies there
+        in its last page, left by a former end.
+
+        Cutting leaves it: a commit might save the new size before the zeros that wait in the
+        buffer. Here they are stored before the size is changed.
+        """
+        with self.lock:
+            size = self.namespace.get(inode).size
+            page, start = divmod(size, PAGE_SIZE)
+            if not start:
+                return
+            content = bytearray(PAGE_SIZE)
+            self._read_pages(inode, page, 1, memoryview(content))
+            if not any(content[start:]):
+                return
+            self._put(inode, page, start, memoryview(_ZERO_PAGE)[start:])
+        self.flush()
 
     def _make_hole(self, inode: int, first: int, end: int) -> None:
         """Without the lock, which in a long range is let go of now and then."""
@@ -276,21 +296,30 @@ class Volumes:
             self._writable()
             record = self.namespace.get(inode)
             end = min(offset + length, page_count(record.size) * PAGE_SIZE)
-            if offset >= end:
-                return
-            first, start = divmod(offset, PAGE_SIZE)
-            last, stop = divmod(end, PAGE_SIZE)
-            if first == last:
-                self._zero_bytes(inode, first, start, stop)
-            else:
-                if start:
-                    self._zero_bytes(inode, first, start, PAGE_SIZE)
-                    first += 1
-                self._zero_bytes(inode, last, 0, stop)
+        if offset >= end:
+            return
+        first, start = divmod(offset, PAGE_SIZE)
+        last, stop = divmod(end, PAGE_SIZE)
+        # Whole pages first: on a full disk that makes the room that zeroing a part may take.
         with self.store.one_change():
-            self._make_hole(inode, first, last)
+            self._make_hole(inode, first + bool(start), last)
             with self.lock:
                 self.namespace.set_size(record, record.size)
+        if first == last:
+            self._zero_edge(inode, first, start, stop)
+        else:
+            self._zero_edge(inode, first, start, PAGE_SIZE if start else 0)
+            self._zero_edge(inode, last, 0, stop)
+
+    def _zero_edge(self, inode: int, page: int, start: int, end: int) -> None:
+        """Zeros part of a page; on a full disk after what can be freed has been."""
+        try:
+            with self.lock:
+                self._zero_bytes(inode, page, start, end)
+        except TryAgain:
+            self.flush()
+            with self.lock:
+                self._zero_bytes(inode, page, start, end)
 
     def allocate(self, inode: int, offset: int, length: int) -> None:
         """Grows the volume to hold the range; space is given out when pages are written."""
@@ -300,6 +329,7 @@ class Volumes:
             self._writable()
             record = self.namespace.get(inode)
             if offset + length > record.size:
+                self._clear_tail(inode)
                 self._written(record, offset + length)
 
     def remove(self, inode: int) -> None:

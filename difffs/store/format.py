@@ -8,6 +8,7 @@ from difffs.store.failures import explained
 
 FORMAT_VERSION = 1
 FORMAT_FILE = "format"
+NEW_FORMAT_FILE = "format.new"
 LOCK_FILE = "lock"
 INDEX_DIRECTORY = "index"
 PAYLOAD_FILE = "payloads"
@@ -19,11 +20,12 @@ _FIRST_LINE = "difffs store"
 
 
 def write_format(store: Path) -> None:
-    """Marks a directory as a store; the last step of making one."""
-    with (store / FORMAT_FILE).open("w") as file:
+    """Marks a directory as a store, all at once; the last step of making one."""
+    with (store / NEW_FORMAT_FILE).open("w") as file:
         file.write(f"{_FIRST_LINE}\nversion {FORMAT_VERSION}\n")
         file.flush()
         os.fsync(file.fileno())
+    (store / NEW_FORMAT_FILE).rename(store / FORMAT_FILE)
 
 
 def is_store(path: Path) -> bool:

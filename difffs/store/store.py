@@ -6,6 +6,7 @@ references that page tables give up are collected and taken back by the routing 
 """
 
 import errno
+import fcntl
 import json
 import os
 import threading
@@ -150,25 +151,26 @@ class Store:
         try:
             # Guests' memory and swap are for nobody else's eyes.
             directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if _is_unfinished(directory):
-                _remove_unfinished(directory)
-            existing = [e for e in os.listdir(directory) if e != "lost+found"]
+            with _only_maker(directory):
+                cls._create_in(directory, chosen)
         except (FileExistsError, NotADirectoryError):
             raise NotAStore(f"{directory} is not a directory; name another") from None
         except OSError as error:
             raise _creation_error(directory, error) from None
-        if existing:
+        return cls(directory, None, read_only=False, change_recipe=False)
+
+    @classmethod
+    def _create_in(cls, directory: Path, recipe: Recipe) -> None:
+        if _is_unfinished(directory):
+            _remove_unfinished(directory)
+        if any(entry != "lost+found" for entry in os.listdir(directory)):
             raise NotAStore(
                 f"{directory} is neither a difffs store nor empty; name another directory"
             )
-        try:
-            with ExitStack() as undo:
-                undo.callback(_remove_unfinished, directory)
-                cls._create_files(directory, chosen)
-                undo.pop_all()
-        except OSError as error:
-            raise _creation_error(directory, error) from None
-        return cls(directory, None, read_only=False, change_recipe=False)
+        with ExitStack() as undo:
+            undo.callback(_remove_unfinished, directory)
+            cls._create_files(directory, recipe)
+            undo.pop_all()
 
     @staticmethod
     def _create_files(directory: Path, recipe: Recipe) -> None:
@@ -219,7 +221,11 @@ class Store:
             not directory.exists()
             or (directory.is_dir() and (not os.listdir(directory) or _is_unfinished(directory)))
         ):
-            return cls.create(directory, recipe)
+            try:
+                return cls.create(directory, recipe)
+            except NotAStore:
+                if not names.is_store(directory):
+                    raise  # else somebody has made it meanwhile
         return cls.open(directory, recipe, change_recipe=change_recipe)
 
     def __init__(
@@ -1027,11 +1033,24 @@ def _creation_error(directory: Path, error: OSError) -> DifffsError:
     )
 
 
+@contextmanager
+def _only_maker(directory: Path) -> Iterator[None]:
+    """Within this, no other process makes a store in the directory, or takes what is being made for
+    something left behind."""
+    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(file)
+
+
 def _is_unfinished(directory: Path) -> bool:
     """Whether a store was being made here when the process was killed: nothing was ever stored."""
     payloads = directory / names.PAYLOAD_FILE
-    others = set(os.listdir(directory)) - {"lost+found", names.INDEX_DIRECTORY, names.PAYLOAD_FILE}
-    if others:
+    made = {names.INDEX_DIRECTORY, names.PAYLOAD_FILE, names.NEW_FORMAT_FILE}
+    if set(os.listdir(directory)) - made - {"lost+found"}:
         return False
     try:
         status = payloads.stat()
@@ -1043,7 +1062,7 @@ def _is_unfinished(directory: Path) -> bool:
 
 def _remove_unfinished(directory: Path) -> None:
     """Empties the directory of a store that could not be made."""
-    for name in (names.FORMAT_FILE, names.PAYLOAD_FILE):
+    for name in (names.FORMAT_FILE, names.NEW_FORMAT_FILE, names.PAYLOAD_FILE):
         (directory / name).unlink(missing_ok=True)
     rmtree(directory / names.INDEX_DIRECTORY, ignore_errors=True)
 

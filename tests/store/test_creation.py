@@ -68,3 +68,36 @@ def test_a_folder_with_other_files_is_no_unfinished_store(tmp_path: Path) -> Non
         with pytest.raises(NotAStore):
             Store.open_or_create(tmp_path / "s")
         assert (tmp_path / "s" / name).read_text() == "mine"
+
+
+def test_several_at_once_make_one_store(tmp_path: Path) -> None:
+    """One makes it, the others find it: open to somebody, or whole."""
+    script = (
+        "import sys\n"
+        "from difffs.errors import StoreBusy\n"
+        "from difffs.store import Store\n"
+        "sys.stdin.read(1)\n"
+        "try: Store.open_or_create(sys.argv[1]).close()\n"
+        "except StoreBusy: print('busy')\n"
+        "else: print('opened')\n"
+    )
+    for number in range(5):
+        path = tmp_path / f"s{number}"
+        processes = [
+            subprocess.Popen(
+                [sys.executable, "-c", script, str(path)],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+            )
+            for _ in range(4)
+        ]
+        for process in processes:  # all have started
+            assert process.stdin is not None
+            process.stdin.write("x")
+            process.stdin.flush()
+        said = {process.communicate()[0].strip() for process in processes}
+        assert "opened" in said
+        assert said <= {"opened", "busy"}, said
+        with Store.open(path) as store:
+            assert store.check() == []

@@ -180,7 +180,7 @@ def fill(volumes: Volumes, inode: int, random: Random) -> None:
 
 
 @pytest.mark.expected_log("no space left")
-@pytest.mark.parametrize("way", ["remove", "truncate", "punch"])
+@pytest.mark.parametrize("way", ["remove", "truncate", "punch", "truncate within", "punch within"])
 def test_what_fills_a_disk_makes_room_when_it_goes(tmp_path: Path, way: str) -> None:
     """Though the commit that frees it needs room for itself."""
     random = Random(1)
@@ -200,8 +200,12 @@ def test_what_fills_a_disk_makes_room_when_it_goes(tmp_path: Path, way: str) -> 
             volumes.remove(large)
         elif way == "truncate":
             volumes.truncate(large, 0)
-        else:
+        elif way == "truncate within":
+            volumes.truncate(large, 100_001)
+        elif way == "punch":
             volumes.punch(large, 0, 1 << 40)
+        else:
+            volumes.punch(large, 100, (14 << 20) + 1)
         volumes.flush()
         assert volumes.read(kept, 0, len(content)) == content
         other = new_file(volumes, "other")
