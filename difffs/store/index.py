@@ -11,7 +11,7 @@
 import mmap
 import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from shutil import rmtree
@@ -37,9 +37,6 @@ _META = Struct("<I 116x QQ")
 _MAGIC = 0xBEEFC0DE
 _META_PAGE_BYTES = mmap.PAGESIZE
 
-_LOCK_BYTES = 8192
-"""Of LMDB's table of 126 readers, its default."""
-
 _NUMBER = Struct(">I")
 _CHUNK = Struct(">II")
 
@@ -63,6 +60,8 @@ class Index:
         self.path = path
         if not read_only:
             rmtree(path / _COMPACT_DIRECTORY, ignore_errors=True)  # of a crash
+            with suppress(OSError):
+                (path / "lock.mdb").unlink(missing_ok=True)  # of builds that had LMDB lock
         self._reader: lmdb.Transaction | None = None
         if not create and not (path / "data.mdb").is_file():
             raise CorruptStore(f"{path / 'data.mdb'} is missing; restore the store from a copy")
@@ -268,8 +267,6 @@ class Index:
 
 def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
     """Opens LMDB with as large a map as the process may have: all of it only reserves addresses."""
-    if not read_only:
-        _own_the_blocks_of_the_lock(path / "lock.mdb")
     file = path / "data.mdb"
     needed = file.stat().st_size if file.exists() else 0
     smallest = needed if read_only else needed + _SMALLEST_GROWTH
@@ -284,9 +281,12 @@ def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
                     max_dbs=4,
                     readonly=read_only,
                     readahead=False,
-                    # The store's own lock admits one process; LMDB's reader table still protects
-                    # the pages of this process's read transaction.
-                    lock=not read_only,
+                    # Without LMDB's table of readers, a file that is written through memory: on
+                    # a full copy-on-write file system that is a SIGBUS. The store's own lock admits
+                    # one process, which has one writing thread, and whose one reader moves to each
+                    # commit before the next transaction begins (refresh): LMDB uses pages again
+                    # that the commit before the last one has freed.
+                    lock=False,
                     create=create,
                 )
         except lmdb.MemoryError:
@@ -296,16 +296,6 @@ def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
                     " process may not have: raise the limit (ulimit -v)"
                 ) from None
             size //= 2
-
-
-def _own_the_blocks_of_the_lock(path: Path) -> None:
-    """LMDB makes its table of readers as a hole, and writes to it in memory: on a full disk that
-    would be a SIGBUS."""
-    file = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        os.posix_fallocate(file, 0, max(_LOCK_BYTES, os.fstat(file).st_size))
-    finally:
-        os.close(file)
 
 
 def synchronise_directory(path: Path) -> None:

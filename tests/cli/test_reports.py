@@ -29,7 +29,7 @@ def fingerprints(store: Path) -> dict[str, str]:
     return {
         str(path): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in store.rglob("*")
-        if path.is_file() and path.name != "lock.mdb"  # LMDB's table of readers
+        if path.is_file()
     }
 
 

@@ -139,7 +139,7 @@ def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
         opened.assert_clean()
 
 
-@pytest.mark.parametrize("missing", ["digests", "sketches", "lock", "index/lock.mdb"])
+@pytest.mark.parametrize("missing", ["digests", "sketches", "lock"])
 def test_a_missing_helper_is_made_again(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "s"
     image = guest_memory(1, 200)
