@@ -4,8 +4,10 @@ Each raises ``OSError`` with the call's error number, and the path where there i
 """
 
 import ctypes
+import fcntl
 import os
 import struct
+import sys
 from typing import NamedTuple
 
 MS_RDONLY = 1 << 0
@@ -31,6 +33,9 @@ _MCL_FUTURE = 2
 _MCL_ONFAULT = 4
 _KEEP_SIZE = 1
 _PUNCH_HOLE = 2
+_FS_IOC_GETFLAGS = 0x80086601
+_FS_IOC_SETFLAGS = 0x40086602
+_FS_NOCOW_FL = 0x00800000
 _AT_FDCWD = -100
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_BASIC_STATS = 0x7FF
@@ -85,6 +90,14 @@ def synchronize_file_system(descriptor: int) -> None:
 def punch_hole(descriptor: int, offset: int, length: int) -> None:
     """Give the blocks of a range back, whose bytes are zeros then; the file keeps its size."""
     _check(_libc.fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, offset, length))
+
+
+def write_in_place(descriptor: int) -> None:
+    """Have a copy-on-write file system (btrfs) write an empty file's blocks where they are."""
+    flags = bytearray(8)
+    fcntl.ioctl(descriptor, _FS_IOC_GETFLAGS, flags)
+    value = int.from_bytes(flags[:4], sys.byteorder) | _FS_NOCOW_FL
+    fcntl.ioctl(descriptor, _FS_IOC_SETFLAGS, value.to_bytes(4, sys.byteorder))
 
 
 def swap_off(device: _Path) -> None:

@@ -7,6 +7,7 @@ crash the digest table is filled again from the extent headers; stale sketches d
 
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
@@ -19,6 +20,7 @@ from difffs._kernels import (
     SketchTable,
 )
 from difffs.errors import DifffsError, StoreFull
+from difffs.linux import write_in_place
 from difffs.store.failures import explained
 
 _HEADER = Struct("<8sIIQI4x")
@@ -63,6 +65,8 @@ class _MappedFile:
             valid = valid and self._owns_its_blocks(size)
         if not valid:
             os.ftruncate(self._file, 0)
+            with suppress(OSError):  # most file systems write in place anyway
+                write_in_place(self._file)
             # Blocks are claimed now: a full disk would otherwise be a SIGBUS later.
             try:
                 os.posix_fallocate(self._file, 0, _HEADER_BYTES + body_bytes)

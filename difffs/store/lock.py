@@ -48,7 +48,10 @@ class StoreLock:
             ) from None
         if not shared:
             try:
-                self.write_note(f"process {os.getpid()}")
+                # The lock counts. On a full copy-on-write file system there is no room for a note,
+                # and opening the store may be what makes some.
+                with suppress(TryAgain):
+                    self.write_note(f"process {os.getpid()}")
             except BaseException:
                 os.close(self._file)
                 raise

@@ -384,7 +384,8 @@ class Store:
 
     def set_lock_note(self, text: str) -> None:
         """Tells others who has the store open and where it is mounted."""
-        self._lock_file.write_note(text)
+        with suppress(TryAgain):  # the lock counts, the note is a help
+            self._lock_file.write_note(text)
 
     # -- reading ---------------------------------------------------------------------------------
 

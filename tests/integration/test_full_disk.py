@@ -1,9 +1,8 @@
 """A store on a file system that fills up: tmpfs, ext4 and btrfs of their own, really full.
 
-tmpfs and ext4 overwrite in place. btrfs writes anew even what it overwrites, so that on a full one
-writing to a mapped file is a SIGBUS: that ends the daemon, or a command, in its hint tables or in
-LMDB's lock file. Until these are written in another way, only what is on the disk can be asserted
-there: the last test.
+tmpfs and ext4 overwrite in place. btrfs writes anew even what it overwrites, unless a file is marked
+otherwise, as the hint tables are: writing to a mapped file would be a SIGBUS there. A btrfs so small
+that data and metadata share their room (mkfs.btrfs --mixed) still ends the daemon that way.
 """
 
 import contextlib
@@ -30,7 +29,7 @@ MIB = 1 << 20
 KINDS = {
     "tmpfs": (48, []),
     "ext4": (64, ["mkfs.ext4", "-q", "-F"]),
-    "btrfs": (128, ["mkfs.btrfs", "-q", "--mixed"]),
+    "btrfs": (256, ["mkfs.btrfs", "-q"]),
 }
 FULL = r"no space left for .*nothing is lost"
 
@@ -45,7 +44,7 @@ class Disk:
     """For mount points and images: what lies here takes none of its room."""
 
 
-@pytest.fixture(params=["tmpfs", "ext4"])
+@pytest.fixture(params=["tmpfs", "ext4", "btrfs"])
 def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
     """Make an empty small file system."""
     mebibytes, make = KINDS[request.param]
@@ -267,7 +266,6 @@ def test_an_import_that_does_not_fit(disk: Disk) -> None:
     assert report["clean"], report
 
 
-@pytest.mark.parametrize("disk", ["tmpfs", "ext4", "btrfs"], indirect=True)
 def test_the_disk_has_what_was_synchronised(mounted: OnDisk, disk: Disk) -> None:
     """As it is found by who copies the store to where there is room."""
     count = fill_somehow(mounted.path / "big", disk.mebibytes)

@@ -259,3 +259,17 @@ def test_a_full_disk_while_filling_again_does_not_keep_the_store_closed(
             opened.assert_clean()
     with OpenStore(tmp_path / "s") as opened:
         assert len(opened.store.digests.pairs()) == digests
+
+
+def test_tables_are_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Asked for while a file is empty; file systems that know no such thing are no reason to fail."""
+    asked: list[int] = []
+
+    def note(file: int) -> None:
+        asked.append(os.fstat(file).st_size)
+        raise OSError(95, "Operation not supported")
+
+    monkeypatch.setattr(hints_module, "write_in_place", note)
+    with open_hints(tmp_path) as hints:
+        hints.grow_digests()
+    assert asked == [0, 0, 0]
