@@ -1,8 +1,8 @@
 """A store on a file system that fills up: tmpfs, ext4 and btrfs of their own, really full.
 
-tmpfs and ext4 overwrite in place. btrfs writes anew even what it overwrites, unless a file is marked
-otherwise, as the hint tables are: writing to a mapped file would be a SIGBUS there. A btrfs so small
-that data and metadata share their room (mkfs.btrfs --mixed) still ends the daemon that way.
+tmpfs and ext4 overwrite in place. btrfs writes anew even what it overwrites, unless a file is
+marked otherwise, as the hint tables are: writing to a mapped file would be a SIGBUS there. A btrfs
+so small that data and metadata share their room (mkfs.btrfs --mixed) still ends the daemon so.
 """
 
 import contextlib

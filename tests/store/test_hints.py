@@ -262,7 +262,7 @@ def test_a_full_disk_while_filling_again_does_not_keep_the_store_closed(
 
 
 def test_tables_are_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Asked for while a file is empty; file systems that know no such thing are no reason to fail."""
+    """Asked for while a file is empty; where that is not known, nothing fails."""
     asked: list[int] = []
 
     def note(file: int) -> None:
