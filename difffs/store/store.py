@@ -5,8 +5,6 @@ commits. Any thread may look up, read, and change page tables and names with `lo
 references that page tables give up are collected and taken back by the routing thread.
 """
 
-import errno
-import fcntl
 import json
 import os
 import threading
@@ -16,12 +14,10 @@ from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from shutil import rmtree
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from difffs._kernels import (
-    EXTENT_SIDE_BYTES,
     TABLE_BYTES,
     TABLE_ENTRIES,
     Batch,
@@ -43,15 +39,15 @@ from difffs.errors import (
     PayloadDamaged,
     RecipeMismatch,
     StoreFull,
-    StoreReadOnly,
     TryAgain,
     UsageError,
 )
 from difffs.page import PAGE_SIZE
 from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe, recipe_named
 from difffs.store import format as names
+from difffs.store.creation import can_be_made, create_store
 from difffs.store.hints import Hints
-from difffs.store.index import Changes, Index, synchronise_directory
+from difffs.store.index import Changes, Index
 from difffs.store.lock import StoreLock
 from difffs.store.namespace import Namespace
 from difffs.store.occupancy import Occupancy, occupied_bytes
@@ -148,48 +144,8 @@ class Store:
         """Makes a store in a new or empty directory and opens it."""
         directory = Path(path)
         chosen = recipe if isinstance(recipe, Recipe) else recipe_named(recipe or DEFAULT_RECIPE)
-        try:
-            # Guests' memory and swap are for nobody else's eyes.
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            with _only_maker(directory):
-                cls._create_in(directory, chosen)
-        except (FileExistsError, NotADirectoryError):
-            raise NotAStore(f"{directory} is not a directory; name another") from None
-        except OSError as error:
-            raise _creation_error(directory, error) from None
+        create_store(directory, chosen)
         return cls(directory, None, read_only=False, change_recipe=False)
-
-    @classmethod
-    def _create_in(cls, directory: Path, recipe: Recipe) -> None:
-        if _is_unfinished(directory):
-            _remove_unfinished(directory)
-        if any(entry != "lost+found" for entry in os.listdir(directory)):
-            raise NotAStore(
-                f"{directory} is neither a difffs store nor empty; name another directory"
-            )
-        with ExitStack() as undo:
-            undo.callback(_remove_unfinished, directory)
-            cls._create_files(directory, recipe)
-            undo.pop_all()
-
-    @staticmethod
-    def _create_files(directory: Path, recipe: Recipe) -> None:
-        index_directory = directory / names.INDEX_DIRECTORY
-        index_directory.mkdir(mode=0o700)
-        with ExitStack() as cleanup:
-            payloads = PayloadFile(directory / names.PAYLOAD_FILE, read_only=False, create=True)
-            cleanup.callback(payloads.close)
-            index = Index(index_directory, read_only=False, create=True)
-            cleanup.callback(index.close)
-            settings = [
-                ("recipe", json.dumps(recipe.to_dict()).encode()),
-                ("created", str(time.time()).encode()),
-            ]
-            index.commit(Changes(settings=settings))
-        synchronise_directory(index_directory)
-        names.write_format(directory)
-        synchronise_directory(directory)
-        synchronise_directory(directory.absolute().parent)
 
     @classmethod
     def open(
@@ -217,10 +173,7 @@ class Store:
     ) -> "Store":
         """Opens the store, or makes it where there is an empty directory or nothing."""
         directory = Path(path)
-        if not names.is_store(directory) and (
-            not directory.exists()
-            or (directory.is_dir() and (not os.listdir(directory) or _is_unfinished(directory)))
-        ):
+        if not names.is_store(directory) and can_be_made(directory):
             try:
                 return cls.create(directory, recipe)
             except NotAStore:
@@ -1024,48 +977,6 @@ class Store:
             self.close()
         else:
             self.abandon()
-
-
-def _creation_error(directory: Path, error: OSError) -> DifffsError:
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFull(f"no space left for {directory}; free some there")
-    return StoreReadOnly(
-        f"{error.filename or directory} cannot be made ({error.strerror}); name another directory"
-    )
-
-
-@contextmanager
-def _only_maker(directory: Path) -> Iterator[None]:
-    """Within this, no other process makes a store in the directory, or takes what is being made for
-    something left behind."""
-    file = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        with suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(file)
-
-
-def _is_unfinished(directory: Path) -> bool:
-    """Whether a store was being made here when the process was killed: nothing was ever stored."""
-    payloads = directory / names.PAYLOAD_FILE
-    made = {names.INDEX_DIRECTORY, names.PAYLOAD_FILE, names.NEW_FORMAT_FILE}
-    if set(os.listdir(directory)) - made - {"lost+found"}:
-        return False
-    try:
-        status = payloads.stat()
-    except FileNotFoundError:
-        index = directory / names.INDEX_DIRECTORY
-        return index.is_dir() and not os.listdir(index)
-    return status.st_blocks == 0 and status.st_size <= EXTENT_SIDE_BYTES
-
-
-def _remove_unfinished(directory: Path) -> None:
-    """Empties the directory of a store that could not be made."""
-    for name in (names.FORMAT_FILE, names.NEW_FORMAT_FILE, names.PAYLOAD_FILE):
-        (directory / name).unlink(missing_ok=True)
-    rmtree(directory / names.INDEX_DIRECTORY, ignore_errors=True)
 
 
 __all__ = ["DEAD_SHARE", "LOADED_HEADERS", "RECIPES", "Store"]

@@ -13,17 +13,17 @@ from tests.stores import OpenStore
 
 KILLED = """
 import os, signal, sys
-from difffs.store import index, payloads, store
+from difffs.store import creation, index, payloads, store
 from difffs.store import format as names
 
 def killed(*_arguments, **_options):
     os.kill(os.getpid(), signal.SIGKILL)
 
 owner = {
-    "PayloadFile": store,
-    "Index": store,
+    "PayloadFile": creation,
+    "Index": creation,
     "punch_hole": payloads,
-    "synchronise_directory": store,
+    "synchronise_directory": creation,
     "write_format": names,
 }[sys.argv[2]]
 setattr(owner, sys.argv[2], killed)
@@ -59,6 +59,12 @@ def test_a_store_that_holds_something_is_never_made_again(tmp_path: Path) -> Non
     (tmp_path / "s" / "format").write_text(text)
     with Store.open(tmp_path / "s") as store:
         assert store.page_counts()["total"] == 50
+
+
+def test_the_root_of_a_fresh_file_system_is_empty(tmp_path: Path) -> None:
+    (tmp_path / "s" / "lost+found").mkdir(parents=True)
+    with Store.open_or_create(tmp_path / "s") as store:
+        assert store.check() == []
 
 
 def test_a_folder_with_other_files_is_no_unfinished_store(tmp_path: Path) -> None:
