@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import TextIO
 
-from difffs.errors import OutputProblem
+from difffs.errors import NO_ROOM, OutputProblem
 
 _ACCESS = (os.O_WRONLY, os.O_RDONLY, os.O_RDWR)
 """How a missing descriptor 0, 1 or 2 is opened: reading from the first, and writing to the second,
@@ -50,9 +50,8 @@ class ReaderGone(Exception):
 
 def output_problem(where: str, error: OSError) -> OutputProblem:
     """Return the error of a write to `where` that failed."""
-    return OutputProblem(
-        f"{where} cannot be written: {error.strerror}; make room there, or write elsewhere"
-    )
+    remedy = "make room there, or write elsewhere" if error.errno in NO_ROOM else "write elsewhere"
+    return OutputProblem(f"{where} cannot be written: {error.strerror}; {remedy}")
 
 
 class _Results(io.FileIO):

@@ -6,7 +6,6 @@ import os
 import shlex
 import stat
 import sys
-import tempfile
 import time
 from array import array
 from collections.abc import Iterator
@@ -16,7 +15,8 @@ from difffs._kernels import TABLE_ENTRIES
 from difffs.cli.names import find_volume, printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
-from difffs.errors import NO_ROOM, OutputProblem, UsageError
+from difffs.cli.whole_file import unwritable, whole_file
+from difffs.errors import OutputProblem, UsageError
 from difffs.page import PAGE_SIZE
 from difffs.progress import Progress
 from difffs.size import format_size
@@ -41,19 +41,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the image; print a summary."""
     started = time.monotonic()
+    if not arguments.image:
+        raise UsageError("IMAGE is empty; name a file, or - for stdout")
     name = arguments.name.strip("/")
+    to_stdout = _is_stdout(arguments.image)
     with open_to_read(
         arguments.store, "export", lambda mount: "copy " + shlex.quote(f"{mount}/{name}")
     ) as store:
         volume = find_volume(store, name)
         with Progress(f"export {printable(name)}", volume.size) as progress:
-            if arguments.image == "-":
+            if to_stdout:
                 _write_stream(store, volume, sys.stdout.fileno(), "stdout", progress)
             else:
                 _write_image(store, volume, arguments.image, progress)
         size = volume.size
     seconds = time.monotonic() - started
-    output = sys.stderr if arguments.image == "-" else sys.stdout
+    output = sys.stderr if to_stdout else sys.stdout
     with contextlib.redirect_stdout(output):
         if arguments.json:
             print_json(
@@ -169,57 +172,59 @@ def _require_room(file: int, size: int, where: str) -> None:
 
 def _write_image(store: Store, volume: Inode, image: str, progress: Progress) -> None:
     """Write a sparse file that appears under its name only when it is whole."""
+    where = f"image {image}"
     try:
         status = os.stat(image)
     except FileNotFoundError:
         pass
     except OSError as error:
-        raise UsageError(f"image {image}: {error.strerror}; choose another path") from None
+        raise UsageError(f"{where}: {error.strerror}; choose another path") from None
     else:
         if stat.S_ISDIR(status.st_mode):
-            raise UsageError(f"image {image} is a directory: name a file in it")
-        if not stat.S_ISREG(status.st_mode):
+            raise UsageError(f"{where} is a directory: name a file in it")
+        if not stat.S_ISREG(status.st_mode) or not _has_name(image, status):
             _write_device(store, volume, image, progress)
             return
-    target = os.path.realpath(image)
-    try:
-        file, temporary = tempfile.mkstemp(
-            prefix=os.fsdecode(b".%b." % os.fsencode(os.path.basename(target))[:200]),
-            dir=os.path.dirname(target),
-        )
-    except OSError as error:
-        raise _opening_problem(image, error) from None
-    try:
-        with contextlib.closing(os.fdopen(file, "wb", 0)):
-            _write_sparse(store, volume, file, f"image {image}", progress)
-        with _written(f"image {image}"):
-            os.rename(temporary, target)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    if store.path.resolve() in Path(image).resolve().parents:
+        raise UsageError(f"{where} lies in the store; choose another path")
+    with whole_file(image, where) as file:
+        _write_sparse(store, volume, file, where, progress)
 
 
-def _opening_problem(image: str, error: OSError) -> UsageError | OutputProblem:
-    if error.errno in NO_ROOM:
-        return output_problem(f"image {image}", error)
-    return UsageError(f"image {image} cannot be written: {error.strerror}; choose another path")
+def _has_name(image: str, status: os.stat_result) -> bool:
+    """Whether the file can be replaced: through /dev/fd, also a removed one can be reached."""
+    try:
+        return os.path.samestat(status, os.stat(os.path.realpath(image)))
+    except OSError:
+        return False
+
+
+def _is_stdout(image: str) -> bool:
+    """Whether an image is what stdout is, so that nothing else may be printed there."""
+    if image == "-":
+        return True
+    try:
+        status, stdout = os.stat(image), os.fstat(1)
+    except OSError:
+        return False
+    return os.path.samestat(status, stdout) and not stat.S_ISCHR(status.st_mode)
 
 
 def _write_device(store: Store, volume: Inode, image: str, progress: Progress) -> None:
-    """Write to a device or a named pipe."""
+    """Write to a device, a named pipe, or a file without a name."""
+    where = f"image {image}"
     try:
-        file = os.open(image, os.O_WRONLY)
+        file = os.open(image, os.O_WRONLY | os.O_TRUNC)
     except OSError as error:
-        raise _opening_problem(image, error) from None
+        raise unwritable(where, error) from None
     try:
-        _write_stream(store, volume, file, f"image {image}", progress)
+        _write_stream(store, volume, file, where, progress)
     finally:
         os.close(file)
 
 
 def _write_sparse(store: Store, volume: Inode, file: int, where: str, progress: Progress) -> None:
-    """Write a regular file, holes as holes, and have it on its disk."""
+    """Write a regular file, holes as holes."""
     with _written(where):
         os.ftruncate(file, volume.size)
     for offset, data in _data(store, volume):
@@ -231,4 +236,3 @@ def _write_sparse(store: Store, volume: Inode, file: int, where: str, progress: 
     with _written(where):
         os.fchmod(file, stat.S_IMODE(volume.mode))
         os.utime(file, ns=(volume.atime_ns, volume.mtime_ns))
-        os.fsync(file)

@@ -200,3 +200,28 @@ def test_names_are_printed_whatever_they_are(
     )
     assert done.returncode == 10
     assert b"it holds " + printed in done.stderr
+
+
+@pytest.mark.parametrize("target", ["| cat >out", ">out"])
+def test_an_image_that_is_stdout_has_nothing_else_in_it(
+    store: Path, tmp_path: Path, target: str
+) -> None:
+    done = shell(f"cd $2; difffs export $1 volume /dev/stdout {target}", store, tmp_path)
+    assert done.returncode == 0
+    assert done.stderr.startswith("exported volume")
+    assert (tmp_path / "out").read_bytes() == CONTENT
+
+
+def test_an_image_whose_name_is_gone_is_written_to(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir()
+    script = "cd $2; exec 3<>out; echo old >&3; rm out; difffs export $1 volume /dev/fd/3"
+    done = shell(f"{script} && cat /dev/fd/3 >out", store, folder)
+    assert done.returncode == 0
+    assert (folder / "out").read_bytes() == CONTENT
+    assert os.listdir(folder) == ["out"]
+
+
+def test_room_is_asked_for_only_where_there_is_none(store: Path) -> None:
+    assert "make room" in shell("difffs stats $1 >/dev/full", store).stderr
+    assert "make room" not in shell("difffs stats $1 >&-", store).stderr
