@@ -32,7 +32,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("store", metavar="STORE", type=Path)
     parser.add_argument("name", metavar="NAME", help="of the volume")
-    parser.add_argument("image", metavar="IMAGE", help="file to write; - is stdout")
+    parser.add_argument("image", metavar="IMAGE", help="file or device to write; - is stdout")
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout (stderr with IMAGE -)"
     )

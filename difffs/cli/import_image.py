@@ -51,7 +51,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--as", metavar="NAME", dest="name", help="of the one image's volume")
     parser.add_argument(
-        "--skip", metavar="BYTES", default="0", help="leave out so much of the image's start (4K)"
+        "--skip",
+        metavar="BYTES",
+        default="0",
+        help="leave out so much of each image's start, as 4K",
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"
@@ -61,7 +64,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use --recipe for the new pages of an existing store",
     )
-    parser.add_argument("--workers", metavar="N", type=int, default=1, help="encoding threads")
+    parser.add_argument("--workers", metavar="N", type=int, default=1, help="encoding threads (1)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

@@ -52,7 +52,7 @@ exit codes:
   2 usage or environment   8 no space left, or the      13 I/O error of the store
   3 not a store              output not writable       129 ended by SIGHUP
   4 store format too new   9 other recipe              130 interrupted
-  5 store in use          10 volume not found          141 reader of stdout gone
+  5 store in use          10 no such volume or swap    141 reader of stdout gone
                                                        143 ended by SIGTERM
 """
 

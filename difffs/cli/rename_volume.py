@@ -13,7 +13,7 @@ from difffs.store.namespace import Namespace
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("store", metavar="STORE", type=Path)
-    parser.add_argument("old", metavar="OLD", help="name of a volume or directory")
+    parser.add_argument("old", metavar="OLD", help="name of a volume, link or directory")
     parser.add_argument("new", metavar="NEW", help="its new name, or a directory to move it into")
     parser.add_argument("--force", "-f", action="store_true", help="replace the volume NEW")
 

@@ -18,7 +18,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", default="4G", help="of the swap area (4G)")
     parser.add_argument("--priority", type=int, metavar="N", help="0 to 32767, higher is first")
     parser.add_argument(
-        "-o", dest="options", action="append", default=[], help="mount options (buffer=8M)"
+        "-o",
+        dest="options",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE,...",
+        help="as of difffs mount (buffer=4M)",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 

@@ -9,9 +9,7 @@ from difffs.mount.unmount import unmount
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.add_argument("mountpoint", metavar="MOUNTPOINT")
-    parser.add_argument(
-        "--force", action="store_true", help="even when not everything can be written"
-    )
+    parser.add_argument("--force", action="store_true", help="give up what cannot be written")
 
 
 def run(arguments: argparse.Namespace) -> int:
