@@ -10,7 +10,7 @@ from pathlib import Path
 
 from difffs import linux
 from difffs.errors import EnvironmentProblem, MountProblem
-from difffs.loop_device import loop_devices
+from difffs.loop_device import LoopDevice, loop_devices
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.table import Mount, mounts, mounts_everywhere
 from difffs.store.lock import use_of
@@ -63,20 +63,27 @@ def commit(mountpoint: str | os.PathLike[str]) -> None:
         os.close(directory)
 
 
-def detach(mountpoint: str, *, lazy: bool = False) -> None:
+def detach(mountpoint: str, *, lazy: bool = False, device: int | None = None) -> None:
     """Unmount. With ``lazy``, the mount point is free at once and open files go on working.
 
-    ``MountProblem`` when the mount is in use or is none.
+    ``device``, if others than its daemon ask, is the mount's ``st_dev``: loop devices that lie on
+    it are named. ``MountProblem`` when the mount is in use or is none.
     """
     detach_once = _detach_as_root if os.geteuid() == 0 else _detach_as_user
     end = time.monotonic() + _BUSY_SECONDS
     while not detach_once(mountpoint, lazy):
         if time.monotonic() > end:
-            raise MountProblem(
-                f"{mountpoint} is in use: close its files (fuser -vm {mountpoint} lists the users)"
-            )
+            raise MountProblem(f"{mountpoint} is in use: {_how_to_free(mountpoint, device)}")
         # Often only somebody who looked at it in passing.
         time.sleep(_POLL_SECONDS)
+
+
+def _how_to_free(mountpoint: str, device: int | None) -> str:
+    loops = [] if device is None else _loop_devices_on(device)
+    if loops:  # they are no process's
+        names = ", ".join(f"{loop.path} lies on {loop.file_name}" for loop in loops)
+        return f"{names}; difffs swapoff, or losetup --detach {loops[0].path}"
+    return f"close its files (fuser -vm {mountpoint} lists the users)"
 
 
 def _detach_as_root(mountpoint: str, lazy: bool) -> bool:
@@ -121,11 +128,13 @@ def holders_of(device: int) -> list[str]:
         if place.mount.device == device
     ]
     found += [
-        f"under the loop device {loop.path} ({loop.file_name})"
-        for loop in loop_devices()
-        if loop.file_device == device
+        f"under the loop device {loop.path} ({loop.file_name})" for loop in _loop_devices_on(device)
     ]
     return found
+
+
+def _loop_devices_on(device: int) -> list[LoopDevice]:
+    return [loop for loop in loop_devices() if loop.file_device == device]
 
 
 def _is_there(device: int) -> bool:
@@ -246,7 +255,7 @@ def unmount(mountpoint: str, *, force: bool = False) -> list[str]:
             ) from error
         # If the daemon is gone, only the mount point is left to be freed.
         committed = False
-    detach(mount.mountpoint)
+    detach(mount.mountpoint, device=mount.device)
     wait_until_released(
         mount.source,
         mount.device,

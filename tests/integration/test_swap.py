@@ -74,6 +74,9 @@ def test_on_and_off(store: Path) -> None:
     for setting in ("mlockall", "oom_score_adj", "PR_SET_IO_FLUSHER"):
         assert setting in settings
     assert f"difffs swapoff {store}" in complaint("swapon", store, status=5)
+    line = complaint("umount", area["mountpoint"], status=12)
+    assert area["device"] in line
+    assert "difffs swapoff" in line
     difffs("swapoff", store)
     assert loop_devices(area["mountpoint"]) == []
     assert mount_at(area["mountpoint"]) is None
