@@ -1,8 +1,8 @@
 """``difffs check STORE``."""
 
 import argparse
-from pathlib import Path
 
+from difffs.cli.arguments import filled_path
 from difffs.cli.names import printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
@@ -12,7 +12,7 @@ from difffs.progress import Progress
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=Path)
+    parser.add_argument("store", metavar="STORE", type=filled_path)
     parser.add_argument(
         "--no-payloads",
         action="store_true",

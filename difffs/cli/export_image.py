@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from difffs._kernels import TABLE_ENTRIES
+from difffs.cli.arguments import filled, filled_path
 from difffs.cli.names import find_volume, printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
@@ -30,9 +31,11 @@ _BATCH_PAGES = 256
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=Path)
+    parser.add_argument("store", metavar="STORE", type=filled_path)
     parser.add_argument("name", metavar="NAME", help="of the volume")
-    parser.add_argument("image", metavar="IMAGE", help="file or device to write; - is stdout")
+    parser.add_argument(
+        "image", metavar="IMAGE", type=filled, help="file or device to write; - is stdout"
+    )
     parser.add_argument(
         "--json", action="store_true", help="one JSON object on stdout (stderr with IMAGE -)"
     )
@@ -41,8 +44,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Write the image; print a summary."""
     started = time.monotonic()
-    if not arguments.image:
-        raise UsageError("IMAGE is empty; name a file, or - for stdout")
     name = arguments.name.strip("/")
     to_stdout = _is_stdout(arguments.image)
     with open_to_read(

@@ -9,16 +9,17 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from difffs import stats
+from difffs.cli.arguments import filled, filled_path
 from difffs.cli.names import printable, volume_path
 from difffs.cli.opening import open_or_create
 from difffs.cli.report import SCHEMA_VERSION, print_json, state_line
 from difffs.engine import Engine
 from difffs.errors import DifffsError, UsageError, VolumeExists
 from difffs.image import STDIN, ImageReader
+from difffs.mount.options import WORKERS_MAXIMUM
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.progress import Progress
 from difffs.recipe import RECIPES
@@ -41,11 +42,14 @@ the disk stays small, and the end of a long import is no long wait."""
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
     parser.usage = "%(prog)s [options] STORE IMAGE [NAME] | STORE IMAGE... | STORE IMAGE --as NAME"
-    parser.add_argument("store", metavar="STORE", type=Path, help="made if it does not exist")
+    parser.add_argument(
+        "store", metavar="STORE", type=filled_path, help="made if it does not exist"
+    )
     parser.add_argument(
         "words",
         metavar="IMAGE",
         nargs="+",
+        type=filled,
         help="file or device, - is stdin; each becomes a volume of its own name. The second of two"
         " words is the volume's NAME, unless there is such a file",
     )
@@ -80,6 +84,10 @@ def run(arguments: argparse.Namespace) -> int:
     """Store the images; print a summary."""
     if arguments.change_recipe and arguments.recipe is None:
         raise UsageError("--change-recipe needs --recipe NAME: which one?")
+    if not 1 <= arguments.workers <= WORKERS_MAXIMUM:
+        raise UsageError(
+            f"--workers {arguments.workers}: needs a number from 1 to {WORKERS_MAXIMUM}"
+        )
     skip = parse_size(arguments.skip)
     wanted = _wanted(arguments.words, arguments.name)
     first = wanted[0].image

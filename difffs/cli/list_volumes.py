@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from difffs.cli.arguments import filled
 from difffs.cli.names import printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.place import mountpoint_for
@@ -38,7 +39,7 @@ class Row:
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("where", metavar="STORE-or-MOUNTPOINT")
+    parser.add_argument("where", metavar="STORE-or-MOUNTPOINT", type=filled)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
 

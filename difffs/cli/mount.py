@@ -2,8 +2,8 @@
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 
+from difffs.cli.arguments import filled_path
 from difffs.errors import UsageError
 from difffs.mount.options import parse_options
 from difffs.recipe import RECIPES, recipe_named
@@ -11,8 +11,8 @@ from difffs.recipe import RECIPES, recipe_named
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=Path, help="directory of the store")
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=Path)
+    parser.add_argument("store", metavar="STORE", type=filled_path, help="directory of the store")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=filled_path)
     parser.add_argument(
         "-o",
         dest="options",

@@ -2,8 +2,8 @@
 
 import argparse
 import shlex
-from pathlib import Path
 
+from difffs.cli.arguments import filled_path
 from difffs.cli.names import find
 from difffs.cli.opening import open_to_change
 from difffs.errors import UsageError
@@ -14,7 +14,7 @@ from difffs.store.namespace import Namespace
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=Path)
+    parser.add_argument("store", metavar="STORE", type=filled_path)
     parser.add_argument("names", metavar="NAME", nargs="+", help="of a volume, link or directory")
     parser.add_argument(
         "-r", "--recursive", action="store_true", help="directories too, with all that they hold"

@@ -2,8 +2,8 @@
 
 import argparse
 import shlex
-from pathlib import Path
 
+from difffs.cli.arguments import filled, filled_path
 from difffs.cli.names import basename, find, volume_path
 from difffs.cli.opening import open_to_change
 from difffs.errors import UsageError, VolumeExists
@@ -12,9 +12,11 @@ from difffs.store.namespace import Namespace
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=Path)
+    parser.add_argument("store", metavar="STORE", type=filled_path)
     parser.add_argument("old", metavar="OLD", help="name of a volume, link or directory")
-    parser.add_argument("new", metavar="NEW", help="its new name, or a directory to move it into")
+    parser.add_argument(
+        "new", metavar="NEW", type=filled, help="its new name, or a directory to move it into"
+    )
     parser.add_argument("--force", "-f", action="store_true", help="replace the volume NEW")
 
 

@@ -6,6 +6,7 @@ import time
 from datetime import datetime
 from typing import Any
 
+from difffs.cli.arguments import filled
 from difffs.cli.place import mountpoint_for
 from difffs.cli.report import print_json
 from difffs.errors import EnvironmentProblem, StoreBusy, UsageError
@@ -14,10 +15,13 @@ from difffs.size import format_size
 
 _ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
 
+_LONGEST_SECONDS = 10**9
+"""Python sleeps no longer than nine times as much."""
+
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("where", metavar="STORE-or-MOUNTPOINT")
+    parser.add_argument("where", metavar="STORE-or-MOUNTPOINT", type=filled)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
     parser.add_argument(
         "--watch",
@@ -36,8 +40,10 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             print(table(statistics))
         return 0
-    if not arguments.watch > 0:
-        raise UsageError(f"--watch {arguments.watch:g}: needs seconds above 0")
+    if not 0 < arguments.watch <= _LONGEST_SECONDS:
+        raise UsageError(
+            f"--watch {arguments.watch:g}: needs seconds above 0, {_LONGEST_SECONDS:,} at most"
+        )
     return _watch(arguments.where, arguments.watch, as_json=arguments.json)
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from difffs.cli.arguments import filled, filled_path
 from difffs.cli.report import print_json
 from difffs.errors import NO_ROOM, EnvironmentProblem, UsageError
 from difffs.progress import Progress
@@ -44,7 +45,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "images",
         metavar="IMAGE",
         nargs="+",
-        type=Path,
+        type=filled_path,
         help="raw memory images, or folders of *.mem; the images of one folder are one corpus",
     )
     parser.add_argument(
@@ -56,23 +57,36 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"recipes to compare ({','.join(_COMPARED)}); alone: without any question",
     )
     parser.add_argument(
-        "--json", metavar="FILE", nargs="?", const="-", help="everything as JSON (on stdout)"
+        "--json",
+        metavar="FILE",
+        nargs="?",
+        const="-",
+        type=filled,
+        help="everything as JSON (on stdout)",
     )
     parser.add_argument(
-        "--report", metavar="DIR", type=Path, help="write an HTML page, plots and CSV tables there"
+        "--report",
+        metavar="DIR",
+        type=filled_path,
+        help="write an HTML page, plots and CSV tables there",
     )
     parser.add_argument(
         "--recording",
         metavar="FILE",
-        type=Path,
+        type=filled_path,
         action="append",
         default=[],
         help="a running guest recorded by scripts/record-guest, for question 6",
     )
     parser.add_argument(
-        "--cache", metavar="DIR", type=Path, help="results of passes ($XDG_CACHE_HOME/difffs/study)"
+        "--cache",
+        metavar="DIR",
+        type=filled_path,
+        help="results of passes ($XDG_CACHE_HOME/difffs/study)",
     )
-    parser.add_argument("--scratch", metavar="DIR", type=Path, help="room for stores (/dev/shm)")
+    parser.add_argument(
+        "--scratch", metavar="DIR", type=filled_path, help="room for stores (/dev/shm)"
+    )
     parser.add_argument("--workers", metavar="N", type=int, help="passes at once (a core each)")
     parser.add_argument(
         "--sample",

@@ -1,12 +1,13 @@
 """``difffs swapoff STORE``."""
 
 import argparse
-from pathlib import Path
+
+from difffs.cli.arguments import filled_path
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=Path)
+    parser.add_argument("store", metavar="STORE", type=filled_path)
 
 
 def run(arguments: argparse.Namespace) -> int:

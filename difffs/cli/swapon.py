@@ -2,11 +2,12 @@
 
 import argparse
 import sys
-from pathlib import Path
 
+from difffs.cli.arguments import filled_path
 from difffs.cli.report import SCHEMA_VERSION, print_json
 from difffs.errors import UsageError
 from difffs.mount.options import parse_options
+from difffs.page import MAXIMUM_VOLUME_SIZE
 from difffs.size import format_size, parse_size
 
 _LARGEST_PRIORITY = 32767
@@ -14,7 +15,9 @@ _LARGEST_PRIORITY = 32767
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=Path, help="made if it does not exist")
+    parser.add_argument(
+        "store", metavar="STORE", type=filled_path, help="made if it does not exist"
+    )
     parser.add_argument("--size", default="4G", help="of the swap area (4G)")
     parser.add_argument("--priority", type=int, metavar="N", help="0 to 32767, higher is first")
     parser.add_argument(
@@ -38,7 +41,14 @@ def run(arguments: argparse.Namespace) -> int:
     priority = arguments.priority
     if priority is not None and not 0 <= priority <= _LARGEST_PRIORITY:
         raise UsageError(f"--priority {priority}: needs a number from 0 to {_LARGEST_PRIORITY}")
+    if size > MAXIMUM_VOLUME_SIZE:
+        raise UsageError(
+            f"--size {arguments.size} is larger than a volume can be:"
+            f" at most {format_size(MAXIMUM_VOLUME_SIZE)}"
+        )
     options = parse_options(arguments.options, swap.DEFAULT_OPTIONS)
+    if options.read_only or options.remount:
+        raise UsageError("-o ro and -o remount are not for swapping: leave them out")
     area = swap.swap_on(arguments.store, size, priority, options)
     for warning in area.warnings:
         print(f"difffs: {warning}", file=sys.stderr)

@@ -3,12 +3,13 @@
 import argparse
 import sys
 
+from difffs.cli.arguments import filled
 from difffs.mount.unmount import unmount
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT")
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=filled)
     parser.add_argument("--force", action="store_true", help="give up what cannot be written")
 
 

@@ -43,6 +43,10 @@ _SELINUX_OPTIONS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
 _SELINUX = "/sys/fs/selinux/enforce"
 
 
+WORKERS_MAXIMUM = 256
+"""Threads that encode."""
+
+
 @dataclass(frozen=True, slots=True)
 class MountOptions:
     """How to mount; sizes in bytes."""
@@ -126,7 +130,7 @@ def _apply(options: MountOptions, item: str) -> MountOptions:
         case "buffer" if value:
             return replace(options, buffer_bytes=_buffer(key, value))
         case "workers" if value:
-            return replace(options, workers=_number(key, value, 1, 256))
+            return replace(options, workers=_number(key, value, 1, WORKERS_MAXIMUM))
         case "read_ahead" if value:
             return replace(options, read_ahead_bytes=_size(key, value, 0, 64 << 20))
     if not separator:

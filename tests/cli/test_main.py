@@ -1,5 +1,6 @@
 """The command line as such: help, errors in one line, exit codes, the mount helper's form."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -114,3 +115,74 @@ def test_when_it_is_called_as_a_mount_helper(monkeypatch: pytest.MonkeyPatch) ->
             main(arguments, "/usr/bin/difffs")
         assert caught.value.code == 2
         assert seen == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["import", "", "image"],
+        ["import", "store", ""],
+        ["import", "store", "image", ""],
+        ["export", "", "volume", "out"],
+        ["export", "store", "volume", ""],
+        ["mount", "", "folder"],
+        ["mount", "store", ""],
+        ["umount", ""],
+        ["swapon", ""],
+        ["swapoff", ""],
+        ["ls", ""],
+        ["rm", "", "volume"],
+        ["rm", "store", ""],
+        ["mv", "store", "volume", ""],
+        ["stats", ""],
+        ["check", ""],
+        ["study", ""],
+        ["study", "image", "--report", ""],
+    ],
+)
+def test_an_empty_word_is_not_the_current_directory(
+    words: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    (tmp_path / "image").write_bytes(b"x" * 5000)
+    monkeypatch.chdir(tmp_path)
+    assert main(["import", "store", "image", "folder/volume"]) == 0
+    monkeypatch.chdir(empty)
+    given = {"store": "../store", "image": "../image", "volume": "folder/volume"}
+    capsys.readouterr()
+    assert main([given.get(word, word) for word in words]) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "empty" in line or "'' cannot be a volume's name" in line
+    assert os.listdir(empty) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (["import", "store", "image", "--workers", "0"], "--workers 0: needs a number from 1"),
+        (["import", "store", "image", "--workers=-3"], "--workers -3: needs"),
+        (["import", "store", "image", "--workers", "100000"], "--workers 100000: needs"),
+        (["stats", "store", "--watch", "1e300"], "--watch 1e+300: needs seconds"),
+        (["stats", "store", "--watch", "inf"], "--watch inf: needs seconds"),
+        (["swapon", "store", "--size", "17T"], "at most 16.0 TiB"),
+        (["swapon", "store", "-o", "ro"], "-o ro"),
+        (["swapon", "store", "-o", "remount"], "-o remount"),
+    ],
+)
+def test_numbers_and_options_out_of_bounds(
+    words: list[str],
+    complaint: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "image").write_bytes(b"x")
+    assert main(words) == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert complaint in line
+    assert os.listdir(tmp_path) == ["image"]

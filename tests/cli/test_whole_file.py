@@ -70,7 +70,7 @@ def attribute(path: Path, letter: str) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("target", "words"),
     [
-        ("", "is empty"),
+        ("", "argument is empty"),
         ("folder", "is a directory"),
         ("folder/..", "is a directory"),
         ("new/", "names a directory"),
