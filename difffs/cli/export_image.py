@@ -2,6 +2,7 @@
 
 import argparse
 import contextlib
+import errno
 import os
 import shlex
 import stat
@@ -235,5 +236,10 @@ def _write_sparse(store: Store, volume: Inode, file: int, where: str, progress: 
                 data, offset = data[written:], offset + written
         progress.update(offset)
     with _written(where):
-        os.fchmod(file, stat.S_IMODE(volume.mode))
-        os.utime(file, ns=(volume.atime_ns, volume.mtime_ns))
+        try:
+            os.fchmod(file, stat.S_IMODE(volume.mode))
+            os.utime(file, ns=(volume.atime_ns, volume.mtime_ns))
+        except OSError as error:
+            # vfat knows only some modes; the image is whole without its own.
+            if error.errno not in (errno.EPERM, errno.EOPNOTSUPP):
+                raise

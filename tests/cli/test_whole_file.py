@@ -249,3 +249,14 @@ def test_without_proc(store: Path, folder: Path) -> None:
     subprocess.run([*unshare, *command], check=True, cwd=folder)
     assert {(folder / name).read_bytes() for name in ("old", "new")} == {CONTENT}
     assert sorted(os.listdir(folder)) == ["new", "old"]
+
+
+def test_a_file_system_without_modes(
+    store: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:  # as vfat does
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    monkeypatch.setattr("os.fchmod", refuse)
+    assert main(["export", str(store), "volume", str(folder / "new")]) == 0
+    assert (folder / "new").read_bytes() == CONTENT
