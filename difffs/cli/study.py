@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from difffs.cli.arguments import filled, filled_path
 from difffs.cli.report import print_json
+from difffs.cli.results import require_writable_file, require_writable_folder
 from difffs.errors import NO_ROOM, EnvironmentProblem, UsageError
 from difffs.progress import Progress
 from difffs.recipe import RECIPES
@@ -122,6 +123,11 @@ def run(arguments: argparse.Namespace) -> int:
     recipes = _recipes(arguments)
     if arguments.sample < 1 or (arguments.workers is not None and arguments.workers < 1):
         raise UsageError("--sample and --workers need numbers from 1 on")
+    if not arguments.passes_only:
+        if arguments.json not in (None, "-"):
+            require_writable_file(arguments.json)
+        if arguments.report is not None:
+            require_writable_folder(arguments.report)
     for recording in arguments.recording:
         Recording.read(recording)  # says so now when it is none
     paths = _images(arguments.images)

@@ -208,6 +208,10 @@ def test_recordings_reach_their_question(
         (["--workers", "0"], "--sample and --workers need numbers from 1 on"),
         (["--scratch", "/nowhere/at/all"], "--scratch /nowhere/at/all: No such file"),
         (["--cache", "/dev/null/cache"], "/dev/null/cache cannot be made"),
+        (["--json", "/dev/null/study.json"], "study.json cannot be written: /dev/null is no dir"),
+        (["--json", "/nowhere/study.json"], "study.json cannot be written: /nowhere is no dir"),
+        (["--json", "/"], "/ is a directory"),
+        (["--report", "/dev/null/a/report"], "report cannot be written: /dev/null is no directory"),
         (["--recording", "gone.jsonl"], "recording gone.jsonl cannot be read"),
         (["--recording", "/dev/null"], "recording /dev/null is none of scripts/record-guest"),
     ],
@@ -228,9 +232,10 @@ def test_bad_images_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_results_that_cannot_be_written_are_a_line(
-    words: list[str], capsys: pytest.CaptureFixture[str]
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for option in ("--json=/dev/null/study.json", "--report=/dev/null/report"):
+    (tmp_path / "report" / "report.json").mkdir(parents=True)  # known only when it is written
+    for option in (f"--json={'x' * 256}", f"--report={tmp_path / 'report'}"):
         capsys.readouterr()
         assert main([*words, "--recipes", "default", option]) == 2
         (line,) = capsys.readouterr().err.splitlines()
