@@ -17,6 +17,10 @@ class _Use:
     handles: int = 0
     writers: dict[int, int] = field(default_factory=dict)
     """Handle to the process that opened it for writing."""
+    answers: int = 0
+    """How often it was found to have grown, since there are writers."""
+    size: int = -1
+    """What its size was then."""
 
 
 class Handles:
@@ -59,6 +63,8 @@ class Handles:
         use = self._uses[number]
         use.handles -= 1
         use.writers.pop(handle, None)
+        if not use.writers:
+            use.answers, use.size = 0, -1
         if use.handles:
             return None
         del self._uses[number]
@@ -72,6 +78,16 @@ class Handles:
         """Return the processes that opened the inode for writing, a number for each handle."""
         use = self._uses.get(number)
         return () if use is None else use.writers.values()
+
+    def count_growth(self, number: int, size: int) -> int | None:
+        """Return how often an inode has been found larger since somebody has it open for writing, 0
+        at the first time; None when it has not grown since it was asked for the last time."""
+        use = self._uses[number]
+        grown, use.size = size != use.size, size
+        if not grown:
+            return None
+        use.answers += 1
+        return use.answers - 1
 
     # ---- hidden files ------------------------------------------------------------------------
 

@@ -28,7 +28,11 @@ MAXIMUM_WRITE = 1 << 20
 ENTRY_SECONDS = 3600.0
 ATTRIBUTE_SECONDS = 1.0
 WRITER_ATTRIBUTE_SECONDS = 0.1
-"""Of a file that somebody has open for writing: it grows in the kernel before it does here."""
+"""Of a file that somebody has opened for writing, doubled each time that it is found to have grown:
+it grows in the kernel before it does here, but a writer waits for each question, behind all that it
+has written."""
+MAXIMUM_ATTRIBUTE_SECONDS = 60.0
+"""Of such a file that has not grown."""
 NEGATIVE_SECONDS = 3600.0
 
 MAXIMUM_BACKGROUND = 64

@@ -19,6 +19,7 @@ from difffs.mount.caller import Caller
 from difffs.mount.handles import Handles
 from difffs.mount.kernel_tuning import (
     ATTRIBUTE_SECONDS,
+    MAXIMUM_ATTRIBUTE_SECONDS,
     WRITER_ATTRIBUTE_SECONDS,
     KernelTuning,
 )
@@ -186,7 +187,12 @@ class VolumeOperations:
         if writers:
             known = (self._caller.cached_size(inode.number, process) for process in writers)
             size = max(size, *(size or 0 for size in known))
-            return max(1, page_count(size)) * _PAGE_BLOCKS, WRITER_ATTRIBUTE_SECONDS
+            # Asking again and again would hold up who writes: the question waits behind the data.
+            growths = self._handles.count_growth(inode.number, size)
+            seconds = MAXIMUM_ATTRIBUTE_SECONDS
+            if growths is not None:
+                seconds = min(seconds, WRITER_ATTRIBUTE_SECONDS * 2.0**growths)
+            return max(1, page_count(size)) * _PAGE_BLOCKS, seconds
         # A file that seems to be one hole is asked for again, lest a writer opens it meanwhile.
         return pages * _PAGE_BLOCKS, ATTRIBUTE_SECONDS if pages else 0.0
 

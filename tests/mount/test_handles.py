@@ -27,6 +27,20 @@ def test_an_inode_is_open_until_its_last_handle_goes() -> None:
     assert handles.is_open(two.number)
 
 
+def test_growth_is_counted_while_somebody_writes() -> None:
+    names, handles = Namespace(), Handles()
+    inode = names.create("/a")
+    writer, reader = handles.add(inode, writer=7), handles.add(inode)
+    sizes = (0, 5, 5, 9, 9)
+    found = [handles.count_growth(inode.number, size) for size in sizes]
+    assert found == [0, 1, None, 2, None]
+    handles.remove(writer)
+    handles.add(inode, writer=7)
+    assert handles.count_growth(inode.number, 9) == 0, "from the beginning"
+    handles.remove(reader)
+    assert handles.count_growth(inode.number, 10) == 1
+
+
 def test_directories_are_no_volumes() -> None:
     names, handles = Namespace(), Handles()
     handle = handles.add(names.mkdir("/d"))
