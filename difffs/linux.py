@@ -27,6 +27,7 @@ MS_LAZYTIME = 1 << 25
 
 _MNT_DETACH = 2
 _CLONE_NEWNS = 0x00020000
+_PR_SET_PDEATHSIG = 1
 _PR_SET_IO_FLUSHER = 57
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
@@ -108,6 +109,11 @@ def swap_off(device: _Path) -> None:
 def set_io_flusher() -> None:
     """Have this thread's allocations, and those of threads to come, not wait for write-back."""
     _check(_libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send this process a signal when the thread that started it ends."""
+    _check(_libc.prctl(_PR_SET_PDEATHSIG, number, 0, 0, 0))
 
 
 def lock_memory() -> None:

@@ -71,6 +71,11 @@ def loop_devices() -> Iterator[LoopDevice]:
                     yield inspect(f"/dev/{name}")
 
 
+def loop_devices_on(device: int) -> list[LoopDevice]:
+    """Return those whose file lies on the file system with this ``st_dev``."""
+    return [loop for loop in loop_devices() if loop.file_device == device]
+
+
 def detach(path: str) -> None:
     """Free a loop device. ``OSError``. While somebody has it open, it stays until they close it."""
     device = os.open(path, os.O_RDONLY | os.O_CLOEXEC)

@@ -27,14 +27,14 @@ from typing import Any, NoReturn
 from difffs import stats
 from difffs.engine import Engine
 from difffs.errors import DifffsError, EnvironmentProblem, MountProblem
-from difffs.mount import daemon_log
+from difffs.mount import daemon_log, own_mount
 from difffs.mount.caller import Caller
+from difffs.mount.detach import detach
 from difffs.mount.flags import apply_to_mountpoint, for_libfuse
 from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
 from difffs.mount.table import Mount, mounts
-from difffs.mount.unmount import detach, holders_of, write_back
 from difffs.store import Store
 from difffs.store.lock import mount_note
 from difffs.volume import Volumes
@@ -237,7 +237,8 @@ class Daemon:
             device = mount.device
             self._device = device
             apply_to_mountpoint(mount, self._options.kernel_flags)
-            os.stat(self._mountpoint)
+            for _, text in list(own_mount.look_at(str(self._mountpoint))):
+                raise MountProblem(f"{self._mountpoint} does not answer: {text}")
             if self._caller is not None:
                 self._caller.set_device(device)
             self._tuning.apply_to_mount(device)
@@ -284,12 +285,15 @@ class Daemon:
         """End the mount, and with it the daemon, which then tells the problem."""
         self._start_problem = problem
         self._started.set()
-        with contextlib.suppress(DifffsError):
-            detach(str(self._mountpoint), lazy=True)
+        self._start_thread(self._take_away)
         if not self._ended.wait(_END_SECONDS):
             log.error("%s", problem)
             logging.shutdown()
             os._exit(problem.exit_code)
+
+    def _take_away(self) -> None:
+        for level, text in own_mount.take_away(str(self._mountpoint)):
+            log.log(level, "%s", text)
 
     # ---- the end -----------------------------------------------------------------------------
 
@@ -318,41 +322,11 @@ class Daemon:
     def _leave(self) -> None:
         """Unmount, wherever the mount is by now. What is in use goes on being served."""
         _notify_service_manager("STOPPING=1")
-        device = self._device
-        places = [mount.mountpoint for mount in mounts() if mount.device == device]
-        if places:
-            with contextlib.suppress(OSError):
-                write_back(places[-1])
-        for mountpoint in reversed(places):
-            self._leave_place(mountpoint)
-        if device is not None and not self._tuning.carries_swap:
-            for holder in holders_of(device):
-                log.warning(
-                    "%s is still %s: serving goes on until that ends (a second signal ends it at "
-                    "once)",
-                    self._store_path,
-                    holder,
-                )
-
-    def _leave_place(self, mountpoint: str) -> None:
-        try:
-            detach(mountpoint)
-        except DifffsError as error:
-            if self._tuning.carries_swap:
-                # Without a place in the tree nobody could swap off any more, and ending would
-                # take swapped memory away from its processes.
-                log.warning("%s; if it carries swap: difffs swapoff %s", error, self._store_path)
-                return
-            try:
-                detach(mountpoint, lazy=True)
-            except DifffsError as lazy_error:
-                log.error("%s", lazy_error)
-                return
-            log.warning(
-                "%s; detached it, and serving goes on until the last file is closed "
-                "(a second signal ends it at once)",
-                error,
-            )
+        if self._device is not None:
+            for level, text in own_mount.leave(
+                self._device, str(self._store_path), carries_swap=self._tuning.carries_swap
+            ):
+                log.log(level, "%s", text)
 
     def _give_up(self) -> None:
         """End at once, for the second signal: commit what is here and go."""

@@ -3,138 +3,24 @@
 import errno
 import fcntl
 import os
-import shutil
-import subprocess
 import time
 from pathlib import Path
 
-from difffs import linux
-from difffs.errors import EnvironmentProblem, MountProblem
-from difffs.loop_device import LoopDevice, loop_devices
+from difffs.errors import MountProblem
+from difffs.mount.detach import detach
+from difffs.mount.holders import holders_of
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
-from difffs.mount.table import Mount, mounts, mounts_everywhere
+from difffs.mount.table import Mount, mounts
+from difffs.mount.write_back import commit, write_back
 from difffs.store.lock import use_of
 
 _POLL_SECONDS = 0.02
-_BUSY_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 """Between two looks at who still holds a file system; what is seen twice is told."""
 _GONE_SECONDS = 60.0
 """How long the lock of a store is waited for whose daemon cannot be seen at work."""
 _UNSEEN_SECONDS = 5.0
 """How long a file system may stay after it was unmounted with nobody seen to hold it."""
-
-
-def write_back(mountpoint: str | os.PathLike[str]) -> str:
-    """Have the kernel send all written pages to the daemon. ``OSError`` when it cannot.
-
-    Returns a warning, or nothing: pages that no file has room for are lost already, which their
-    writers were told at ``fsync`` and ``close``.
-    """
-    warning = ""
-    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        for _ in range(2):
-            try:
-                linux.synchronize_file_system(directory)
-            except OSError as error:
-                if error.errno == errno.EFBIG:
-                    warning = (
-                        f"{os.fspath(mountpoint)}: what was written beyond the largest size of a "
-                        "file (16 TiB) is not in the store; all else is"
-                    )
-                    continue  # an error is told once: is there another one?
-                # ESTALE: the times of a file could not be told, because it was unlinked while
-                # open and its directory removed as well. Nobody will ever look at them.
-                if error.errno != errno.ESTALE:
-                    raise OSError(error.errno, error.strerror, os.fspath(mountpoint)) from None
-            break
-    finally:
-        os.close(directory)
-    return warning
-
-
-def commit(mountpoint: str | os.PathLike[str]) -> None:
-    """Have the daemon write all it has been sent to the store. ``OSError`` when it cannot."""
-    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
-
-
-def detach(mountpoint: str, *, lazy: bool = False, device: int | None = None) -> None:
-    """Unmount. With ``lazy``, the mount point is free at once and open files go on working.
-
-    ``device``, if others than its daemon ask, is the mount's ``st_dev``: loop devices that lie on
-    it are named. ``MountProblem`` when the mount is in use or is none.
-    """
-    detach_once = _detach_as_root if os.geteuid() == 0 else _detach_as_user
-    end = time.monotonic() + _BUSY_SECONDS
-    while not detach_once(mountpoint, lazy):
-        if time.monotonic() > end:
-            raise MountProblem(f"{mountpoint} is in use: {_how_to_free(mountpoint, device)}")
-        # Often only somebody who looked at it in passing.
-        time.sleep(_POLL_SECONDS)
-
-
-def _how_to_free(mountpoint: str, device: int | None) -> str:
-    loops = [] if device is None else _loop_devices_on(device)
-    if loops:  # they are no process's
-        names = ", ".join(f"{loop.path} lies on {loop.file_name}" for loop in loops)
-        return f"{names}; difffs swapoff, or losetup --detach {loops[0].path}"
-    return f"close its files (fuser -vm {mountpoint} lists the users)"
-
-
-def _detach_as_root(mountpoint: str, lazy: bool) -> bool:
-    """Return whether it worked; False when the mount is in use."""
-    try:
-        linux.unmount(mountpoint, lazy=lazy)
-    except OSError as error:
-        if error.errno == errno.EBUSY:
-            return False
-        raise MountProblem(f"{mountpoint} cannot be unmounted: {error.strerror}") from None
-    return True
-
-
-def _detach_as_user(mountpoint: str, lazy: bool) -> bool:
-    """Return whether it worked; False when the mount is in use."""
-    program = shutil.which("fusermount3")
-    if program is None:
-        raise EnvironmentProblem("fusermount3 is missing: install it (Debian: apt install fuse3)")
-    command = [program, "-u", *(["-z"] if lazy else []), "--", mountpoint]
-    result = subprocess.run(
-        command,
-        capture_output=True,
-        encoding="utf-8",
-        errors="surrogateescape",
-        check=False,
-        env={**os.environ, "LC_ALL": "C"},
-    )
-    if result.returncode == 0:
-        return True
-    text = result.stderr.strip() or f"fusermount3 exited with {result.returncode}"
-    if "busy" in text:
-        return False
-    raise MountProblem(f"{mountpoint} cannot be unmounted: {text}")
-
-
-def holders_of(device: int) -> list[str]:
-    """Say where the file system with this ``st_dev`` is mounted, in whatever mount namespace, and
-    which loop devices lie on its files; as far as this process can look."""
-    found = [
-        f"mounted on {place.mount.mountpoint} by process {place.process} ({place.command})"
-        for place in mounts_everywhere()
-        if place.mount.device == device
-    ]
-    found += [
-        f"under the loop device {loop.path} ({loop.file_name})" for loop in _loop_devices_on(device)
-    ]
-    return found
-
-
-def _loop_devices_on(device: int) -> list[LoopDevice]:
-    return [loop for loop in loop_devices() if loop.file_device == device]
 
 
 def _is_there(device: int) -> bool:

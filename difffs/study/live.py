@@ -16,7 +16,8 @@ from typing import Any
 
 from difffs.errors import EnvironmentProblem
 from difffs.mount.live import read_statistics
-from difffs.mount.unmount import commit, unmount
+from difffs.mount.unmount import unmount
+from difffs.mount.write_back import commit
 from difffs.study.cache import Result
 from difffs.study.corpus import Image
 from difffs.study.peers import host

@@ -13,7 +13,8 @@ from typing import Protocol
 from benchmark.host import CpuClock
 from benchmark.work import BenchmarkError, environment
 from difffs.mount.live import mount_at
-from difffs.mount.unmount import commit, unmount, write_back
+from difffs.mount.unmount import unmount
+from difffs.mount.write_back import commit, write_back
 
 _SECONDS = 60
 

@@ -15,7 +15,7 @@ from collection.guests import CollectedGuest
 from trial import guest
 
 from difffs.mount.live import read_statistics
-from difffs.mount.unmount import write_back
+from difffs.mount.write_back import write_back
 from difffs.page_cache import cached_bytes_of
 from difffs.study.live import mounted
 from difffs.study.peers.host import kernel

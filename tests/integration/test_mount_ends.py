@@ -1,10 +1,14 @@
 """Ends of a mount that somebody else holds, that are stuck, or that come after a failure."""
 
+import contextlib
 import os
 import signal
 import subprocess
 import sys
+import tempfile
 import textwrap
+import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -191,6 +195,91 @@ def test_after_a_failure_the_store_stays_at_its_last_commit(mount: Mounted, way:
     mount.mount()
     assert [path.name for path in mount.path.iterdir()] == ["file"]
     assert (mount.path / "file").read_bytes() == b"committed"
+
+
+WRITER = """
+    import mmap, os, sys
+
+    pages = 64 << 8
+    file = os.open(sys.argv[1], os.O_RDWR | os.O_CREAT)
+    os.ftruncate(file, pages << 12)
+    memory = mmap.mmap(file, pages << 12)
+    for page in range(pages):
+        memory[page << 12 : (page << 12) + 8] = (page + 1).to_bytes(8, "little")
+    print("dirty", flush=True)
+    sys.stdin.read()
+"""
+
+
+@contextlib.contextmanager
+def writer(path: Path) -> Iterator[None]:
+    """A process that has a file of 64 MiB mapped, each page of which it has just written."""
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(WRITER), path],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"dirty\n"
+            yield
+        finally:
+            process.kill()
+
+
+@contextlib.contextmanager
+def abortable(mount: Mounted) -> Iterator[None]:
+    """At the end, have the kernel give a mount up, which frees all who wait for it."""
+    found = mount_at(mount.path)
+    assert found is not None
+    number = os.minor(found.device)
+    with tempfile.TemporaryDirectory() as control:
+        subprocess.run(["mount", "-t", "fusectl", "none", control], check=True)
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # it has ended, as it should
+                Path(control, str(number), "abort").write_text("1")
+            subprocess.run(["umount", control], check=True)
+
+
+@needs_root
+def test_a_daemon_that_is_killed_while_it_unmounts_is_gone(mount: Mounted) -> None:
+    """None of its threads waits for its own mount, which would keep it, and its lock, for ever."""
+    daemon = mount.process()
+    with writer(mount.path / "file"), abortable(mount):
+        os.kill(daemon, signal.SIGTERM)
+        time.sleep(0.15)
+        assert not ended(daemon), "it has 64 MiB to write"
+        os.kill(daemon, signal.SIGKILL)
+        wait_until(lambda: ended(daemon), seconds=10)
+    subprocess.run(unmount_command(mount.path, lazy=True), check=False, capture_output=True)
+    mount.check()
+
+
+SILENT_START = """
+    import sys, threading
+    from difffs.cli.main import main
+    from difffs.mount.operations import VolumeOperations
+
+    VolumeOperations.getattr = lambda *_: threading.Event().wait()
+    sys.exit(main(["mount", *sys.argv[1:]]))
+"""
+
+
+@needs_root
+def test_a_daemon_that_is_killed_before_its_mount_answers_is_gone(mount: Mounted) -> None:
+    mount.unmount()
+    words = [sys.executable, "-c", textwrap.dedent(SILENT_START)]
+    words += ["--foreground", str(mount.store), str(mount.path)]
+    with subprocess.Popen(words, stderr=subprocess.DEVNULL) as process:
+        wait_until(lambda: mount_at(mount.path) is not None)
+        with abortable(mount):
+            time.sleep(0.5)
+            process.kill()
+            process.wait(10)
+    subprocess.run(unmount_command(mount.path, lazy=True), check=False, capture_output=True)
+    mount.check()
 
 
 WITH_TIMEOUTS = """

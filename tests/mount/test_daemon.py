@@ -12,8 +12,9 @@ import pytest
 from difffs.errors import DifffsError, MountProblem
 from difffs.mount import daemon
 from difffs.mount.daemon import check_mountpoint, mount_in_background, open_store
+from difffs.mount.detach import detach
 from difffs.mount.options import MountOptions
-from difffs.mount.unmount import detach, unmount, wait_until_released
+from difffs.mount.unmount import unmount, wait_until_released
 
 
 def test_mount_points_that_cannot_be(tmp_path: Path) -> None:
@@ -147,6 +148,7 @@ _STUCK = """
 import signal, sys, threading
 from pathlib import Path
 from difffs.mount import daemon
+from difffs.mount.detach import detach
 from difffs.mount.options import MountOptions
 
 class Volumes:

@@ -7,7 +7,8 @@ import pytest
 
 from difffs.errors import MountProblem
 from difffs.mount import unmount
-from difffs.mount.unmount import holders_of, wait_until_released
+from difffs.mount.holders import holders_of
+from difffs.mount.unmount import wait_until_released
 from difffs.store.lock import StoreLock
 
 
