@@ -10,7 +10,7 @@ from types import FrameType
 
 _ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
-_SAME_SECONDS = 0.5
+SAME_SECONDS = 0.5
 """timeout(1), and a shell whose terminal is closed, send a signal twice and mean one."""
 
 
@@ -40,7 +40,7 @@ def ending_by_exception() -> Iterator[None]:
             if number == signal.SIGINT:
                 raise KeyboardInterrupt
             raise EndedBySignal(number)
-        if now - first > _SAME_SECONDS:
+        if now - first > SAME_SECONDS:
             signal.signal(number, signal.SIG_DFL)
             os.kill(os.getpid(), number)
 

@@ -55,7 +55,7 @@ def test_a_second_one_ends_at_once(number: signal.Signals) -> None:
     script = f"""
 import os, signal, sys, time
 from difffs import signals
-signals._SAME_SECONDS = -1.0
+signals.SAME_SECONDS = -1.0
 signal.signal(signal.SIGINT, signal.default_int_handler)
 with signals.ending_by_exception():
     try:

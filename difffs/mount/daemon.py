@@ -11,6 +11,7 @@ import fcntl
 import gc
 import json
 import logging
+import math
 import os
 import select
 import signal
@@ -35,6 +36,7 @@ from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
 from difffs.mount.table import Mount, mounts
+from difffs.signals import SAME_SECONDS
 from difffs.store import Store
 from difffs.store.lock import mount_note
 from difffs.volume import Volumes
@@ -52,6 +54,9 @@ _ANSWER_SECONDS = 20.0
 
 _PARENT_SECONDS = 30.0
 """The same for who started the daemon, should it not even be able to tell."""
+
+_WRITE_BACK_SECONDS = 5.0
+"""How long a second signal waits for the unmounting that the first one began."""
 
 _END_SECONDS = 5.0
 """How long a daemon whose start failed may take to end."""
@@ -258,7 +263,7 @@ class Daemon:
         _notify_service_manager("READY=1")
         self._on_mounted()
         if self._stopping:
-            self._leave()
+            self._leaving = self._start_thread(self._leave)
 
     def _own_mount(self) -> Mount:
         """Find the mount without asking it."""
@@ -298,7 +303,12 @@ class Daemon:
     # ---- the end -----------------------------------------------------------------------------
 
     def _take_signals(self) -> None:
-        """Have what a signal asks for done in a thread of its own: it may get stuck."""
+        """Have what a signal asks for done in a thread of its own: it may take long.
+
+        Signals that follow one another at once are one wish: service managers, timeout(1) and
+        closing terminals send several.
+        """
+        counted = -math.inf
         while True:
             number = signal.sigwait(_SIGNALS)
             name = signal.Signals(number).name
@@ -307,6 +317,10 @@ class Daemon:
                 if self._leaving is None or not self._leaving.is_alive():
                     self._leaving = self._start_thread(self._leave)
                 continue
+            now = time.monotonic()
+            if now - counted <= SAME_SECONDS:
+                continue
+            counted = now
             self._signals += 1
             if self._signals == 1:
                 log.info("%s: unmounting", name)
@@ -329,7 +343,10 @@ class Daemon:
                 log.log(level, "%s", text)
 
     def _give_up(self) -> None:
-        """End at once, for the second signal: commit what is here and go."""
+        """End soon, for the second signal: commit what has come by now and go."""
+        if self._leaving is not None:
+            # What the kernel is sending now would be lost.
+            self._leaving.join(_WRITE_BACK_SECONDS)
         log.warning("ending although files are open")
         code = 0
         if self._volumes is not None:

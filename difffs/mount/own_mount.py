@@ -136,7 +136,7 @@ def _leave(device_number: str, store: str, swap: str) -> Iterator[Remark]:
             yield Remark(
                 logging.WARNING,
                 f"{store} is still {holder}: serving goes on until that ends (a second signal "
-                "ends it at once)",
+                "ends it)",
             )
 
 
@@ -162,5 +162,5 @@ def _leave_place(mountpoint: str, store: str, *, carries_swap: bool) -> Iterator
     yield Remark(
         logging.WARNING,
         f"{problem}; detached it, and serving goes on until the last file is closed (a second "
-        "signal ends it at once)",
+        "signal ends it)",
     )

@@ -15,6 +15,7 @@ import pytest
 
 from difffs.mount.live import mount_at
 from difffs.mount.table import mounts
+from difffs.signals import SAME_SECONDS
 from tests.integration.harness import (
     SECONDS,
     Mounted,
@@ -107,6 +108,7 @@ def test_a_second_signal_ends_what_another_namespace_has(mount: Mounted) -> None
     with unshared_process():
         os.kill(daemon, signal.SIGTERM)
         wait_until(lambda: "is still mounted on" in mount.log())
+        time.sleep(SAME_SECONDS)
         os.kill(daemon, signal.SIGTERM)
         wait_until(lambda: ended(daemon))
     mount.check()
@@ -280,6 +282,34 @@ def test_a_daemon_that_is_killed_before_its_mount_answers_is_gone(mount: Mounted
             process.wait(10)
     subprocess.run(unmount_command(mount.path, lazy=True), check=False, capture_output=True)
     mount.check()
+
+
+@needs_root
+@pytest.mark.parametrize(
+    "burst",
+    [
+        [(signal.SIGTERM, 0.15), (signal.SIGTERM, 0)],
+        [(signal.SIGTERM, 0), (signal.SIGHUP, 0), (signal.SIGINT, 0)],
+        [(signal.SIGTERM, SAME_SECONDS + 0.2), (signal.SIGTERM, 0.1), (signal.SIGTERM, 0)],
+    ],
+)
+def test_signals_lose_nothing_that_is_on_its_way(
+    mount: Mounted, burst: list[tuple[signal.Signals, float]]
+) -> None:
+    """Those of a moment are one wish, and the second waits for the write-back under way."""
+    mount.expected_log += ["is in use: .*detached it", "ending although files are open", "is still"]
+    daemon = mount.process()
+    with writer(mount.path / "file"), abortable(mount):
+        for number, pause in burst:
+            os.kill(daemon, number)
+            time.sleep(pause)
+        wait_until(lambda: mount_at(mount.path) is None)
+    wait_until(lambda: ended(daemon))
+    mount.check()
+    mount.mount()
+    with (mount.path / "file").open("rb") as file:
+        for page in range(64 << 8):
+            assert file.read(4096)[:8] == (page + 1).to_bytes(8, "little")
 
 
 WITH_TIMEOUTS = """

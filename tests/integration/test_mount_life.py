@@ -16,6 +16,7 @@ import pytest
 from difffs.codec import Codec
 from difffs.mount.live import mount_at
 from difffs.recipe import RECIPES
+from difffs.signals import SAME_SECONDS
 from tests.integration.harness import (
     DIFFFS,
     SECONDS,
@@ -219,6 +220,7 @@ def test_a_second_signal_does_not_wait(mount: Mounted) -> None:
     os.write(file, b"before")
     os.kill(process, signal.SIGTERM)
     wait_until(lambda: mount_at(mount.path) is None)
+    time.sleep(SAME_SECONDS)
     os.kill(process, signal.SIGTERM)
     wait_until(lambda: not Path(f"/proc/{process}").exists())
     with pytest.raises(OSError, match="not connected"):

@@ -162,6 +162,8 @@ class Stuck(daemon.Daemon):
         print("leaving", flush=True)
         threading.Event().wait()
 
+daemon.SAME_SECONDS = float(sys.argv[2])
+daemon._WRITE_BACK_SECONDS = 0.1
 signal.pthread_sigmask(signal.SIG_BLOCK, daemon._SIGNALS)
 one = Stuck(Path("/store"), Path("/mount"), MountOptions(), lambda: None, lambda: None)
 one._mounted = True
@@ -176,7 +178,7 @@ threading.Event().wait()
 @pytest.mark.parametrize(("kind", "status"), [("able", 0), ("stuck", 1), ("swap", None)])
 def test_signals_when_the_first_is_stuck(kind: str, status: int | None) -> None:
     """The second commits and ends; the third only ends. With swap on it, none does."""
-    words = [sys.executable, "-c", _STUCK, kind]
+    words = [sys.executable, "-c", _STUCK, kind, "-1"]
     with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
@@ -196,6 +198,23 @@ def test_signals_when_the_first_is_stuck(kind: str, status: int | None) -> None:
             assert process.wait(20) == status
         finally:
             process.kill()
+
+
+def test_signals_of_a_moment_are_one_wish() -> None:
+    words = [sys.executable, "-c", _STUCK, "stuck", "1000"]
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        try:
+            assert process.stdout.readline() == "ready\n"
+            for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+                process.send_signal(number)
+            assert process.stdout.readline() == "leaving\n"
+            process.send_signal(signal.SIGHUP)
+            with pytest.raises(subprocess.TimeoutExpired):
+                process.wait(0.5)
+        finally:
+            process.kill()
+        assert process.stdout.read() == ""
 
 
 @pytest.mark.skipif(
