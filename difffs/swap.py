@@ -18,7 +18,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from difffs import linux
-from difffs.errors import EnvironmentProblem, StoreBusy, VolumeNotFound
+from difffs.errors import EnvironmentProblem, MountProblem, StoreBusy, VolumeNotFound
 from difffs.loop_device import (
     LoopDevice,
     detach,
@@ -41,6 +41,7 @@ from difffs.mount.table import (
 )
 from difffs.mount.unmount import unmount
 from difffs.page import PAGE_SIZE
+from difffs.store.format import LOCK_FILE
 from difffs.store.lock import StoreUse, is_in_use, use_of
 from difffs.swappable import swappable_layer
 
@@ -141,14 +142,24 @@ class _Found:
         return [loop.path for loop in self.loops if loop.path in areas]
 
 
-def _find(store: Path) -> _Found:
+def _find(store: Path, *, hidden: bool = False) -> _Found:
+    """Look for it; with ``hidden`` by the path alone, too, when no store is seen there.
+
+    The store may be visible in the mount namespace only in which it is swapped to, or have been
+    moved meanwhile.
+    """
+    by_path = hidden and not _is_visible(store)
     noted = use_of(store)
     use = noted if is_in_use(store) else None
     everywhere = [one for one in mounts_everywhere() if one.mount.kind == FILE_SYSTEM_TYPE]
     if use is not None and use.device is not None:
         devices = {use.device}
     else:  # its daemon is dead, or has it open to read only
-        devices = {one.mount.device for one in everywhere if _is_mount_of(one, store)}
+        devices = {
+            one.mount.device
+            for one in everywhere
+            if _is_mount_of(one, store) or (by_path and one.mount.source == os.path.realpath(store))
+        }
         taken = {one.mount.device for one in everywhere}
         if not devices and noted.device is not None and noted.device not in taken:
             devices = {noted.device}  # the mount is gone as well, a loop device may still hold it
@@ -191,6 +202,10 @@ def _is_mount_of(place: MountOfProcess, store: Path) -> bool:
         return os.path.samefile(f"/proc/{place.process}/root{place.mount.source}", store)
     except OSError:
         return False
+
+
+def _is_visible(store: Path) -> bool:
+    return os.path.exists(os.path.join(store, LOCK_FILE))
 
 
 def _volumes_at(places: list[MountOfProcess]) -> set[int]:
@@ -351,12 +366,17 @@ def _remove_directory(directory: Path, store: Path) -> None:
 
     It may then be a mount point in another namespace, where removing it would take the mount away.
     """
-    if is_in_use(store):
+    if is_in_use(store) or _mounted_at(directory):
         return
     try:
         directory.rmdir()
     except OSError:
         return  # in use again, or gone already
+
+
+def _mounted_at(directory: Path) -> list[MountOfProcess]:
+    """Return what is mounted there, in whatever mount namespace."""
+    return [one for one in mounts_everywhere() if one.mount.mountpoint == str(directory)]
 
 
 def _refuse_second_area(store: Path, found: _Found) -> None:
@@ -375,7 +395,8 @@ def swap_off(store: Path) -> list[str]:
     to undo, ``EnvironmentProblem`` when it must be undone somewhere else: nothing is changed then.
     """
     _require_root()
-    found = _find(store)
+    found = _find(store, hidden=True)
+    _refuse_several(store, found)
     if found.here:
         return _undo(store, found.here, found.loops)
     if found.places:
@@ -387,11 +408,53 @@ def swap_off(store: Path) -> list[str]:
         )
     if found.loops:  # its daemon is dead, and nobody has the mount any more
         return _free(found.loops)
+    _refuse_what_cannot_be_placed(store, found)
     own = _own_mountpoint(store)
-    if own.exists() and found.use is None:
+    if own.exists() and found.use is None and _is_visible(store):
         _remove_directory(own, store)
         return []
     raise VolumeNotFound(f"{store} is not swapped to: see swapon --show")
+
+
+def _refuse_several(store: Path, found: _Found) -> None:
+    """Raise when the path, all that is known of the store, is that of several."""
+    by_device = {place.mount.device: place for place in found.places}
+    if len(by_device) > 1 and not _is_visible(store):
+        commands = " or ".join(
+            f"nsenter -t {place.process} -m difffs swapoff {place.mount.source}"
+            for place in by_device.values()
+        )
+        raise EnvironmentProblem(
+            f"{store} is the path of {len(by_device)} mounted stores, none of which can be seen "
+            f"from here: {commands}"
+        )
+
+
+def _refuse_what_cannot_be_placed(store: Path, found: _Found) -> None:
+    """Raise when a mount or an area may be that of the store, of which nothing else is found.
+
+    Removing the own mount point would take the mount away from the daemon, and with it all that
+    tells where the area is.
+    """
+    own = _own_mountpoint(store)
+    for place in _mounted_at(own):
+        raise EnvironmentProblem(
+            f"{own} is in use for another store of this path, {place.mount.source}, in the mount "
+            f"namespace of process {place.process} ({place.command}): nsenter -t {place.process} "
+            f"-m difffs swapoff {place.mount.source}"
+        )
+    areas = active_areas()
+    mounted = {one.mount.device for one in mounts_everywhere()}
+    names = {str(own / VOLUME)}
+    if not _is_visible(store):
+        names.add(f"/{VOLUME}")  # all that the kernel tells of a file without a mount point
+    for loop in loop_devices():
+        if loop.path in areas and loop.file_name in names and loop.file_device not in mounted:
+            why = "daemon is dead" if loop.file_device is None else "mount cannot be seen from here"
+            raise EnvironmentProblem(
+                f"{loop.path} is swapped to, over {loop.file_name}, whose {why}: if that is "
+                f"{store}, swapoff {loop.path} && losetup --detach {loop.path}"
+            )
 
 
 def _undo(store: Path, places: list[MountOfProcess], loops: list[LoopDevice]) -> list[str]:
@@ -445,7 +508,12 @@ def _undo_elsewhere(store: Path, found: _Found) -> list[str]:
         f"{first.mount.source}"
     )
     with _mount_namespace_of(process, problem):
-        return _undo(store, places, found.loops)
+        try:
+            return _undo(store, places, found.loops)
+        except MountProblem as error:
+            raise MountProblem(
+                f"{error}; all that in another mount namespace: nsenter -t {process} -m"
+            ) from None
 
 
 def _is_own(place: MountOfProcess) -> bool:

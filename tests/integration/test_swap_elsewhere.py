@@ -1,5 +1,6 @@
 """Swap areas that were made in another namespace, whose daemon is dead, or that do not do much."""
 
+import contextlib
 import json
 import os
 import subprocess
@@ -128,6 +129,108 @@ def test_from_another_process_namespace(store: Path) -> None:
     assert device not in active_areas()
     assert not any(loop.path == device for loop in loop_devices())
     assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+@contextlib.contextmanager
+def hidden_place(folder: Path) -> Iterator[int]:
+    """A process in whose mount namespace alone there is room for stores in a folder."""
+    folder.mkdir(exist_ok=True)
+    with unshared_process() as process:
+        words = ("mount", "-t", "tmpfs", "-o", "noswap,size=100m", "difffs-test", str(folder))
+        done = run_in_namespace(process, *words)
+        if done.returncode != 0:
+            pytest.skip(f"no tmpfs that stays in memory: {done.stderr}")
+        yield process
+
+
+def own_mountpoints() -> list[Path]:
+    """Those of stores with the name that these tests give them."""
+    return list(Path("/run/difffs").glob("store-*"))
+
+
+def test_a_store_that_only_another_namespace_sees(store: Path) -> None:
+    hidden = store.parent / "hidden" / "store"
+    with hidden_place(hidden.parent) as process:
+        device = swap_on_in(process, hidden)
+        assert not hidden.exists()
+        difffs("swapoff", hidden)
+        assert device not in active_areas()
+        assert not any(loop.path == device for loop in loop_devices())
+        assert own_mountpoints() == []
+        assert "not swapped to" in complaint("swapoff", hidden, status=10)
+        checked = run_in_namespace(process, *DIFFFS, "check", hidden)
+        assert checked.returncode == 0, checked
+
+
+def test_another_store_has_the_same_path_here(store: Path) -> None:
+    path = store.parent / "hidden" / "store"
+    with hidden_place(path.parent) as process:
+        device = swap_on_in(process, path)
+        own = own_mountpoints()
+        (store.parent / "image.mem").write_bytes(bytes(4096))
+        difffs("import", path, store.parent / "image.mem")
+        text = complaint("swapoff", path, status=2)
+        assert device in active_areas()
+        assert own_mountpoints() == own, "removing it would take the mount away"
+        assert text.endswith(f"nsenter -t {process} -m difffs swapoff {path}")
+        words = text[text.index("nsenter") :].split()
+        subprocess.run([*words[:4], *DIFFFS, *words[5:]], check=True, timeout=SECONDS)
+        assert device not in active_areas()
+        assert own_mountpoints() == []
+
+
+def test_stores_of_several_namespaces_have_the_same_path(store: Path) -> None:
+    hidden = store.parent / "hidden" / "store"
+    with hidden_place(hidden.parent) as first, hidden_place(hidden.parent) as second:
+        devices = [swap_on_in(process, hidden) for process in (first, second)]
+        text = complaint("swapoff", hidden, status=2)
+        assert set(devices) <= set(active_areas()), "nothing is changed"
+        commands = text[text.index("nsenter") :].split(" or ")
+        assert len(commands) == 2
+        for command in commands:
+            words = command.split()
+            subprocess.run([*words[:4], *DIFFFS, *words[5:]], check=True, timeout=SECONDS)
+        assert not set(devices) & set(active_areas())
+    assert own_mountpoints() == []
+
+
+def test_a_dead_daemon_whose_store_nobody_sees(store: Path) -> None:
+    hidden = store.parent / "hidden" / "store"
+    with hidden_place(hidden.parent) as process:
+        device = swap_on_in(process, hidden)
+        (own,) = own_mountpoints()
+        note = run_in_namespace(process, "cat", hidden / "lock").stdout
+        daemon = int(note.split()[1])
+        os.kill(daemon, 9)
+        wait_until(lambda: not Path(f"/proc/{daemon}").exists())
+    wait_until(lambda: any(one.file_name == "/swap" for one in loop_devices()))
+    text = complaint("swapoff", hidden, status=2)
+    assert device in active_areas()
+    assert own.exists()
+    told = f"swapoff {device} && losetup --detach {device}"
+    assert text.endswith(told)
+    subprocess.run(["sh", "-c", told], check=True)
+    assert device not in active_areas()
+    assert "not swapped to" in complaint("swapoff", hidden, status=10)
+    own.rmdir()
+
+
+def test_a_store_that_was_moved(store: Path) -> None:
+    moved = store.parent / "moved"
+    with unshared_process() as process:
+        device = swap_on_in(process, store)
+        daemon = int((store / "lock").read_text().split()[1])
+        store.rename(moved)
+        done = subprocess.run([*DIFFFS, "swapoff", store], check=False, capture_output=True)
+        assert device not in active_areas()
+        assert not any(loop.path == device for loop in loop_devices())
+        if done.returncode != 0:  # what moved could not be written any more
+            assert f"nsenter -t {process} -m" in os.fsdecode(done.stderr)
+            os.kill(daemon, 9)
+            wait_until(lambda: not Path(f"/proc/{daemon}").exists())
+    difffs("check", moved)
+    for own in own_mountpoints():
+        own.rmdir()
 
 
 def test_a_copy_of_the_mount_in_another_namespace(store: Path) -> None:
