@@ -121,7 +121,8 @@ def _leave(device_number: str, store: str, swap: str) -> Iterator[Remark]:
     places = [mount.mountpoint for mount in mounts() if mount.device == device]
     if places:
         try:
-            write_back(places[-1])
+            for warning in write_back(places[-1]):
+                yield Remark(logging.WARNING, warning)
         except OSError as error:
             if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
                 return  # the daemon has ended

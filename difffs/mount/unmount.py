@@ -125,12 +125,10 @@ def unmount(mountpoint: str, *, force: bool = False) -> list[str]:
             f"umount {elsewhere[-1]} first (and to take only {mountpoint} away: umount "
             f"{mountpoint})"
         )
-    warnings = []
+    warnings: list[str] = []
     committed = True
     try:
-        warning = write_back(mount.mountpoint)
-        if warning:
-            warnings.append(warning)
+        warnings += write_back(mount.mountpoint)
         commit(mount.mountpoint)
     except OSError as error:
         gone = error.errno in (errno.ENOTCONN, errno.ECONNABORTED)

@@ -5,34 +5,46 @@ import os
 
 from difffs import linux
 
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
-def write_back(mountpoint: str | os.PathLike[str]) -> str:
+
+def write_back(mountpoint: str | os.PathLike[str]) -> list[str]:
     """Have the kernel send all written pages to the daemon. ``OSError`` when it cannot.
 
-    Returns a warning, or nothing: pages that no file has room for are lost already, which their
-    writers were told at ``fsync`` and ``close``.
+    Returns warnings of pages that are lost already, of which their writers were told at ``fsync``
+    and ``close``: those that no file has room for, and those that were refused, on a full disk say.
+    The kernel tells of these once more; whether more is refused now, the next look shows, and
+    :func:`commit`.
     """
-    warning = ""
+    warnings: dict[int | None, str] = {}
+    where = os.fspath(mountpoint)
     directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
-        for _ in range(2):
+        while True:
             try:
                 linux.synchronize_file_system(directory)
             except OSError as error:
-                if error.errno == errno.EFBIG:
-                    warning = (
-                        f"{os.fspath(mountpoint)}: what was written beyond the largest size of a "
-                        "file (16 TiB) is not in the store; all else is"
-                    )
-                    continue  # an error is told once: is there another one?
                 # ESTALE: the times of a file could not be told, because it was unlinked while
                 # open and its directory removed as well. Nobody will ever look at them.
-                if error.errno != errno.ESTALE:
-                    raise OSError(error.errno, error.strerror, os.fspath(mountpoint)) from None
+                if error.errno == errno.ESTALE:
+                    break
+                if error.errno == errno.EFBIG and error.errno not in warnings:
+                    warnings[error.errno] = (
+                        f"{where}: what was written beyond the largest size of a file (16 TiB) is "
+                        "not in the store; all else is"
+                    )
+                elif error.errno in _REFUSED and error.errno not in warnings:
+                    warnings[error.errno] = (
+                        f"{where}: some writes were refused ({error.strerror}), which their fsync "
+                        "or close told, and are not in the store; all else is"
+                    )
+                else:
+                    raise OSError(error.errno, error.strerror, where) from None
+                continue  # an error is told once: is there another one?
             break
     finally:
         os.close(directory)
-    return warning
+    return list(warnings.values())
 
 
 def commit(mountpoint: str | os.PathLike[str]) -> None:

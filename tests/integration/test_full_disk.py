@@ -8,6 +8,7 @@ so small that data and metadata share their room (mkfs.btrfs --mixed) still ends
 import contextlib
 import errno
 import json
+import mmap
 import os
 import random
 import shutil
@@ -207,6 +208,48 @@ def test_removing_a_volume_makes_room_by_itself(mounted: OnDisk, disk: Disk) -> 
         with (mounted.path / name).open("rb") as file:
             for number in range(8):
                 assert file.read(MIB) == noise(1000 + number)
+
+
+def write_too_much(path: Path, mebibytes: int) -> None:
+    """Write more than there is room for, and ask only once whether it went down: it did not."""
+    with opened(path) as file:
+        for number in range(mebibytes):
+            try:
+                os.pwrite(file, noise(number), number * MIB)
+            except OSError as error:
+                expect_full(error)
+                break
+        with pytest.raises(OSError, match="No space left"):
+            os.fsync(file)
+
+
+def test_what_was_refused_once_does_not_keep_it_mounted(mounted: OnDisk, disk: Disk) -> None:
+    """The kernel tells the error of a write at the next syncfs too, however long ago it was."""
+    assert writable(mounted.path / "keep", 8)
+    write_too_much(mounted.path / "big", disk.mebibytes + 32)
+    (mounted.path / "big").unlink()
+    wait_until(lambda: writable(mounted.path / "again"))
+    (line,) = difffs("umount", mounted.path).stderr.splitlines()
+    assert "some writes were refused (No space left on device)" in line
+    assert mount_at(mounted.path) is None
+    mounted.check()
+    mounted.mount()
+    for name, count in (("keep", 8), ("again", 1)):
+        with (mounted.path / name).open("rb") as file:
+            for number in range(count):
+                assert file.read(MIB) == noise(1000 + number)
+
+
+def test_what_is_refused_now_keeps_it_mounted(mounted: OnDisk, disk: Disk) -> None:
+    with opened(mounted.path / "big") as file:
+        os.ftruncate(file, (disk.mebibytes + 32) * MIB)
+        with mmap.mmap(file, 0) as memory:
+            for number in range(disk.mebibytes + 32):
+                memory[number * MIB : (number + 1) * MIB] = noise(number)
+            assert "No space left" in complaint("umount", mounted.path, status=12)
+    assert mount_at(mounted.path) is not None
+    assert "No space left" in complaint("umount", mounted.path, status=12)
+    difffs("umount", "--force", mounted.path)
 
 
 def test_truncating_a_volume_makes_room_by_itself(mounted: OnDisk, disk: Disk) -> None:
