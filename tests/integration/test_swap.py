@@ -5,40 +5,24 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trial import cgroup, hog, swap
+from trial import cgroup, hog
 
 from difffs.mount.live import mount_at, mountpoints_of
-from tests.integration import harness
 from tests.integration.harness import Mounted, complaint, difffs, wait_until
 
-pytestmark = pytest.mark.integration
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("able_to_swap")]
 
 HIGHEST = "32767"
 
 
-@pytest.fixture(autouse=True)
-def able() -> None:
-    """Skip where swapping is not possible."""
-    reason = harness.obstacle() or swap.obstacle()
-    if reason is not None:
-        pytest.skip(reason)
-
-
 @pytest.fixture
-def store() -> Iterator[Path]:
-    """A place for a store; whatever a test leaves is undone."""
-    with harness.folder_in_memory() as folder:
-        path = folder / "store"
-        try:
-            yield path
-        finally:
-            if mountpoints_of(path):
-                subprocess.run([*harness.DIFFFS, "swapoff", path], check=False)
+def store(store_for_swap: Path) -> Path:
+    """A place for a store that is swapped to."""
+    return store_for_swap
 
 
 def swapped(device: str) -> int:
@@ -166,9 +150,13 @@ def test_signals_do_not_take_swap_away(store: Path) -> None:
     area = json.loads(difffs("swapon", store, "--size", "16M", "--json").stdout)
     note = (store / "lock").read_text()
     process = int(note.split()[1])
+
+    def told(count: int) -> bool:
+        os.kill(process, signal.SIGTERM)  # as often as anybody likes
+        return (store / "log").read_text().count("swapoff") >= count
+
     for count in (1, 2):
-        os.kill(process, signal.SIGTERM)
-        wait_until(lambda count=count: (store / "log").read_text().count("swapoff") == count)
+        wait_until(lambda count=count: told(count))
     assert mount_at(area["mountpoint"]) is not None
     assert statistics(store)["pages"]["total"] > 0
     difffs("swapoff", store)

@@ -9,12 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from trial import swap
 
 from difffs.loop_device import loop_devices
 from difffs.mount.live import mountpoints_of
 from difffs.swap import active_areas
-from tests.integration import harness
 from tests.integration.harness import (
     DIFFFS,
     SECONDS,
@@ -25,26 +23,13 @@ from tests.integration.harness import (
     wait_until,
 )
 
-pytestmark = pytest.mark.integration
-
-
-@pytest.fixture(autouse=True)
-def able() -> None:
-    """Skip where swapping is not possible."""
-    reason = harness.obstacle() or swap.obstacle()
-    if reason is not None:
-        pytest.skip(reason)
+pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("able_to_swap")]
 
 
 @pytest.fixture
-def store() -> Iterator[Path]:
-    """A place for a store; whatever a test leaves is undone."""
-    with harness.folder_in_memory() as folder:
-        path = folder / "store"
-        try:
-            yield path
-        finally:
-            subprocess.run([*DIFFFS, "swapoff", path], check=False, capture_output=True)
+def store(store_for_swap: Path) -> Path:
+    """A place for a store that is swapped to."""
+    return store_for_swap
 
 
 def swap_on_in(process: int, store: Path) -> str:
@@ -140,7 +125,10 @@ def hidden_place(folder: Path) -> Iterator[int]:
         done = run_in_namespace(process, *words)
         if done.returncode != 0:
             pytest.skip(f"no tmpfs that stays in memory: {done.stderr}")
-        yield process
+        try:
+            yield process
+        finally:
+            run_in_namespace(process, *DIFFFS, "swapoff", folder / "store")
 
 
 def own_mountpoints() -> list[Path]:
@@ -203,7 +191,8 @@ def test_a_dead_daemon_whose_store_nobody_sees(store: Path) -> None:
         daemon = int(note.split()[1])
         os.kill(daemon, 9)
         wait_until(lambda: not Path(f"/proc/{daemon}").exists())
-    wait_until(lambda: any(one.file_name == "/swap" for one in loop_devices()))
+        os.kill(process, 9)  # and with its last process the mount namespace
+        wait_until(lambda: any(one.file_name == "/swap" for one in loop_devices()))
     text = complaint("swapoff", hidden, status=2)
     assert device in active_areas()
     assert own.exists()
