@@ -399,12 +399,13 @@ def mount_in_background(store: Path, mountpoint: Path, options: MountOptions) ->
     os.close(sender)
     try:
         report = _await_mount(receiver)
+    except BaseException:  # who asked for the mount wants it no more
+        _end(child, mountpoint)
+        raise
     finally:
         os.close(receiver)
     if report is None:
-        os.kill(child, signal.SIGKILL)
-        _take_away(mountpoint)
-        os.waitpid(child, 0)
+        _end(child, mountpoint)
         raise MountProblem(
             f"{mountpoint} was not mounted: its daemon did not answer for {_PARENT_SECONDS:g} s "
             f"and was ended; see {store}/log"
@@ -448,12 +449,14 @@ def _await_mount(receiver: int) -> dict[str, Any] | None:
             end = time.monotonic() + _PARENT_SECONDS
 
 
-def _take_away(mountpoint: Path) -> None:
-    """Free the mount point of a daemon that was ended."""
+def _end(child: int, mountpoint: Path) -> None:
+    """End a daemon before it has mounted, even one that is stopped; its store is whole."""
+    os.kill(child, signal.SIGKILL)
     mount = mount_at(mountpoint)
     if mount is not None and mount.kind == FILE_SYSTEM_TYPE:
         with contextlib.suppress(DifffsError):
             detach(mount.mountpoint, lazy=True)
+    os.waitpid(child, 0)
 
 
 def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender: int) -> NoReturn:

@@ -106,6 +106,45 @@ def test_a_daemon_that_does_not_answer_is_ended(
         assert children() <= before, "none is left behind"
 
 
+_STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from difffs.mount import daemon
+from difffs.mount.options import MountOptions
+
+class Stopped(daemon.Daemon):
+    def run(self):
+        Path(sys.argv[1], "number").write_text(str(os.getpid()))
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+daemon.Daemon = Stopped
+daemon.mount_in_background(Path(sys.argv[1], "store"), Path(sys.argv[1], "mount"), MountOptions())
+"""
+
+
+@pytest.mark.skipif(
+    not os.access("/dev/fuse", os.R_OK | os.W_OK), reason="/dev/fuse is missing or not for us"
+)
+def test_who_waits_for_a_stopped_daemon_can_be_interrupted(tmp_path: Path) -> None:
+    for name in ("store", "mount"):
+        (tmp_path / name).mkdir()
+    words = [sys.executable, "-c", _STOPPED, str(tmp_path)]
+    with subprocess.Popen(words, stderr=subprocess.PIPE, text=True) as process:
+        number = tmp_path / "number"
+        end = time.monotonic() + 20
+        while not (number.exists() and number.read_text()):
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        started = Path("/proc", number.read_text())
+        while started.joinpath("stat").read_text().rpartition(")")[2].split()[0] != "T":
+            assert time.monotonic() < end
+            time.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=20)
+        assert complaints.endswith("KeyboardInterrupt\n")
+        assert not started.exists(), "it would mount when it goes on"
+
+
 def children() -> set[str]:
     """This process's; other tests may have some that live as long as it does."""
     return {
