@@ -30,9 +30,11 @@ Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from
 """
 
 import errno
+from typing import Self
 
-NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
-"""What the system says when a disk, a quota or a file can take no more."""
+NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+"""What the system says when a disk, a quota or a file can take no more. (EFBIG: the file system's
+longest file, 16 TiB on ext4, or the process's limit. What is freed below it is usable again.)"""
 
 
 class DifffsError(Exception):
@@ -46,6 +48,11 @@ class DifffsError(Exception):
     def __init__(self, text: str) -> None:
         """Keep ``text`` as one line, whatever line breaks a quoted message brought along."""
         super().__init__(" ".join(text.split("\n")).strip())
+
+    def again(self) -> Self:
+        """Return this error, to be raised once more: each raising of a kept one would add to its
+        traceback, and keep every frame on the way alive."""
+        return self.with_traceback(None)
 
 
 class UsageError(DifffsError):

@@ -150,7 +150,7 @@ class Volumes:
 
     def _writable(self) -> None:
         if self.failed is not None:
-            raise self.failed
+            raise self.failed.again()
         if self.store.read_only:
             raise StoreReadOnly(f"{self.store.path} is open for reading; mount it without ro")
 
@@ -222,7 +222,7 @@ class Volumes:
         while (slot := self._buffer.take_slot()) is None:
             self._writable()
             if self._full is not None:
-                raise self._full
+                raise self._full.again()
             self._work.notify()
             self._room.wait(1.0)
             self.namespace.get(inode)  # raises when the volume was removed meanwhile
@@ -385,12 +385,13 @@ class Volumes:
             self._work.notify()
             while self._flush_done < mine:
                 if not self._thread.is_alive():
-                    raise self.failed or CorruptStore(f"{self.store.path}: routing has stopped")
+                    stopped = CorruptStore(f"{self.store.path}: routing has stopped")
+                    raise (self.failed or stopped).again()
                 self._flushed.wait(1.0)
             if self._flush_error is not None:
-                raise self._flush_error
+                raise self._flush_error.again()
             if self.failed is not None:
-                raise self.failed
+                raise self.failed.again()
 
     def close(self) -> None:
         """Flushes and ends the routing thread; the store stays open. Raises as flush does."""
@@ -404,7 +405,7 @@ class Volumes:
             if self._thread.is_alive():
                 self._thread.join()
         if self.failed is not None:
-            raise self.failed
+            raise self.failed.again()
 
     # -- the routing thread ----------------------------------------------------------------------
 

@@ -2,6 +2,8 @@
 
 import inspect
 
+import pytest
+
 from difffs import errors
 
 
@@ -26,3 +28,19 @@ def test_text_is_one_line() -> None:
 def test_damaged_payload_is_a_corrupt_store() -> None:
     assert issubclass(errors.PayloadDamaged, errors.CorruptStore)
     assert errors.PayloadDamaged("x").exit_code == 6
+
+
+def test_raising_a_kept_error_again_keeps_nothing_alive() -> None:
+    """A store that has failed refuses every request with one error."""
+    kept = errors.StoreFull("no room")
+
+    def refuse() -> None:
+        raise kept.again()
+
+    for _ in range(100):
+        with pytest.raises(errors.StoreFull):
+            refuse()
+    depth, trace = 0, kept.__traceback__
+    while trace is not None:
+        depth, trace = depth + 1, trace.tb_next
+    assert depth < 5

@@ -119,7 +119,7 @@ class VolumeOperations:
 
     def _require_health(self) -> None:
         if self._volumes.failed is not None:
-            raise self._volumes.failed
+            raise self._volumes.failed.again()
 
     # ---- the session -------------------------------------------------------------------------
 
@@ -250,9 +250,8 @@ class VolumeOperations:
         counted in stored bytes: the free space of its file system and its own slack.
         """
         occupancy = self._volumes.store.occupancy()
-        backing = os.statvfs(self._volumes.store.path)
         unit = PAGE_SIZE
-        available = backing.f_bavail * backing.f_frsize + occupancy.slack
+        available = self._volumes.store.free_bytes() + occupancy.slack
         used = occupancy.payload + occupancy.metadata
         with self._volumes.lock:
             inodes = len(self._names)

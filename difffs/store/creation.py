@@ -10,10 +10,10 @@ from pathlib import Path
 from shutil import rmtree
 
 from difffs._kernels import EXTENT_SIDE_BYTES
-from difffs.errors import DifffsError, NotAStore, StoreReadOnly
+from difffs.errors import NO_ROOM, DifffsError, NotAStore, StoreReadOnly
 from difffs.recipe import Recipe
 from difffs.store import format as names
-from difffs.store.failures import NO_RESOURCES, NO_SPACE, explained
+from difffs.store.failures import NO_RESOURCES, explained
 from difffs.store.index import Changes, Index, synchronise_directory
 from difffs.store.payloads import PayloadFile
 
@@ -71,7 +71,7 @@ def _create_files(directory: Path, recipe: Recipe) -> None:
 
 
 def _creation_error(directory: Path, error: OSError) -> DifffsError:
-    if error.errno in NO_SPACE | NO_RESOURCES:
+    if error.errno in NO_ROOM | NO_RESOURCES:
         return explained(error, directory, "made")
     return StoreReadOnly(
         f"{error.filename or directory} cannot be made ({error.strerror}); name another directory"

@@ -14,16 +14,13 @@ import errno
 from pathlib import Path
 
 from difffs.errors import (
+    NO_ROOM,
     DifffsError,
     MediumFailed,
     OutOfResources,
     StoreFull,
     StoreReadOnly,
 )
-
-NO_SPACE = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
-"""EFBIG: the file system's longest file (16 TiB on ext4), or the process's limit. As with a full
-disk, what is freed below that limit is usable again."""
 
 NO_RESOURCES = frozenset(
     {errno.ENOMEM, errno.EMFILE, errno.ENFILE, errno.EAGAIN, errno.EINTR, errno.ENOBUFS}
@@ -38,7 +35,7 @@ def explained(error: OSError, path: Path, doing: str = "written") -> DifffsError
 
 def meaning(number: int, reason: str, path: Path, doing: str) -> DifffsError:
     """The same for an error number, 0 for one that is unknown, and its words."""
-    if number in NO_SPACE:
+    if number in NO_ROOM:
         return StoreFull(f"no space left for {path} ({reason}); free some there, nothing is lost")
     if number in NO_RESOURCES:
         return OutOfResources(f"{path} could not be {doing}: {reason}; {_REMEDIES.get(number, '')}")

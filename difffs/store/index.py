@@ -76,6 +76,8 @@ class Index:
                 opened = [self._environment.open_db(name) for name in names]
             self._extents, self._tables, self._inodes, self._settings = opened
             self.refresh()
+            # Not by its name: the store may be moved while it is open.
+            self._file = os.open(path / "data.mdb", os.O_RDONLY if read_only else os.O_RDWR)
         except lmdb.NotFoundError as error:
             raise CorruptStore(f"{path} lacks a table ({error}); restore the store") from None
         except (lmdb.Error, OSError) as error:
@@ -89,6 +91,7 @@ class Index:
             self._reader.abort()
             self._reader = None
         self._environment.close()
+        os.close(self._file)
 
     def refresh(self) -> None:
         """Moves reading to the last commit; buffers handed out before are invalid."""
@@ -228,8 +231,8 @@ class Index:
             # LMDB does not write pages that a transaction took and gave back, so the file may end
             # before its last page; grown to it, a file that is shorter has been cut.
             whole = (self._environment.info()["last_pgno"] + 1) * _META_PAGE_BYTES
-            if (self.path / "data.mdb").stat().st_size < whole:
-                os.truncate(self.path / "data.mdb", whole)
+            if os.fstat(self._file).st_size < whole:
+                os.ftruncate(self._file, whole)
         except (lmdb.Error, OSError) as error:
             raise explained(error, self.path) from None
 

@@ -635,14 +635,14 @@ class Store:
         features = self.recipe.sketch.features if self.recipe.patch_codec else 0
         digests = sum(total[0] for total in totals) if self.recipe.share else 0
         # The pages are stored; that fewer are found by later ones is no reason to fail.
-        with suppress(StoreFull):
+        with suppress(TryAgain, MediumFailed):
             self._hints.make_room(digests, bases, features)
         _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
         try:
             while not fits:
                 self._hints.grow_digests()
                 _references, fits = batch.publish(self._hints.digests, self._hints.sketches)
-        except StoreFull:
+        except (TryAgain, MediumFailed):
             self._hints.complete = False
 
     def settle(self) -> None:
@@ -703,7 +703,7 @@ class Store:
         if self.read_only:
             return
         if self._broken is not None:
-            raise self._broken
+            raise self._broken.again()
         try:
             self._commit(rewrites)
         except MediumFailed as error:
@@ -792,7 +792,7 @@ class Store:
                 rewritten = self._rewrite_with_reserve()
                 if not self._commit_with_reserve(removing=removing):
                     return False
-                if not self._removals and (not rewritten or self._free_bytes() > _ENOUGH_ROOM):
+                if not self._removals and (not rewritten or self.free_bytes() > _ENOUGH_ROOM):
                     return True
         finally:
             self._reserve.hold()
@@ -826,8 +826,9 @@ class Store:
             return False
         return True
 
-    def _free_bytes(self) -> int:
-        status = os.statvfs(self.path)
+    def free_bytes(self) -> int:
+        """Bytes that the store's file system has left."""
+        status = os.fstatvfs(self._payloads.file)  # also of a store that was moved meanwhile
         return status.f_bavail * status.f_frsize
 
     def _take_back(self, changes: Changes, settings: list[tuple[str, bytes]]) -> None:
@@ -937,7 +938,7 @@ class Store:
             self._release(committed=False)
 
     def _close_writing(self) -> None:
-        if self._removals and self._broken is None and self._free_bytes() < _SCARCE_BYTES:
+        if self._removals and self._broken is None and self.free_bytes() < _SCARCE_BYTES:
             with suppress(TryAgain):  # the commits below say what is wrong
                 self.make_room()
         while self._broken is None and self.remove_some():
@@ -953,7 +954,7 @@ class Store:
         """Gives the index's free pages back when they are a large part of it."""
         occupied = occupied_bytes(self._index.path / "data.mdb")
         if self._index.free_bytes() > max(occupied // 8, 64 << 10):
-            with suppress(TryAgain):  # then the free pages stay for the next commits
+            with suppress(DifffsError):  # then the free pages stay for the next commits
                 self._index.compact()
 
     def _release(self, *, committed: bool) -> None:

@@ -459,3 +459,22 @@ def test_reading_keeps_few_headers_and_page_tables(
         assert opened.read(volume, 0, count) == image
         assert not store._page_tables.chunks
         opened.assert_clean()
+
+
+def test_a_store_that_is_moved_while_it_is_open_goes_on(tmp_path: Path) -> None:
+    opened = OpenStore(tmp_path / "s")
+    volume = opened.new_volume("a", 9000)
+    opened.write(volume, 0, guest_memory(1, 500))
+    opened.engine.commit()
+    (tmp_path / "s").rename(tmp_path / "moved")
+    image = guest_memory(2, 8000)  # tables and index grow
+    for first in range(0, 8000, 1000):
+        opened.write(volume, first, image[first * PAGE : (first + 1000) * PAGE])
+        opened.engine.commit()
+    assert opened.store.free_bytes() > 0
+    opened.close()
+    with Store.open(tmp_path / "moved") as store:
+        assert store.check() == []
+        out = bytearray(len(image))
+        store.read_pages(volume, 0, 8000, out)
+        assert out == image
