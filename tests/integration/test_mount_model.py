@@ -241,6 +241,7 @@ TestMount.settings = _steps(10, 30)
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.timeout(900)
 class TestMountLonger(MountMachine.TestCase):  # type: ignore[misc, valid-type]
     """The same with many more steps."""

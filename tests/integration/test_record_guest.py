@@ -19,7 +19,12 @@ from tests.integration.harness import wait_until
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.minutes,
+    pytest.mark.timeout(900),
+]
 
 
 def recorded_mounts() -> set[str]:

@@ -19,7 +19,12 @@ from tests.integration import harness
 MEBIBYTES = 96
 SECONDS = 900
 
-pytestmark = [pytest.mark.integration, pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.minutes,
+    pytest.mark.timeout(900),
+]
 
 
 def keep_memory_of(name: str, seed: int, image: Path, folder: Path) -> None:
