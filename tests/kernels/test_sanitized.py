@@ -21,7 +21,7 @@ CHOSEN = (
     "tests/test_dictionary.py",
 )
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.minutes, pytest.mark.timeout(900)]
 
 
 def runtime() -> str:
