@@ -145,6 +145,11 @@ def test_a_suspended_guest_goes_on_after_a_remount(mounted: Mounted) -> None:
     mounted.unmount()
 
 
+FREED = 6_000
+"""Pages that must leave the store at least, of the 15,360 that the guest fills and drops: for some of
+them it finds another use at once."""
+
+
 def test_pages_that_a_guest_frees_leave_the_store(mounted: Mounted) -> None:
     """The balloon reports free pages, QEMU punches them out of the file, the store drops them."""
     memory = mounted.mountpoint / "vm.mem"
@@ -155,14 +160,16 @@ def test_pages_that_a_guest_frees_leave_the_store(mounted: Mounted) -> None:
         one.wait_for("step")
         one.monitor.command("stop")
         assert [event.values.get("work") for event in one.events()[1:]] == ["fill"]
+        # what the guest has filled may still be in the kernel, which would not count
+        subprocess.run(["sync", "-f", mounted.mountpoint], check=True)
         filled = mounted.statistics()
         one.monitor.command("cont")
         one.wait_for("done")
         for _ in range(60):  # the guest reports two seconds after it has freed, in portions
             time.sleep(0.5)
             dropped = mounted.statistics()
-            if dropped["pages"]["total"] < filled["pages"]["total"] - 10_000:
+            if dropped["pages"]["total"] < filled["pages"]["total"] - FREED:
                 break
-        assert dropped["pages"]["total"] < filled["pages"]["total"] - 10_000
+        assert dropped["pages"]["total"] < filled["pages"]["total"] - FREED
         assert one.running
     mounted.unmount()
