@@ -146,8 +146,8 @@ def test_a_suspended_guest_goes_on_after_a_remount(mounted: Mounted) -> None:
 
 
 FREED = 6_000
-"""Pages that must leave the store at least, of the 15,360 that the guest fills and drops: for some of
-them it finds another use at once."""
+"""Pages that must leave the store at least, of the 15,360 that the guest fills and drops: some of
+them find another use at once."""
 
 
 def test_pages_that_a_guest_frees_leave_the_store(mounted: Mounted) -> None:
