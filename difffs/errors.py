@@ -13,6 +13,7 @@ FormatTooNew         4          the store was written by a newer difffs
 StoreBusy            5          the store is open or mounted elsewhere
 CorruptStore         6          the store's structure is damaged
 PayloadDamaged       6          a payload's bytes are damaged or missing
+ImageDamaged         6          a memory image does not hold together: cut off, or its headers lie
 StoreReadOnly        7          the store cannot be written
 StoreFull            8          no space is left where the store lives
 OutputProblem        8          what is printed or exported cannot be written where it should go
@@ -93,6 +94,12 @@ class CorruptStore(DifffsError):
 
 class PayloadDamaged(CorruptStore):
     """A payload's bytes are damaged or missing; the text names volume, page and extent."""
+
+
+class ImageDamaged(DifffsError):
+    """A memory image does not hold together; the text names the offset where that shows."""
+
+    exit_code = 6
 
 
 class StoreReadOnly(DifffsError):
