@@ -1,9 +1,10 @@
 """What an image is made of: the calls by which a reader tells it.
 
-A reader calls these in the order of the file's bytes. Each call that "covers" bytes says what the
-next bytes of the file are; together they cover all of it. Calls about memory also say what a block
-of the guest's memory holds. A reader covers only what it has seen: bytes that a call generates
-(headers of pages, compressed pages) it has compared with the file's before.
+A reader calls these in the order of the file's bytes (see ``Assembly.at`` for the exception). Each
+call that "covers" bytes says what the next bytes of the file are; together they cover all of it.
+Calls about memory also say what a block of the guest's memory holds. A reader covers only what it
+has seen: bytes that a call generates (headers of pages, compressed pages) it has compared with the
+file's before.
 
 The same calls are answered by a store (``difffs.stored_image``) and, in the tests, by a plain
 in-memory twin that rebuilds file and memory.
@@ -105,6 +106,11 @@ class Assembly(Protocol):
     def begin_container(self) -> None:
         """From here on calls describe the *inner* file; container_*() tell how the outer one is
         made of it (flattened kdump, snapshots in qcow2). Only before anything is covered."""
+
+    def at(self, position: int) -> None:
+        """What the next calls cover lies from `position` of the inner file on: a container may hold
+        the inner file's parts in any order. Only after begin_container(). No byte is covered twice;
+        inner bytes that nothing covers are zeros, and no container_*() call refers to them."""
 
     def container_literal(self, data: memoryview | bytes) -> None:
         """Outer bytes that are none of the inner file's."""

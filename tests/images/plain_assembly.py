@@ -21,6 +21,9 @@ class PlainAssembly:
         """The pages of each block that something was said about."""
         self.packed_as: tuple[str, int, list[tuple[int, bytes]]] | None = None
         self._file = bytearray()
+        self._covered = bytearray()
+        """A byte 1 for each byte of the file that a call has covered."""
+        self._position = 0
         self._contained = False
         self._outer: list[tuple[str, int, int, bytes]] = []
 
@@ -38,6 +41,9 @@ class PlainAssembly:
         for kind, offset, length, data in self._outer:
             if kind == "record":
                 out += struct.pack(">QQ", offset, length)
+            if kind != "literal":
+                end = offset + length
+                assert self._covered.count(1, offset, end) == length, "refers to what is not there"
             out += self._file[offset : offset + length] if kind != "literal" else data
         return bytes(out)
 
@@ -54,15 +60,15 @@ class PlainAssembly:
 
     def literal(self, data: memoryview | bytes) -> None:
         self.literal_bytes += len(data)
-        self._file += data
+        self._cover(data)
 
     def zeros(self, count: int) -> None:
         assert count >= 0
-        self._file += bytes(count)
+        self._cover(bytes(count))
 
     def memory(self, block: Block, offset: int, data: memoryview | bytes) -> None:
         self._put(block, offset, data)
-        self._file += data
+        self._cover(data)
 
     def page_records(
         self, block: Block, offset: int, first: int, pages: memoryview | bytes
@@ -72,14 +78,14 @@ class PlainAssembly:
         assert len(pages) > 0
         self._put(block, offset, pages)
         for start in range(0, len(pages), PAGE_SIZE):
-            self._file += struct.pack(">Q", first + start) + pages[start : start + PAGE_SIZE]
+            self._cover(struct.pack(">Q", first + start) + pages[start : start + PAGE_SIZE])
 
     def zero_records(self, block: Block, offset: int, first: int, count: int) -> None:
         assert offset % PAGE_SIZE == 0
         assert count > 0
         self._put(block, offset, bytes(count * PAGE_SIZE))
         for index in range(count):
-            self._file += struct.pack(">QB", first + index * PAGE_SIZE, 0)
+            self._cover(struct.pack(">QB", first + index * PAGE_SIZE, 0))
 
     def packed_pages(
         self,
@@ -96,16 +102,16 @@ class PlainAssembly:
         for index, size in enumerate(sizes):
             packed = zlib.compress(pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE], 1)
             assert len(packed) == size
-            self._file += packed
+            self._cover(packed)
 
     def descriptors(self, offsets_from: int, sizes: list[int], flags: int) -> None:
         for size in sizes:
-            self._file += struct.pack("<QIIQ", offsets_from, size, flags, 0)
+            self._cover(struct.pack("<QIIQ", offsets_from, size, flags, 0))
             offsets_from += size
 
     def repeated(self, data: bytes, count: int) -> None:
         assert 0 < len(data) <= PAGE_SIZE
-        self._file += data * count
+        self._cover(data * count)
 
     def memory_apart(self, block: Block, offset: int, data: memoryview | bytes) -> None:
         self._put(block, offset, data)
@@ -126,6 +132,11 @@ class PlainAssembly:
         assert not self._file
         self._contained = True
 
+    def at(self, position: int) -> None:
+        assert self._contained
+        assert position >= 0
+        self._position = position
+
     def container_literal(self, data: memoryview | bytes) -> None:
         self.literal_bytes += len(data)
         self._outer.append(("literal", 0, 0, bytes(data)))
@@ -138,6 +149,18 @@ class PlainAssembly:
 
     def container_zeros(self, count: int) -> None:
         self._outer.append(("literal", 0, 0, bytes(count)))
+
+    def _cover(self, data: memoryview | bytes) -> None:
+        start = self._position
+        end = start + len(data)
+        missing = end - len(self._file)
+        if missing > 0:
+            self._file += bytes(missing)
+            self._covered += bytes(missing)
+        assert self._covered.find(1, start, end) < 0, "covers bytes twice"
+        self._file[start:end] = data
+        self._covered[start:end] = b"\1" * len(data)
+        self._position = end
 
     def _put(self, block: Block, offset: int, data: memoryview | bytes) -> None:
         content = self.contents[block]
