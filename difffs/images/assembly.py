@@ -38,6 +38,11 @@ class Assembly(Protocol):
         is the guest's memory. To be called once, before any other call about memory. Bytes that
         nothing is said about are left out by the format, and read as zeros."""
 
+    def grow(self, block: Block, length: int) -> None:
+        """A block turns out to have `length` bytes, no fewer than were told before: for formats
+        that tell the ranges of memory one by one (their blocks() say 0). To be called before
+        memory behind the length so far is given."""
+
     # ---- what covers bytes of the file -------------------------------------------------------
 
     def literal(self, data: memoryview | bytes) -> None:

@@ -58,6 +58,11 @@ class PlainAssembly:
         self.given = [set() for _ in blocks]
         self.main = memory
 
+    def grow(self, block: Block, length: int) -> None:
+        content = self.contents[block]
+        assert length >= len(content), "blocks never shrink"
+        content.extend(bytes(length - len(content)))
+
     def literal(self, data: memoryview | bytes) -> None:
         self.literal_bytes += len(data)
         self._cover(data)
