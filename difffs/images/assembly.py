@@ -101,10 +101,14 @@ class Assembly(Protocol):
         """Something a person should know: what follows is kept, but not as well as it could be, or
         memory is incomplete. Each text once."""
 
-    def packed(self, compression: str, start: int, replaced: list[tuple[int, bytes]]) -> None:
+    def packed(
+        self, compression: str, start: int, replaced: list[tuple[int, bytes]], like: bytes = b""
+    ) -> None:
         """What is covered is the *unpacked* form (see ``Source.unpack``). The file as it was given
         is that form up to `start`, with the bytes of `replaced` (offset, bytes) in it, and what
-        lies behind `start` compressed by `compression` (gzip, bzip2, xz, lzop, zstd)."""
+        lies behind `start` compressed by `compression` (gzip, bzip2, xz, lzop, zstd). `like` are
+        the first bytes of the compressed ones (``compression.LIKE_BYTES``, fewer of a shorter
+        image), which ``compression.repackings`` goes by: they tell level, name and time."""
 
     # ---- a file that holds the image in pieces -----------------------------------------------
 

@@ -19,7 +19,7 @@ class PlainAssembly:
         """Bytes of the file that are kept as they are, beside the memory."""
         self.given: list[set[int]] = []
         """The pages of each block that something was said about."""
-        self.packed_as: tuple[str, int, list[tuple[int, bytes]]] | None = None
+        self.packed_as: tuple[str, int, list[tuple[int, bytes]], bytes] | None = None
         self._file = bytearray()
         self._covered = bytearray()
         """A byte 1 for each byte of the file that a call has covered."""
@@ -130,8 +130,10 @@ class PlainAssembly:
         if text not in self.notes:
             self.notes.append(text)
 
-    def packed(self, compression: str, start: int, replaced: list[tuple[int, bytes]]) -> None:
-        self.packed_as = (compression, start, replaced)
+    def packed(
+        self, compression: str, start: int, replaced: list[tuple[int, bytes]], like: bytes = b""
+    ) -> None:
+        self.packed_as = (compression, start, replaced, like)
 
     def begin_container(self) -> None:
         assert not self._file
