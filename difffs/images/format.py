@@ -25,6 +25,9 @@ class Format:
     read: Callable[[Source, Assembly], None]
     """Tells the assembly what the whole image is made of, up to its last byte. ``ImageDamaged``
     when it does not hold together, ``NotThisFormat`` when it is none of these after all."""
+    anywhere: bool = False
+    """Whether it reads by ``Source.read_at`` only, in any order, and takes nothing of the source:
+    then the source's digest is of no byte, and whoever wants one makes it apart."""
 
 
 class NotThisFormat(Exception):
