@@ -14,6 +14,7 @@ import threading
 import time
 from array import array
 from bisect import bisect_left
+from collections.abc import Callable
 
 from difffs.engine import BATCH_PAGES, Engine
 from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly, TryAgain
@@ -332,12 +333,13 @@ class Volumes:
                 self._clear_tail(inode)
                 self._written(record, offset + length)
 
-    def remove(self, inode: int) -> None:
-        """Lets the pages and the record of an unlinked volume be freed, soon and by themselves."""
+    def remove(self, inode: int, *, in_use: Callable[[int], bool] | None = None) -> None:
+        """Lets the pages and the record of an unlinked file be freed, soon and by themselves; for
+        the parts of images see Store.remove()."""
         with self.lock:
             self._writable()
             self._forget_buffered(inode, 0, MAXIMUM_VOLUME_SIZE // PAGE_SIZE)
-            self.store.remove(inode)
+            self.store.remove(inode, in_use=in_use)
             self._work.notify()
 
     # -- data and holes --------------------------------------------------------------------------

@@ -58,5 +58,5 @@ def _remove(store: Store, inode: Inode) -> None:
         store.namespace.rmdir(path)
         return
     store.namespace.unlink(path)
-    if inode.is_volume:
+    if inode.is_file:
         store.remove(inode.number)

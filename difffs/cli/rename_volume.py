@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             raise UsageError(
                 f"{old} cannot become {target[1:]}: {error.strerror}; choose another name"
             ) from None
-        if replaced is not None and replaced.is_volume:
+        if replaced is not None and replaced.is_file:
             store.remove(replaced.number)
     return 0
 

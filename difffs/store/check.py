@@ -170,12 +170,14 @@ class _Check:
 
     def _check_owner(self, volume: int, chunk: int, ids: "array[int]", where: str) -> None:
         try:
-            size = self._namespace.get(volume).size
+            owner = self._namespace.get(volume)
         except (KeyError, OSError):
+            owner = None
+        if owner is None or not owner.is_volume:
             self._find("table", where, "belongs to no volume")
             return
         last = max(i for i, value in enumerate(ids) if value != HOLE) if any(ids) else -1
-        if chunk * _kernels.TABLE_ENTRIES + last >= page_count(size):
+        if chunk * _kernels.TABLE_ENTRIES + last >= page_count(owner.size):
             self._find("table", where, "maps pages behind the volume's end")
 
     def _patches(self) -> Iterator[tuple[int, _Object]]:

@@ -28,9 +28,11 @@ TIME_MINIMUM, TIME_MAXIMUM = -(1 << 63), (1 << 63) - 1
 ID_LIMIT = 1 << 32
 """User and group numbers are below this."""
 
-_VERSION = 1
+_PLAIN, _IMAGE = 1, 2
+"""Versions of a record: an image's has its parts behind the head."""
 # version, number, mode, uid, gid, nlink, parent, size, atime, mtime, ctime, name and target lengths
 _HEAD = struct.Struct("<BIIIIIIQqqqHH")
+_PARTS = struct.Struct("<II")  # skeleton, memory
 _CHECKSUM = struct.Struct("<I")
 
 
@@ -65,6 +67,10 @@ class Inode:
     parent: int
     name: str
     target: str = ""
+    skeleton: int = 0
+    """Of an image: the volume that holds what is no memory, and how the file is made up; else 0."""
+    memory: int = 0
+    """Of an image: the volume that holds the guest's memory; else 0."""
 
     @property
     def is_directory(self) -> bool:
@@ -73,7 +79,17 @@ class Inode:
 
     @property
     def is_volume(self) -> bool:
-        """Whether this is a regular file, so that its number names a page table."""
+        """Whether this is a regular file with pages: its number names a page table."""
+        return stat.S_ISREG(self.mode) and not self.skeleton
+
+    @property
+    def is_image(self) -> bool:
+        """Whether this is a file that is made up of two volumes (difffs.stored_image)."""
+        return stat.S_ISREG(self.mode) and self.skeleton != 0
+
+    @property
+    def is_file(self) -> bool:
+        """Whether this is a volume or an image."""
         return stat.S_ISREG(self.mode)
 
     @property
@@ -82,10 +98,11 @@ class Inode:
         return stat.S_ISLNK(self.mode)
 
     def pack(self) -> bytes:
-        """Return the record: fixed head, name and target in UTF-8, CRC-32 of all before it."""
+        """Return the record: fixed head, an image's parts, name and target in UTF-8, CRC-32 of all
+        before it."""
         name, target = encode_name(self.name), encode_name(self.target)
         head = _HEAD.pack(
-            _VERSION,
+            _IMAGE if self.skeleton else _PLAIN,
             self.number,
             self.mode,
             self.uid,
@@ -99,6 +116,8 @@ class Inode:
             len(name),
             len(target),
         )
+        if self.skeleton:
+            head += _PARTS.pack(self.skeleton, self.memory)
         body = head + name + target
         return body + _CHECKSUM.pack(zlib.crc32(body))
 
@@ -129,11 +148,13 @@ class Inode:
             names,
             targets,
         ) = _HEAD.unpack_from(body)
-        if version != _VERSION:
+        if version not in (_PLAIN, _IMAGE):
             raise FormatTooNew(f"inode record has version {version}: use a newer difffs")
-        if len(body) != _HEAD.size + names + targets:
+        start = _HEAD.size + (_PARTS.size if version == _IMAGE else 0)
+        if len(body) != start + names + targets:
             raise CorruptStore("inode record has the wrong length for its names")
-        middle = _HEAD.size + names
+        skeleton, memory = _PARTS.unpack_from(body, _HEAD.size) if version == _IMAGE else (0, 0)
+        middle = start + names
         return cls(
             number,
             mode,
@@ -145,6 +166,8 @@ class Inode:
             ctime,
             nlink,
             parent,
-            body[_HEAD.size : middle].decode("utf-8", "surrogateescape"),
+            body[start:middle].decode("utf-8", "surrogateescape"),
             body[middle:].decode("utf-8", "surrogateescape"),
+            skeleton,
+            memory,
         )

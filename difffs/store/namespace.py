@@ -4,10 +4,12 @@ Pure in-memory state with hooks for persistence; it knows neither FUSE nor the d
 store hands in the records that it holds and takes back the changed ones at each commit. All
 methods are to be called under the lock that also guards the commit.
 
-A *regular file* is a volume; its inode number is the volume's number in the page tables. There
-are no hard links: a file has ``nlink`` 1, or 0 once its name is gone. A file with ``nlink`` 0 is
-an *orphan*: unlinked, or not linked yet. To be removed it is *retired*: its record is kept until
-its pages are freed and :meth:`Namespace.drop` is called, so that a crash in between loses no space.
+A *regular file* is a volume; its inode number is the volume's number in the page tables. Or it is
+an *image*, a file that is made up of two volumes: it *holds* them, and as long as it has its name
+they stay as they are, with a name or without. There are no hard links: a file has ``nlink`` 1, or 0
+once its name is gone. A file with ``nlink`` 0 is an *orphan*: unlinked, or not linked yet. To be
+removed it is *retired*: its record is kept until its pages are freed and :meth:`Namespace.drop` is
+called, so that a crash in between loses no space.
 
 Errors about paths are ``OSError`` with the usual numbers (ENOENT, ENOTDIR, EEXIST, ...).
 """
@@ -90,8 +92,16 @@ class Namespace:
         for inode in self._inodes.values():
             if inode.is_directory:
                 self._children.setdefault(inode.number, {})
+        self._holders: dict[int, int] = {}
+        """Volume to the image that holds it."""
         for inode in self._inodes.values():
             self._attach_loaded(inode)
+            if inode.is_image:
+                self._hold_parts(inode)
+
+    def _hold_parts(self, image: Inode) -> None:
+        for part in (image.skeleton, image.memory):
+            self._holders.setdefault(part, image.number)
 
     def _load(self, number: int, record: bytes) -> None:
         # Even a damaged record's number is never given out again: its pages may still exist.
@@ -178,12 +188,22 @@ class Namespace:
         return "/" + "/".join(reversed(names))
 
     def volumes(self) -> list[Inode]:
-        """Return all regular files that have a name."""
-        return [inode for inode in self._inodes.values() if inode.is_volume and inode.nlink]
+        """Return all regular files that have a name, images too."""
+        return [inode for inode in self._inodes.values() if inode.is_file and inode.nlink]
 
     def orphans(self) -> list[Inode]:
-        """Return the files that have no name any more but still their record and pages."""
-        return [inode for inode in self._inodes.values() if inode.nlink == 0]
+        """Return the files that have no name any more but still their record and pages: those that
+        nobody needs. An image with a name needs its parts."""
+        return [
+            inode
+            for inode in self._inodes.values()
+            if inode.nlink == 0 and not self.is_held(inode.number)
+        ]
+
+    def is_held(self, number: int) -> bool:
+        """Whether a volume is part of an image that has a name: it must stay as it is."""
+        holder = self._inodes.get(self._holders.get(number, 0))
+        return holder is not None and holder.nlink > 0
 
     def readlink(self, path: str) -> str:
         """Return a symbolic link's target. EINVAL when ``path`` is something else."""
@@ -273,6 +293,39 @@ class Namespace:
         inode.ctime_ns = time_now()
         self._attach(inode, parent, name, inode.ctime_ns)
 
+    def make_image(self, number: int, size: int, skeleton: int, memory: int) -> None:
+        """Turn an orphan without pages into an image of that size, which holds two other orphans.
+
+        :meth:`link` gives the image its name, and the memory too if it is to have one. EINVAL when
+        one of them is no volume without a name.
+        """
+        image = self.get(number)
+        for inode in (image, self.get(skeleton), self.get(memory)):
+            if inode.nlink or not inode.is_volume or inode.number in self._holders:
+                raise _error(errno.EINVAL, f"inode {inode.number}")
+        if skeleton == memory or number in (skeleton, memory):
+            raise _error(errno.EINVAL, f"inode {number}")
+        image.size, image.skeleton, image.memory = size, skeleton, memory
+        self._hold_parts(image)
+        self._dirty.add(number)
+
+    def release_parts(self, number: int) -> list[int]:
+        """Have an image without a name hold its parts no longer; return those without a name.
+
+        For whoever removes the image: they are to be removed too. EBUSY while it has a name; an
+        empty list for what is no image.
+        """
+        image = self.get(number)
+        if not image.is_image:
+            return []
+        if image.nlink:
+            raise _error(errno.EBUSY, self.path(number))
+        parts = [part for part in (image.skeleton, image.memory) if part in self._inodes]
+        for part in parts:
+            if self._holders.get(part) == number:
+                del self._holders[part]
+        return [part for part in parts if not self._inodes[part].nlink]
+
     def symlink(self, path: str, target: str, uid: int = 0, gid: int = 0) -> Inode:
         """Make a symbolic link at ``path`` that points to ``target``. Errors as above."""
         if not target:
@@ -284,7 +337,7 @@ class Namespace:
     def unlink(self, path: str) -> Inode:
         """Take the name of a file or link away and return its inode, with ``nlink`` 0.
 
-        A volume becomes an orphan, for ``Store.remove``. A link is gone.
+        A volume or image becomes an orphan, for ``Store.remove``. A link is gone.
         """
         inode = self.lookup(path)
         if inode.is_directory:
@@ -305,7 +358,7 @@ class Namespace:
         return inode
 
     def _detach(self, inode: Inode, now: int) -> None:
-        """Take the inode's name away; only a volume's record stays, as an orphan's."""
+        """Take the inode's name away; only a file's record stays, as an orphan's."""
         parent = self._inodes[inode.parent]
         del self._children[parent.number][inode.name]
         if inode.is_directory:
@@ -315,16 +368,16 @@ class Namespace:
         inode.nlink = 0
         inode.ctime_ns = now
         self._dirty.add(inode.number)
-        if not inode.is_volume:
+        if not inode.is_file:
             del self._inodes[inode.number]
 
     def retire(self, number: int) -> None:
         """Let nobody find an orphan any more: only its record stays, until :meth:`drop`.
 
-        EBUSY while it has a name.
+        EBUSY while it has a name, or is part of an image that has one.
         """
         inode = self.get(number)
-        if inode.nlink:
+        if inode.nlink or self.is_held(number):
             raise _error(errno.EBUSY, self.path(number))
         self._retired[number] = self._inodes.pop(number)
 
@@ -491,7 +544,7 @@ class Namespace:
                 subdirectories[inode.parent] = subdirectories.get(inode.parent, 0) + 1
         for inode in self._inodes.values():
             expected = 2 + subdirectories.get(inode.number, 0) if inode.is_directory else 1
-            if inode.nlink != expected and not (inode.is_volume and inode.nlink == 0):
+            if inode.nlink != expected and not (inode.is_file and inode.nlink == 0):
                 findings.append(
                     f"inode {inode.number} ({inode.name!r}): link count is {inode.nlink}, "
                     f"should be {expected}"
@@ -500,12 +553,18 @@ class Namespace:
 
     def _check_inode(self, inode: Inode) -> Iterator[str]:
         label = f"inode {inode.number} ({inode.name!r})"
-        if not (inode.is_directory or inode.is_volume or inode.is_symlink):
+        if not (inode.is_directory or inode.is_file or inode.is_symlink):
             yield f"{label}: mode {inode.mode:o} is no file, directory or symbolic link"
         if not 0 < inode.number < NUMBER_LIMIT:
             yield f"{label}: number out of range"
         if inode.is_symlink and not inode.target:
             yield f"{label}: symbolic link without a target"
+        for part in (inode.skeleton, inode.memory) if inode.is_image else ():
+            volume = self._inodes.get(part)
+            if volume is None or not volume.is_volume:
+                yield f"{label}: its part, inode {part}, is no volume"
+            elif self._holders.get(part) != inode.number:
+                yield f"{label}: its part, inode {part}, belongs to inode {self._holders[part]}"
         if inode.number == self.ROOT or inode.nlink == 0:
             return
         if not inode.name or "/" in inode.name or len(encode_name(inode.name)) > NAME_MAXIMUM:

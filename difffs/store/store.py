@@ -11,7 +11,7 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -216,7 +216,7 @@ class Store:
             self._removed_to = 0
             if not read_only:
                 # Nobody gives the orphans that are found here a name any more.
-                for orphan in self.namespace.orphans():
+                for orphan in sorted(self.namespace.orphans(), key=lambda each: each.is_image):
                     self.remove(orphan.number)
             self._reserve = None if read_only else Reserve(path / names.RESERVE_FILE)
             # Long changes of page tables that are under way: a commit waits for their end.
@@ -504,13 +504,22 @@ class Store:
 
     # -- removing volumes ------------------------------------------------------------------------
 
-    def remove(self, number: int) -> None:
+    def remove(self, number: int, *, in_use: Callable[[int], bool] | None = None) -> None:
         """Queues an orphan: nobody finds it from now on; remove_some() frees its pages and forgets
         it, at the latest when the store is closed, or after a crash when it is opened for writing.
-        OSError EBUSY while it has a name."""
+        OSError EBUSY while it has a name.
+
+        With an image go those of its parts that have no name, but for those that somebody uses: who
+        does removes them later. A part of an image that has a name stays until that one goes.
+        """
         with self.lock:
-            self.namespace.retire(number)
-            self._removals.append(number)
+            if self.namespace.is_held(number):
+                return
+            parts = self.namespace.release_parts(number)
+            for each in (number, *parts):
+                if each == number or in_use is None or not in_use(each):
+                    self.namespace.retire(each)
+                    self._removals.append(each)
 
     @property
     def has_removals(self) -> bool:

@@ -1,0 +1,175 @@
+"""Files that are made up of a skeleton and of memory, read anywhere."""
+
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from difffs.errors import CorruptStore
+from difffs.images.layout import Kind, Layout, Row, Volume, packed_zlib
+from difffs.page import PAGE_SIZE
+
+_HEADER = 8
+_RECORD = _HEADER + PAGE_SIZE
+_ZERO_RECORD = _HEADER + 1
+_DESCRIPTOR = struct.Struct("<QIIQ")
+
+_PIECE = 1 << 20
+"""Bytes that one row makes at a time, at most: what a read holds beside its result."""
+
+ReadVolume = Callable[[int, memoryview], None]
+"""(offset, out): fills out with a volume's bytes, all of which are there."""
+
+
+class Readable(Protocol):
+    """A file."""
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+
+    def read_into(self, offset: int, out: memoryview) -> int:
+        """Fills out with bytes from the offset on; how many there were, fewer at the end."""
+
+
+class ComposedFile:
+    """A file whose bytes a layout tells. Not thread-safe."""
+
+    def __init__(
+        self,
+        layout: Layout,
+        skeleton: ReadVolume,
+        memory: ReadVolume,
+        inner: "ComposedFile | None" = None,
+    ) -> None:
+        """`skeleton` and `memory` read the two volumes; `inner` is what a container holds."""
+        self._layout = layout
+        self._volumes = {Volume.SKELETON: skeleton, Volume.MEMORY: memory}
+        self._inner = inner
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return self._layout.size
+
+    def read_into(self, offset: int, out: memoryview) -> int:
+        """Fills out with bytes from the offset on; how many there were, fewer at the end."""
+        end = min(offset + len(out), self.size)
+        if offset >= end:
+            return 0
+        index = self._layout.find(offset)
+        done = offset
+        while done < end:
+            row = self._layout.row(index)
+            stop = min(end, self._layout.end(index))
+            while done < stop:
+                piece = min(stop - done, _PIECE)
+                self._make(row, done - row.position, out[done - offset : done - offset + piece])
+                done += piece
+            index += 1
+        return end - offset
+
+    def hole(self, offset: int) -> tuple[int, int]:
+        """(start, end) of the first hole at or behind the offset that the layout itself knows of:
+        zero bytes that nothing is kept for. Both are the size when there is none."""
+        index = self._layout.find(offset) if offset < self.size else self._layout.count
+        while index < self._layout.count:
+            row = self._layout.row(index)
+            if row.kind == Kind.ZEROS:
+                return max(offset, row.position), self._layout.end(index)
+            index += 1
+        return self.size, self.size
+
+    def _make(self, row: Row, start: int, out: memoryview) -> None:
+        """Fills out with the row's bytes from `start` on."""
+        match row.kind:
+            case Kind.COPY:
+                self._volumes[Volume(row.volume)](row.source + start, out)
+            case Kind.ZEROS:
+                out[:] = bytes(len(out))
+            case Kind.PAGE_RECORDS:
+                self._make_page_records(row, start, out)
+            case Kind.ZERO_RECORDS:
+                first, last = start // _ZERO_RECORD, -(-(start + len(out)) // _ZERO_RECORD)
+                records = b"".join(
+                    (row.second + index * PAGE_SIZE).to_bytes(_HEADER, "big") + b"\0"
+                    for index in range(first, last)
+                )
+                start -= first * _ZERO_RECORD
+                out[:] = records[start : start + len(out)]
+            case Kind.PACKED_ZLIB_1:
+                self._make_packed(row, start, out)
+            case Kind.DESCRIPTORS:
+                self._make_descriptors(row, start, out)
+            case Kind.REPEATED:
+                unit = self._skeleton(row.source, row.second)
+                skip = start % row.second
+                out[:] = (unit * ((skip + len(out)) // row.second + 1))[skip : skip + len(out)]
+            case Kind.INNER | Kind.INNER_RECORD:
+                self._make_inner(row, start, out)
+            case _:
+                raise CorruptStore(
+                    f"the image's layout has a row of kind {row.kind}: use a newer difffs"
+                )
+
+    def _skeleton(self, offset: int, count: int) -> bytes:
+        data = bytearray(count)
+        self._volumes[Volume.SKELETON](offset, memoryview(data))
+        return bytes(data)
+
+    def _sizes(self, row: Row, first: int, count: int) -> "memoryview":
+        """Sizes from the row's `first` on."""
+        return memoryview(self._skeleton(row.second + 2 * first, 2 * count)).cast("H")
+
+    def _make_page_records(self, row: Row, start: int, out: memoryview) -> None:
+        first, last = start // _RECORD, -(-(start + len(out)) // _RECORD)
+        pages = memoryview(bytearray((last - first) * PAGE_SIZE))
+        self._volumes[Volume(row.volume)](row.source + first * PAGE_SIZE, pages)
+        parts: list[bytes | memoryview] = []
+        for index in range(last - first):
+            parts.append((row.second + (first + index) * PAGE_SIZE).to_bytes(_HEADER, "big"))
+            parts.append(pages[index * PAGE_SIZE : (index + 1) * PAGE_SIZE])
+        start -= first * _RECORD
+        out[:] = b"".join(parts)[start : start + len(out)]
+
+    def _make_packed(self, row: Row, start: int, out: memoryview) -> None:
+        end = start + len(out)
+        at = 0
+        page = memoryview(bytearray(PAGE_SIZE))
+        for index, size in enumerate(self._sizes(row, 0, row.times)):
+            if at + size > start:
+                self._volumes[Volume(row.volume)](row.source + index * PAGE_SIZE, page)
+                packed = packed_zlib(page)
+                if len(packed) != size:
+                    raise CorruptStore(
+                        "a page of the image compresses to another size than when it was"
+                        " imported: the zlib of this machine is another; export --raw works"
+                    )
+                low, high = max(at, start), min(at + size, end)
+                out[low - start : high - start] = packed[low - at : high - at]
+            at += size
+            if at >= end:
+                break
+
+    def _make_descriptors(self, row: Row, start: int, out: memoryview) -> None:
+        first, last = start // _DESCRIPTOR.size, -(-(start + len(out)) // _DESCRIPTOR.size)
+        sizes = self._sizes(row, 0, last)
+        offset = row.source + sum(sizes[:first])
+        records = bytearray()
+        for size in sizes[first:]:
+            records += _DESCRIPTOR.pack(offset, size, row.volume, 0)
+            offset += size
+        start -= first * _DESCRIPTOR.size
+        out[:] = records[start : start + len(out)]
+
+    def _make_inner(self, row: Row, start: int, out: memoryview) -> None:
+        assert self._inner is not None
+        if row.kind == Kind.INNER_RECORD:
+            header = row.source.to_bytes(8, "big") + row.second.to_bytes(8, "big")
+            if start < len(header):
+                count = min(len(out), len(header) - start)
+                out[:count] = header[start : start + count]
+                out = out[count:]
+                start = len(header)
+            start -= len(header)
+        if len(out) and self._inner.read_into(row.source + start, out) != len(out):
+            raise CorruptStore("the image's layout names bytes behind the inner file's end")
