@@ -105,16 +105,27 @@ class StoredAssembly:
             raise self._damaged(f"it has {len(blocks):,} blocks of memory")
         self._main = memory
         for index, (name, length) in enumerate(blocks):
-            if not 0 <= length <= MAXIMUM_VOLUME_SIZE:
-                raise self._damaged(f"its memory {name!r} has {length:,} bytes")
-            if index == memory:
-                place = BlockPlace(name, length, Volume.MEMORY, 0)
-                with self.store.lock:
-                    self.store.namespace.set_size(self.memory_volume, length)
-            else:
-                first = self._skeleton.allocate(page_count(length))
-                place = BlockPlace(name, length, Volume.SKELETON, first * PAGE_SIZE)
-            self._blocks.append(place)
+            self._blocks.append(self._new_block(name, length, main=index == memory))
+
+    def more_blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
+        """See ``Assembly``. What was the guest's memory stays that: its pages are in the volume."""
+        if len(self._blocks) + len(blocks) > MAXIMUM_BLOCKS:
+            raise self._damaged("it has too many blocks of memory")
+        for name, length in blocks:
+            self._blocks.append(self._new_block(name, length, main=False))
+        if memory != self._main:
+            name = self._blocks[self._main].name
+            self.unusual(f"the block {name!r}, which comes first, is taken for the guest's memory")
+
+    def _new_block(self, name: str, length: int, *, main: bool) -> BlockPlace:
+        if not 0 <= length <= MAXIMUM_VOLUME_SIZE:
+            raise self._damaged(f"its memory {name!r} has {length:,} bytes")
+        if main:
+            with self.store.lock:
+                self.store.namespace.set_size(self.memory_volume, length)
+            return BlockPlace(name, length, Volume.MEMORY, 0)
+        first = self._skeleton.allocate(page_count(length))
+        return BlockPlace(name, length, Volume.SKELETON, first * PAGE_SIZE)
 
     def grow(self, block: Block, length: int) -> None:
         """See ``Assembly``."""
