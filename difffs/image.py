@@ -6,7 +6,7 @@ import os
 import select
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 from difffs.errors import EnvironmentProblem, UsageError
@@ -14,6 +14,9 @@ from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 
 BATCH_BYTES = 8 << 20
 """Several batches of the engine: with two workers one is classified while another is packed."""
+
+ZEROS_BYTES = 1 << 20
+"""Zeros of a hole that are handed out at a time."""
 
 STDIN = "-"
 
@@ -58,6 +61,8 @@ class ImageReader:
         self._thread: ThreadPoolExecutor | None = None
         self._wake = -1
         """Ends a reading in the thread that waits for a stream's writer."""
+        self._peeked = b""
+        """What has been taken from a stream to look at it, and is to be read yet."""
         status = os.fstat(file)
         if stat.S_ISDIR(status.st_mode):
             raise UsageError(f"image {name} is a directory: name a file")
@@ -119,6 +124,48 @@ class ImageReader:
             self._thread = None
             os.close(self._wake)
             self._wake = -1
+
+    def peek(self, count: int) -> memoryview:
+        """The first bytes, fewer of a shorter image; what is read afterwards begins with them.
+
+        To be called before batches(), once. EnvironmentProblem when reading fails.
+        """
+        buffer = memoryview(bytearray(count))
+        try:
+            if self._sized:
+                return buffer[: self._fill(buffer[: self.size], self._start)]
+            length = self._fill_from_stream(buffer)
+        except OSError as error:
+            raise self._unreadable(0, error) from error
+        self._peeked = bytes(buffer[:length])
+        return buffer[:length]
+
+    @property
+    def read_at(self) -> Callable[[int, int], bytes] | None:
+        """Reads a file or device anywhere: (offset, count) -> bytes, fewer at the end; None for a
+        stream."""
+        if not self._sized:
+            return None
+
+        def read(offset: int, count: int) -> bytes:
+            assert self.size is not None
+            out = memoryview(bytearray(max(0, min(count, self.size - offset))))
+            try:
+                return bytes(out[: self._fill(out, self._start + offset)])
+            except OSError as error:
+                raise self._unreadable(offset, error) from error
+
+        return read
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Iterates over all bytes in order, holes as zeros; else as batches()."""
+        zeros = memoryview(bytes(ZEROS_BYTES))
+        end = 0
+        for offset, data in self.batches():
+            yield from _pieces(zeros, offset - end)
+            yield data
+            end = offset + len(data)
+        yield from _pieces(zeros, (self.size or 0) - end)
 
     def batches(self) -> Iterator[tuple[int, memoryview]]:
         """Iterates over (offset, bytes); offsets are multiples of the page, holes left out.
@@ -198,11 +245,13 @@ class ImageReader:
         return length
 
     def _fill_from_stream(self, buffer: memoryview) -> int:
+        length = min(len(self._peeked), len(buffer))
+        buffer[:length] = self._peeked[:length]
+        self._peeked = self._peeked[length:]
         poll = select.poll()
         poll.register(self._file, select.POLLIN)
         if self._wake >= 0:
             poll.register(self._wake, select.POLLIN)
-        length = 0
         while length < len(buffer):
             # Also for those whose descriptor somebody else has made not to wait.
             if any(file == self._wake for file, _events in poll.poll()):
@@ -232,3 +281,9 @@ class ImageReader:
         data -= data % PAGE_SIZE
         hole = min(self.size, hole + -hole % PAGE_SIZE)
         return data, min(BATCH_BYTES, hole - data)
+
+
+def _pieces(zeros: memoryview, count: int) -> Iterator[memoryview]:
+    while count > 0:
+        yield zeros[:count]
+        count -= len(zeros)

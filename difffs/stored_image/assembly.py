@@ -11,6 +11,7 @@ from difffs.images.assembly import Block, Packing
 from difffs.images.layout import Kind, Row, Volume
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
 from difffs.store import Store
+from difffs.store.inode import Inode
 from difffs.store.page_tables import ZERO
 from difffs.stored_image.head import ROOM, pack_head
 from difffs.stored_image.pages import (
@@ -77,11 +78,19 @@ class StoredAssembly:
         self._outer: Rows | None = None
         self._blocks: list[BlockPlace] = []
         self._main = 0
-        self._packed: dict[str, Any] | None = None
+        self.packed_as: dict[str, Any] | None = None
+        """How it is compressed, if it is: compression, start, replaced, like, digest, size."""
         # Literal bytes with pages of their own: where the last of them end, in file and skeleton.
         self._large_end = (-1, -1)
         # Latest content of pages that a row has named before: page of the skeleton, by page.
         self._latest: dict[tuple[int, int], array[int]] = {}
+
+    def inodes(self) -> list[Inode]:
+        """The orphans that it has made and that have not been removed: the image's last."""
+        made = (self._skeleton_volume, self.memory_volume, self.image)
+        if self.image.is_image:  # its parts go with it
+            return [self.image]
+        return list(made)
 
     def _damaged(self, text: str) -> ImageDamaged:
         return ImageDamaged(
@@ -313,7 +322,7 @@ class StoredAssembly:
         self, compression: str, start: int, replaced: list[tuple[int, bytes]], like: bytes = b""
     ) -> None:
         """See ``Assembly``."""
-        self._packed = {
+        self.packed_as = {
             "compression": compression,
             "start": start,
             "replaced": [[offset, data.hex()] for offset, data in replaced],
@@ -367,8 +376,8 @@ class StoredAssembly:
             self._outer.finish()
         file = self._rows if self._outer is None else self._outer
         self.size = file.size
-        if self._packed is not None:
-            self._packed |= {"digest": packed_digest, "size": packed_size}
+        if self.packed_as is not None:
+            self.packed_as |= {"digest": packed_digest, "size": packed_size}
         head = {
             "version": _VERSION,
             "digest": digest,
@@ -386,7 +395,7 @@ class StoredAssembly:
             "memory": self._main,
             "layout": _layout_record(self._rows),
             "container": None if self._outer is None else _layout_record(self._outer),
-            "packed": self._packed,
+            "packed": self.packed_as,
         }
         self._write_head(json.dumps(head, separators=(",", ":"), default=str).encode())
         self._writer.flush()
