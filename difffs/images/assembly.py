@@ -43,6 +43,11 @@ class Assembly(Protocol):
         that tell the ranges of memory one by one (their blocks() say 0). To be called before
         memory behind the length so far is given."""
 
+    def more_blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
+        """Blocks that the image tells of later than of the first ones, which they come behind;
+        `memory` is the index of the guest's memory as far as is known now. Any number of calls
+        after blocks()."""
+
     # ---- what covers bytes of the file -------------------------------------------------------
 
     def literal(self, data: memoryview | bytes) -> None:

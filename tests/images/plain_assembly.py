@@ -63,6 +63,14 @@ class PlainAssembly:
         assert length >= len(content), "blocks never shrink"
         content.extend(bytes(length - len(content)))
 
+    def more_blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
+        assert self.main >= 0, "the first blocks are told by blocks()"
+        self.names += [name for name, _length in blocks]
+        self.contents += [bytearray(length) for _name, length in blocks]
+        self.given += [set() for _ in blocks]
+        assert 0 <= memory < len(self.names)
+        self.main = memory
+
     def literal(self, data: memoryview | bytes) -> None:
         self.literal_bytes += len(data)
         self._cover(data)
