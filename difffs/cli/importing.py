@@ -35,6 +35,8 @@ RAW = "raw"
 # beside an image of memory; a larger file is something else, and keeps its holes.
 _LARGEST_DENSE_IMAGE = 1 << 40
 
+_PIECE = 1 << 20
+
 _COMMIT_EVERY = 256
 """Changed index pages (some 200 MiB of image) at which a commit is made in between: what waits for
 the disk stays small, and the end of a long import is no long wait."""
@@ -199,7 +201,8 @@ def _source(image: ImageReader, progress: Progress) -> Source:
     def chunks() -> Iterator[memoryview]:
         done = 0
         for chunk in image.chunks():
-            yield chunk
+            for start in range(0, len(chunk), _PIECE):  # what a reader keeps is of this size
+                yield chunk[start : start + _PIECE]
             done += len(chunk)
             progress.update(done)
 

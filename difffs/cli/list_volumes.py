@@ -78,7 +78,9 @@ def _of_store(path: Path) -> Iterator[Row]:
     with open_to_read(path, "list its volumes") as store:
         for volume in store.namespace.volumes():
             name = store.namespace.path(volume.number)[1:]
-            yield Row(name, volume.size, store.volume_usage(volume.number))
+            # of an image: what is kept beside its memory, which has a name of its own
+            usage = store.volume_usage(volume.skeleton or volume.number)
+            yield Row(name, volume.size, usage)
 
 
 def _of_mount(mountpoint: str) -> Iterator[Row]:

@@ -31,10 +31,10 @@ def find(store: Store, name: str) -> Inode:
     return store.namespace.lookup(path)
 
 
-def find_volume(store: Store, name: str) -> Inode:
-    """Return the volume of that name. ``VolumeNotFound`` lists those that there are."""
+def find_file(store: Store, name: str) -> Inode:
+    """Return the volume or image of that name. ``VolumeNotFound`` lists those that there are."""
     inode = find(store, name)
-    if not inode.is_volume:
+    if not inode.is_file:
         raise _not_found(store, name)
     return inode
 

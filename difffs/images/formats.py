@@ -1,8 +1,9 @@
 """All formats of memory images, and which of them an image is of."""
 
+from difffs.images import migration
 from difffs.images.format import Format
 
-FORMATS: tuple[Format, ...] = ()
+FORMATS: tuple[Format, ...] = (migration.FORMAT,)
 """In the order in which they are tried."""
 
 

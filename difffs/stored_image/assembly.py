@@ -57,7 +57,7 @@ class StoredAssembly:
     process that is killed leaves nothing behind."""
 
     def __init__(self, engine: Engine, name: str, mode: int, uid: int, gid: int) -> None:
-        """`name` is for errors; the mode, without the right to write, becomes the image's."""
+        """`name` is for errors; the files get the mode."""
         self.engine = engine
         self.store: Store = engine.store
         self.facts: dict[str, Any] = {}
@@ -67,9 +67,9 @@ class StoredAssembly:
         self._name = name
         with self.store.lock:
             names = self.store.namespace
-            self.image = names.create_orphan(mode & ~0o222, uid, gid)
-            self.memory_volume = names.create_orphan(mode & ~0o222, uid, gid)
-            self._skeleton_volume = names.create_orphan(mode & ~0o222, uid, gid)
+            self.image = names.create_orphan(mode, uid, gid)
+            self.memory_volume = names.create_orphan(mode, uid, gid)
+            self._skeleton_volume = names.create_orphan(mode, uid, gid)
         self._writer = PageWriter(engine)
         self._skeleton = Skeleton(engine, self._skeleton_volume, self._writer)
         self._literals = Stream(self._skeleton)
