@@ -21,6 +21,7 @@ from dataclasses import dataclass
 
 from difffs.images.assembly import Assembly
 from difffs.images.format import Format, NotThisFormat
+from difffs.images.physical import X86, DeviceBlocks, is_device_memory
 from difffs.images.ranges import MOST_RANGES, Ranges
 from difffs.images.source import LOOKAHEAD, Source
 from difffs.page import MAXIMUM_VOLUME_SIZE
@@ -52,6 +53,8 @@ MACHINES = {
     258: "loongarch",
 }
 """e_machine. (QEMU says x86 of a 64-bit processor that is in a 32-bit mode.)"""
+
+_MOST_DEVICES = 256
 
 CREATORS = {b"QEMU": "QEMU", b"VBCORE": "VirtualBox", b"VBCPU": "VirtualBox"}
 """Names of notes that tell who wrote a core."""
@@ -108,12 +111,13 @@ class Segment:
 @dataclass(frozen=True, slots=True)
 class Plan:
     """Which bytes of the file are which memory: columns of start and end in the file and address,
-    in the file's order, without overlaps; and the memory's length."""
+    in the file's order, without overlaps; the memory's length, and what lies apart from it."""
 
     starts: "array[int]"
     ends: "array[int]"
     addresses: "array[int]"
     length: int
+    devices: DeviceBlocks
 
 
 def header_of(prefix: memoryview | bytes) -> Header | None:
@@ -165,7 +169,7 @@ def _read(source: Source, assembly: Assembly) -> None:
     )
     if creator := _creator(source, header, notes):
         assembly.details(creator=creator)
-    assembly.blocks([("memory", plan.length)], 0)
+    assembly.blocks(plan.devices.blocks(plan.length), 0)
     _cover(source, assembly, plan)
 
 
@@ -257,6 +261,7 @@ def _plan(
     # in the file and address: with paging there may be 100,000 of them, and they join to a few.
     by_distance: dict[int, Ranges] = {}
     ranges = length = 0
+    devices = Ranges()
     notes: list[tuple[int, int]] = []
     for index, each in enumerate(_segments(header, table, count)):
         if each.kind == PT_NOTE and len(notes) < 16:
@@ -270,7 +275,12 @@ def _plan(
                 " in memory, cannot be",
                 header.phoff + index * header.phentsize,
             )
-        length = max(length, top)
+        if header.machine in X86 and is_device_memory(each.physical, top):
+            devices.add(each.physical, top)
+            if len(devices) > _MOST_DEVICES:
+                raise source.damaged(f"it has memory of more than {_MOST_DEVICES} devices")
+        else:
+            length = max(length, top)
         same = by_distance.setdefault(each.physical - each.offset, Ranges())
         ranges -= len(same)
         same.add(each.offset, each.offset + each.in_file)
@@ -280,17 +290,20 @@ def _plan(
                 f"it has more than {MOST_RANGES:,} segments that do not meet",
                 header.phoff + index * header.phentsize,
             )
-    return _without_conflicts(assembly, by_distance, length), notes
+    blocks = DeviceBlocks(list(devices))
+    return _without_conflicts(assembly, by_distance, length, blocks), notes
 
 
-def _without_conflicts(assembly: Assembly, by_distance: dict[int, Ranges], length: int) -> Plan:
+def _without_conflicts(
+    assembly: Assembly, by_distance: dict[int, Ranges], length: int, devices: DeviceBlocks
+) -> Plan:
     """One place in memory for each byte of the file, and one in the file for each of memory: where
     segments say otherwise, what comes first in the file holds."""
     runs = sorted(
         (start, end, distance) for distance, ranges in by_distance.items() for start, end in ranges
     )
     by_distance.clear()
-    plan = Plan(array("Q"), array("Q"), array("Q"), length)
+    plan = Plan(array("Q"), array("Q"), array("Q"), length, devices)
     told = Ranges()
     covered = twice = elsewhere = 0
     for start, end, distance in runs:
@@ -351,7 +364,10 @@ def _cover(source: Source, assembly: Assembly, plan: Plan) -> None:
             continue
         _literal_up_to(source, assembly, start, "a segment's bytes")
         for piece in source.pieces(end - start, f"the memory at {address:#x}"):
-            assembly.memory(0, address, piece)
+            at = 0
+            for block, offset, count in plan.devices.places(address, len(piece)):
+                assembly.memory(block, offset, piece[at : at + count])
+                at += count
             address += len(piece)
     behind = 0
     for piece in source.rest():

@@ -1,9 +1,15 @@
 """All formats of memory images, and which of them an image is of."""
 
-from difffs.images import migration
+from difffs.images import avml, elf, lime, migration, xen
 from difffs.images.format import Format
 
-FORMATS: tuple[Format, ...] = (migration.FORMAT,)
+FORMATS: tuple[Format, ...] = (
+    migration.FORMAT,
+    xen.FORMAT,
+    elf.FORMAT,
+    lime.FORMAT,
+    avml.FORMAT,
+)
 """In the order in which they are tried."""
 
 

@@ -59,7 +59,7 @@ def test_round_trip(memory: list[tuple[int, int, bool]], chunk: int, padding: in
     dump = avml_dump(ranges) + bytes(padding)
     assembly = assembled(avml.FORMAT, dump, chunk=chunk)
     assert assembly.file == lime_dump(ranges) + bytes(padding)
-    assert assembly.packed_as == ("avml", 0, [])
+    assert assembly.packed_as == ("avml", 0, [], b"")
     assert packed(assembly.file, chunk) == dump
     assert assembly.notes == []
     for start, data in ranges:
