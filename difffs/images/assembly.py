@@ -113,7 +113,7 @@ class Assembly(Protocol):
         is that form up to `start`, with the bytes of `replaced` (offset, bytes) in it, and what
         lies behind `start` compressed by `compression` (gzip, bzip2, xz, lzop, zstd). `like` are
         the first bytes of the compressed ones (``compression.LIKE_BYTES``, fewer of a shorter
-        image), which ``compression.repackings`` goes by: they tell level, name and time."""
+        image), which ``repacking.repackings`` goes by: they tell level, name and time."""
 
     # ---- a file that holds the image in pieces -----------------------------------------------
 
