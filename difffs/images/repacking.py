@@ -35,7 +35,8 @@ class Repacking:
     by: str
     """What compresses: "gzip 1.12", or "zlib 1.2.13 (the library)"."""
     pieces: Callable[[Iterable[memoryview | bytes]], Iterator[bytes]]
-    """The compressed form of a stream. ``EnvironmentProblem`` when the tool fails."""
+    """The compressed form of a stream. ``EnvironmentProblem`` when it cannot be made like that: the
+    tool fails, or the original was put together of several."""
 
 
 def repackings(kind: str, like: bytes = b"") -> list[Repacking]:
@@ -273,12 +274,24 @@ def _zstd_encoder(like: bytes) -> tuple[str, Callable[[], _Encoder]]:
         threads=1,
     )
 
-    def new() -> _Encoder:
-        compressor = zstandard.ZstdCompressor(compression_params=parameters)
-        encoder: _Encoder = compressor.compressobj(size=content)
-        return encoder
+    class Encoder:
+        def __init__(self) -> None:
+            compressor = zstandard.ZstdCompressor(compression_params=parameters)
+            self._encoder = compressor.compressobj(size=content)
 
-    return f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}", new
+        def compress(self, data: memoryview | bytes, /) -> bytes:
+            return self._made(self._encoder.compress, data)
+
+        def flush(self) -> bytes:
+            return self._made(self._encoder.flush)
+
+        def _made(self, call: Callable[..., bytes], *data: memoryview | bytes) -> bytes:
+            try:
+                return call(*data)
+            except zstandard.ZstdError as error:  # several frames, the first of a length it told
+                raise EnvironmentProblem(f"zstd does not pack it as it was: {error}") from None
+
+    return f"zstd {'.'.join(map(str, zstandard.ZSTD_VERSION))}", Encoder
 
 
 _ENCODERS: Mapping[str, Callable[[bytes], tuple[str, Callable[[], _Encoder]]]] = {
