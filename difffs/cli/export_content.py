@@ -25,6 +25,10 @@ Pieces = Iterator[tuple[int, memoryview]]
 """(offset, bytes) in order; what lies between is zeros. Valid until the next step."""
 
 
+_Pack = Callable[[Iterator[memoryview]], Iterator[bytes]]
+"""Compresses a stream."""
+
+
 class Form(StrEnum):
     """How what is written is related to what was imported."""
 
@@ -124,24 +128,28 @@ def _image(image: StoredImage, packing: Form | None) -> Wanted:
 
 def _packed_contents(image: StoredImage, packed: dict[str, Any]) -> list[Content]:
     """The ways to compress the image again, each of which may give its bytes."""
-    from difffs.images.repacking import Repacking, repackings
+    from difffs.images import avml
+    from difffs.images.repacking import repackings
 
-    def content(way: Repacking) -> Content:
+    def content(pack: _Pack) -> Content:
         return Content(
             Form.ORIGINAL,
             int(packed["size"]),
-            lambda: _packed_pieces(image, packed, way.pieces),
+            lambda: _packed_pieces(image, packed, pack),
             str(packed["digest"]),
         )
 
-    ways = repackings(str(packed["compression"]), bytes.fromhex(packed["like"]))
-    return [content(way) for way in ways]
+    compression = str(packed["compression"])
+    if compression == avml.COMPRESSION:
+        return [content(avml.packed_form)]
+    ways = repackings(compression, bytes.fromhex(packed["like"]))
+    return [content(way.pieces) for way in ways]
 
 
 def _packed_pieces(
     image: StoredImage,
     packed: dict[str, Any],
-    pack: Callable[[Iterator[memoryview]], Iterator[bytes]],
+    pack: _Pack,
 ) -> Pieces:
     file, start = image.file(), int(packed["start"])
     head = bytearray(start)

@@ -12,8 +12,10 @@ from difffs.cli.names import printable
 from difffs.engine import Engine
 from difffs.errors import DifffsError, UsageError, VolumeExists
 from difffs.image import ImageReader
+from difffs.images.compression import compression_of
 from difffs.images.format import PREFIX_BYTES, Format, NotThisFormat
 from difffs.images.formats import FORMATS, format_named, format_of
+from difffs.images.packed import packed_format
 from difffs.images.source import Source
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.progress import Progress
@@ -57,27 +59,36 @@ class FormatChoice:
     detected: bool
     named: Format | None
     """None: plain, where nothing is detected."""
+    unpacks: bool
+    """Whether compressed images are unpacked."""
 
     @classmethod
     def of(cls, name: str | None, *, as_is: bool) -> "FormatChoice":
         """What --format and --as-is say. UsageError for an unknown name, or both."""
         if name is None:
-            return cls(detected=not as_is, named=None)
+            return cls(detected=not as_is, named=None, unpacks=not as_is)
         if as_is:
             raise UsageError("--as-is and --format contradict each other: which one?")
         if name == RAW:
-            return cls(detected=False, named=None)
+            return cls(detected=False, named=None, unpacks=True)
         named = format_named(name)
         if named is None:
             known = ", ".join([RAW, *(form.name for form in FORMATS)])
             raise UsageError(f"--format {name}: there is no such format; there are {known}")
-        return cls(detected=False, named=named)
+        return cls(detected=False, named=named, unpacks=True)
 
     def form(self, image: ImageReader) -> Format | None:
         """The format of an image, None for a plain one; to be asked before it is read."""
-        if self.detected:
-            return format_of(image.peek(PREFIX_BYTES))
-        return self.named
+        if not self.unpacks:
+            return None
+        prefix = image.peek(PREFIX_BYTES)
+        compression = compression_of(prefix)
+        if compression is not None:
+            return packed_format(compression, self._inside)
+        return self._inside(prefix)
+
+    def _inside(self, prefix: memoryview) -> Format | None:
+        return format_of(prefix) if self.detected else self.named
 
 
 # ---- names -----------------------------------------------------------------------------------

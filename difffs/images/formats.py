@@ -1,10 +1,11 @@
 """All formats of memory images, and which of them an image is of."""
 
-from difffs.images import avml, elf, lime, migration, xen
+from difffs.images import avml, elf, libvirt_save, lime, migration, xen
 from difffs.images.format import Format
 
 FORMATS: tuple[Format, ...] = (
     migration.FORMAT,
+    libvirt_save.FORMAT,
     xen.FORMAT,
     elf.FORMAT,
     lime.FORMAT,

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from difffs.engine import Engine
-from difffs.errors import ImageDamaged
+from difffs.errors import ImageDamaged, UsageError
 from difffs.images.assembly import Block, Packing
 from difffs.images.layout import Kind, Row, Volume
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
@@ -322,6 +322,10 @@ class StoredAssembly:
         self, compression: str, start: int, replaced: list[tuple[int, bytes]], like: bytes = b""
     ) -> None:
         """See ``Assembly``."""
+        if self.packed_as is not None:
+            raise UsageError(
+                f"image {self._name} is compressed twice: unpack it once, and import that"
+            )
         self.packed_as = {
             "compression": compression,
             "start": start,
