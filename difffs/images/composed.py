@@ -16,6 +16,9 @@ _DESCRIPTOR = struct.Struct("<QIIQ")
 _PIECE = 1 << 20
 """Bytes that one row makes at a time, at most: what a read holds beside its result."""
 
+_HOLE_ROWS = 1 << 14
+"""Rows that are looked at for a hole."""
+
 ReadVolume = Callable[[int, memoryview], None]
 """(offset, out): fills out with a volume's bytes, all of which are there."""
 
@@ -70,12 +73,21 @@ class ComposedFile:
 
     def hole(self, offset: int) -> tuple[int, int]:
         """(start, end) of the first hole at or behind the offset that the layout itself knows of:
-        zero bytes that nothing is kept for. Both are the size when there is none."""
+        whole pages of zero bytes that nothing is kept for, and at the file's end a part of one.
+        Both are the size when there is none in the next 16,384 rows, which takes some 10 ms."""
         index = self._layout.find(offset) if offset < self.size else self._layout.count
-        while index < self._layout.count:
-            row = self._layout.row(index)
-            if row.kind == Kind.ZEROS:
-                return max(offset, row.position), self._layout.end(index)
+        last = min(index + _HOLE_ROWS, self._layout.count) - 1
+        while index <= last:
+            first = self._layout.row(index)
+            if first.kind == Kind.ZEROS:
+                while index < last and self._layout.row(index + 1).kind == Kind.ZEROS:
+                    index += 1
+                end = self._layout.end(index)
+                if end < self.size:
+                    end -= end % PAGE_SIZE
+                start = max(offset, -(-first.position // PAGE_SIZE) * PAGE_SIZE)
+                if start < end:
+                    return start, end
             index += 1
         return self.size, self.size
 

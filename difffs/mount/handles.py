@@ -30,6 +30,7 @@ class Handles:
         """Nothing is open."""
         self.volumes: dict[int, Inode] = {}
         """The volume of each handle, for reads on the short way; always the same dictionary."""
+        self._images: dict[int, Inode] = {}
         self._numbers: dict[int, int] = {}
         self._uses: dict[int, _Use] = {}
         self._last = 0
@@ -37,6 +38,9 @@ class Handles:
         # the namespace any more; the path only serves requests for its attributes.
         self._hidden: dict[str, int] = {}
         self._hidden_paths: dict[int, str] = {}
+        # Of hidden images: the volumes that one is made up of; and all of these.
+        self._parts: dict[int, tuple[int, int]] = {}
+        self._needed: set[int] = set()
 
     def add(self, inode: Inode, writer: int | None = None) -> int:
         """Return a new handle. ``writer`` is the process that may write through it, or None."""
@@ -48,15 +52,22 @@ class Handles:
             use.writers[self._last] = writer
         if inode.is_volume:
             self.volumes[self._last] = inode
+        elif inode.is_image:
+            self._images[self._last] = inode
         return self._last
 
     def number(self, handle: int | None) -> int | None:
         """Return the inode number behind a handle, or None when there is no such handle."""
         return None if handle is None else self._numbers.get(handle)
 
+    def image(self, handle: int | None) -> Inode | None:
+        """Return the image behind a handle, or None when it is for something else."""
+        return None if handle is None else self._images.get(handle)
+
     def remove(self, handle: int) -> int | None:
         """Forget a handle; return its inode's number if that was the last one, else None."""
         self.volumes.pop(handle, None)
+        self._images.pop(handle, None)
         number = self._numbers.pop(handle, None)
         if number is None:
             return None
@@ -91,14 +102,22 @@ class Handles:
 
     # ---- hidden files ------------------------------------------------------------------------
 
-    def hide(self, path: str, number: int) -> None:
+    def hide(self, path: str, inode: Inode) -> None:
         """Note that libfuse calls an unlinked inode ``path`` from now on."""
-        self._hidden[path] = number
-        self._hidden_paths[number] = path
+        self._hidden[path] = inode.number
+        self._hidden_paths[inode.number] = path
+        if inode.is_image:
+            self._parts[inode.number] = inode.skeleton, inode.memory
+            self._needed.update(self._parts[inode.number])
 
     def hidden(self, path: str) -> int | None:
         """Return the number of the unlinked inode that libfuse calls ``path``, or None."""
         return self._hidden.get(path)
+
+    def is_needed(self, number: int) -> bool:
+        """Whether a volume is part of an image that has lost its name and is still open: it must
+        stay as it is."""
+        return number in self._needed
 
     def reveal(self, number: int) -> bool:
         """Forget that an inode is hidden; whether it was."""
@@ -106,11 +125,21 @@ class Handles:
         if path is None:
             return False
         del self._hidden[path]
+        self._needed.difference_update(self._parts.pop(number, ()))
         return True
 
     def close(self) -> list[int]:
         """Forget everything; return the inodes that were hidden."""
         numbers = list(self._hidden_paths)
-        for table in (self.volumes, self._numbers, self._uses, self._hidden, self._hidden_paths):
+        for table in (
+            self.volumes,
+            self._images,
+            self._numbers,
+            self._uses,
+            self._hidden,
+            self._hidden_paths,
+            self._parts,
+        ):
             table.clear()
+        self._needed.clear()
         return numbers

@@ -17,6 +17,7 @@ from typing import Any
 from difffs.errors import DifffsError, StoreFull, StoreReadOnly, VolumeExists, VolumeNotFound
 from difffs.mount.caller import Caller
 from difffs.mount.handles import Handles
+from difffs.mount.images import OpenImages
 from difffs.mount.kernel_tuning import (
     ATTRIBUTE_SECONDS,
     MAXIMUM_ATTRIBUTE_SECONDS,
@@ -87,6 +88,7 @@ class VolumeOperations:
         self._on_ready = on_ready
         self.read_short = volumes.page_reader.read
         self._handles = Handles()
+        self._images = OpenImages(volumes)
         self.open_volumes = self._handles.volumes
         """The volume of each handle, for reads on the short way."""
 
@@ -142,7 +144,10 @@ class VolumeOperations:
         return self._names.lookup(path)
 
     def _volume(self, path: str | None, handle: int | None) -> int:
-        """Return the number of the volume that a data operation is about."""
+        """Return the number of the volume that a data operation is about; an image's skeleton."""
+        image = self._handles.image(handle)
+        if image is not None:
+            return image.skeleton
         known = self._handles.number(handle)
         if known is not None:
             return known
@@ -150,6 +155,14 @@ class VolumeOperations:
         if not inode.is_volume:
             raise _error(errno.EISDIR if inode.is_directory else errno.EINVAL, path)
         return inode.number
+
+    def _require_changeable(self, number: int) -> None:
+        """Raise EPERM, as for a file with chattr +i, for an image and for the parts of one, as long
+        as it has its name or is open: what it is made up of must stay as it is."""
+        with self._volumes.lock:
+            fixed = self._names.get(number).is_image or self._names.is_held(number)
+            if fixed or self._handles.is_needed(number):
+                raise _error(errno.EPERM)
 
     # ---- attributes --------------------------------------------------------------------------
 
@@ -180,6 +193,9 @@ class VolumeOperations:
         so: pages that wait in the buffer, and, as long as a writer has the file open, its whole
         size, because the kernel keeps written pages to itself for a while.
         """
+        if inode.is_image:
+            # What it takes is another matter: parts of it are shared with its memory's volume.
+            return page_count(inode.size) * _PAGE_BLOCKS, MAXIMUM_ATTRIBUTE_SECONDS
         if not inode.is_volume:
             return 0, ATTRIBUTE_SECONDS
         size, pages = inode.size, self._volumes.data_pages(inode.number)
@@ -349,11 +365,13 @@ class VolumeOperations:
         return self._handles.add(self._make(path, mode), self._writer(flags))
 
     def open(self, path: str, flags: int) -> int:
-        """Open a volume; return its handle."""
+        """Open a volume or an image; return its handle."""
         with self._volumes.lock:
             inode = self._find(path)
-        if not inode.is_volume:
+        if not inode.is_file:
             raise _error(errno.EISDIR if inode.is_directory else errno.ELOOP, path)
+        if flags & (os.O_ACCMODE | os.O_TRUNC) != os.O_RDONLY:
+            self._require_changeable(inode.number)
         if flags & os.O_TRUNC:
             self._require_health()
             self._volumes.truncate(inode.number, 0)
@@ -364,23 +382,36 @@ class VolumeOperations:
         return None if flags & os.O_ACCMODE == os.O_RDONLY else self._caller.process()
 
     def release(self, path: str | None, fh: int) -> None:
-        """Forget the handle; with the last handle of an unlinked volume, its pages go too."""
+        """Forget the handle; with the last handle of an unlinked file, its pages go too."""
         number = self._handles.remove(fh)
-        if number is not None and self._handles.reveal(number):
-            self._volumes.remove(number)
+        if number is None:
+            return
+        self._images.forget(number)
+        if self._handles.reveal(number):
+            self._remove(number)
+
+    def _remove(self, number: int) -> None:
+        """Remove a file that has lost its name. Parts of images go when nobody needs them any more:
+        with the image, or with their own last handle if that is later."""
+        if not self._handles.is_needed(number):
+            self._volumes.remove(number, in_use=self._handles.is_open)
 
     def close(self) -> None:
-        """Remove the unlinked volumes whose last close never came: the mount is gone."""
-        for number in self._handles.close():
-            self._volumes.remove(number)
+        """Remove the unlinked files whose last close never came: the mount is gone."""
+        hidden = set(self._handles.close())
+        with self._volumes.lock:
+            # An image goes before its parts, lest a crash leaves one that lacks them.
+            order = sorted(hidden, key=lambda number: not self._names.get(number).is_image)
+        for number in order:
+            self._volumes.remove(number, in_use=hidden.__contains__)
 
     def unlink(self, path: str) -> None:
-        """Remove a volume or link; what is open has been hidden by :meth:`rename` before."""
+        """Remove a file or link; what is open has been hidden by :meth:`rename` before."""
         self._require_health()
         with self._volumes.lock:
             inode = self._names.unlink(path)
-        if inode.is_volume:
-            self._volumes.remove(inode.number)
+        if inode.is_file:
+            self._remove(inode.number)
 
     def rename(self, old: str, new: str, flags: int = 0) -> None:
         """Move ``old`` to ``new``, replacing it unless ``flags`` forbid that.
@@ -396,31 +427,40 @@ class VolumeOperations:
                 inode = self._names.lookup(old)
                 same_directory = old.rpartition("/")[0] == hidden.group(1)
                 is_open = self._handles.is_open(inode.number)
-                if not (inode.is_volume and same_directory and is_open):
+                if not (inode.is_file and same_directory and is_open):
                     raise _error(errno.EPERM, new)
-                self._handles.hide(new, self._names.unlink(old).number)
+                self._handles.hide(new, self._names.unlink(old))
                 return
             replaced = self._names.rename(old, new, flags)
-        if replaced is not None and replaced.is_volume:
-            self._volumes.remove(replaced.number)
+        if replaced is not None and replaced.is_file:
+            self._remove(replaced.number)
 
     # ---- data --------------------------------------------------------------------------------
 
     def read(self, path: str | None, out: memoryview, offset: int, fh: int) -> int:
         """Fill ``out`` from ``offset`` on; return how many bytes of it count, fewer at the end.
 
-        EIO for a damaged page, named in the log.
+        EIO for a damaged page, named in the log, and for an image that cannot be put together.
         """
-        number = self._volume(path, fh)
+        image = self._handles.image(fh)
+        number = self._volume(path, fh) if image is None else image.number
         try:
+            if image is not None:
+                return self._images.read_into(image, offset, out)
             return self._volumes.read_into(number, offset, out)
         except DifffsError as error:
-            log.error("reading %s: %s", self._names.path(number), error)
-            raise _error(errno.EIO, path) from error
+            raise self._damage(number, error) from error
+
+    def _damage(self, number: int, error: DifffsError) -> OSError:
+        """Name a damaged file in the log; return what the kernel gets."""
+        log.error("reading %s: %s", self._names.path(number), error)
+        return _error(errno.EIO)
 
     def write(self, path: str | None, data: bytes | memoryview, offset: int, fh: int) -> int:
         """Write ``data`` at ``offset``; return its length."""
-        return self._volumes.write(self._volume(path, fh), offset, data)
+        number = self._volume(path, fh)
+        self._require_changeable(number)
+        return self._volumes.write(number, offset, data)
 
     def truncate(self, path: str | None, length: int, fh: int | None = None) -> None:
         """Set the size."""
@@ -429,6 +469,7 @@ class VolumeOperations:
             raise _error(errno.EFBIG, path)
         with self._volumes.lock:
             number = self._find(path, fh).number
+        self._require_changeable(number)
         self._volumes.truncate(number, length)
 
     def fallocate(self, path: str | None, mode: int, offset: int, length: int, fh: int) -> None:
@@ -439,6 +480,7 @@ class VolumeOperations:
         if offset + length > MAXIMUM_VOLUME_SIZE:
             raise _error(errno.EFBIG, path)
         number = self._volume(path, fh)
+        self._require_changeable(number)
         keep_size = bool(mode & FALLOC_FL_KEEP_SIZE)
         kind = mode & ~FALLOC_FL_KEEP_SIZE
         if kind == FALLOC_FL_PUNCH_HOLE and keep_size:
@@ -461,6 +503,13 @@ class VolumeOperations:
         long as a writer has the file open, all of it counts as data. The last close of a writer
         sends everything.
         """
+        image = self._handles.image(fh)
+        if image is not None:
+            seek = self._images.seek_data if whence == os.SEEK_DATA else self._images.seek_hole
+            try:
+                return seek(image, offset)
+            except DifffsError as error:
+                raise self._damage(image.number, error) from error
         number = self._volume(path, fh)
         if not self._handles.writers(number):
             if whence == os.SEEK_DATA:

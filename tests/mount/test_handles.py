@@ -49,16 +49,17 @@ def test_directories_are_no_volumes() -> None:
 
 
 def test_hidden_files_are_found_by_either_name() -> None:
-    handles = Handles()
-    handles.hide("/.fuse_hidden1", 5)
-    handles.hide("/.fuse_hidden2", 6)
-    assert handles.hidden("/.fuse_hidden1") == 5
+    names, handles = Namespace(), Handles()
+    one, two = names.create_orphan(), names.create_orphan()
+    handles.hide("/.fuse_hidden1", one)
+    handles.hide("/.fuse_hidden2", two)
+    assert handles.hidden("/.fuse_hidden1") == one.number
     assert handles.hidden("/a") is None
-    assert handles.reveal(5)
-    assert not handles.reveal(5)
+    assert handles.reveal(one.number)
+    assert not handles.reveal(one.number)
     assert handles.hidden("/.fuse_hidden1") is None
     volumes = handles.volumes
-    assert handles.close() == [6]
+    assert handles.close() == [two.number]
     assert handles.volumes is volumes, "native code knows it"
     assert handles.hidden("/.fuse_hidden2") is None
 
@@ -67,9 +68,10 @@ def test_hidden_files_are_found_by_either_name() -> None:
 def test_closing_looks_at_one_inode_only(count: int) -> None:
     """By counting: what is done for one close must not grow with what else is open."""
     names, handles = Namespace(), Handles()
-    numbers = [handles.add(names.create(f"/f{i}"), writer=1) for i in range(count)]
-    for number in range(count):
-        handles.hide(f"/.fuse_hidden{number:016x}", number + 2)
+    inodes = [names.create(f"/f{i}") for i in range(count)]
+    numbers = [handles.add(inode, writer=1) for inode in inodes]
+    for inode in inodes:
+        handles.hide(f"/.fuse_hidden{inode.number:016x}", inode)
     steps = 0
 
     def count_steps(_frame: object, event: str, _argument: object) -> None:
@@ -78,8 +80,8 @@ def test_closing_looks_at_one_inode_only(count: int) -> None:
 
     sys.setprofile(count_steps)
     for number in numbers:
-        inode = handles.remove(number)
-        assert inode is not None
-        handles.reveal(inode)
+        closed = handles.remove(number)
+        assert closed is not None
+        handles.reveal(closed)
     sys.setprofile(None)
     assert steps < 20 * count
