@@ -15,7 +15,7 @@ from tests.images.plain_assembly import PlainAssembly
 from tests.pages import compressible_page
 from tests.stores import OpenStore
 
-_RAM = 96
+_RAM = 256
 _VIDEO = 24
 
 
