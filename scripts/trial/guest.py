@@ -261,6 +261,20 @@ class Guest(QemuGuest):
         self._await_migration()
         self.monitor.command("cont")
 
+    # --- the same with all of RAM in the stream, as `virsh save` and live migration do it ---------
+
+    def save(self, stream: Path) -> None:
+        """Stop the guest and write its memory and devices to a migration stream; it stays."""
+        self.monitor.command("stop")
+        self.monitor.command("migrate", uri=f"exec:cat > '{stream}'")
+        self._await_migration()
+
+    def load(self, stream: Path) -> None:
+        """In a guest started with ``incoming``: load such a stream and go on."""
+        self.monitor.command("migrate-incoming", uri=f"exec:cat '{stream}'")
+        self._await_migration()
+        self.monitor.command("cont")
+
     def _ignore_shared(self) -> None:
         capability = {"capability": "x-ignore-shared", "state": True}
         self.monitor.command("migrate-set-capabilities", capabilities=[capability])
