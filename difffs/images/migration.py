@@ -82,6 +82,12 @@ _OVERLAP = 1024
 """Bytes that tell whether a section begins somewhere."""
 _MOST_BLOCKS = 65_536
 _SECTION_RAM = re.compile(rb"\x01.{4}\x03ram\x00{7}\x04", re.DOTALL)
+# Behind a footer: the head of a section (ids are given one after the other, to each device when it
+# is made) or a command.
+_HEAD_FOLLOWS = (
+    rb"(?=[\x02\x03]\x00\x00[\x00-\x0f]|[\x01\x04]\x00\x00[\x00-\x0f].[\x01-\xff]"
+    rb"|\x08\x00[\x01-\x1f])"
+)
 # A name that a block or a machine can have.
 _NAME = re.compile(rb"[!-~]+")
 _DESCRIPTION_BYTES = 1 << 20
@@ -123,8 +129,6 @@ class _Stream:
         self._blocks = RamBlocks(assembly)
         self._ram = b""
         """The section's id, as the stream has it."""
-        self._known: set[bytes] = set()
-        """Ids of sections that have begun."""
         self._footers = True
         self._block: Block | None = None
         """Of the record before."""
@@ -204,7 +208,6 @@ class _Stream:
             raise self._source.damaged("it ends and has no section of memory")
         head = self._source.take(17, "the head of the section of memory")
         self._ram = bytes(head[1:5])
-        self._known.add(self._ram)
         self._assembly.literal(head)
 
     def _pass_until(self, pattern: re.Pattern[bytes], *, record_follows: bool = False) -> bool:
@@ -323,7 +326,7 @@ class _Stream:
                 length = 5 + _U16.unpack_from(head, 3)[0]
                 for piece in source.pieces(length, "a command"):
                     self._assembly.literal(piece)
-            elif kind in (_START, _FULL) or (kind in (_PART, _END) and section in self._known):
+            elif kind in (_START, _PART, _END, _FULL) and section[:2] == b"\0\0":
                 self._pass_section(section)
             else:
                 raise source.damaged("no section begins there")
@@ -340,16 +343,10 @@ class _Stream:
 
     def _pass_section(self, section: bytes) -> None:
         """Covers a section that is not the memory's, whatever its contents are."""
-        self._known.add(section)
         start = self._source.position
         if self._footers:
-            known = b"|".join(re.escape(each) for each in self._known)
             found = self._pass_until(
-                re.compile(
-                    rb"\x7e%s(?=[\x02\x03](?:%s)|[\x01\x04]\x00[\x00-\x0f].{2}[\x01-\xff]"
-                    rb"|\x08\x00[\x01-\x1f])" % (re.escape(section), known),
-                    re.DOTALL,
-                )
+                re.compile(rb"\x7e" + re.escape(section) + _HEAD_FOLLOWS, re.DOTALL)
             )
         else:
             found = self._pass_until(
@@ -421,12 +418,9 @@ class _Stream:
         gives its bytes, 0 when it is for _read_record."""
         offset = first - (_PAGE | _CONTINUE)
         block = self._block
-        if (
-            block is None
-            or self._page_size != PAGE_SIZE
-            or not self._page_size_is_known
-            or offset % PAGE_SIZE
-        ):
+        if not self._page_size_is_known:
+            self._find_page_size(view, at + 8)
+        if block is None or self._page_size != PAGE_SIZE or offset % PAGE_SIZE:
             return 0
         most = min(
             (len(view) - at) // _PAGE_RECORD, (self._blocks.length(block) - offset) // PAGE_SIZE
