@@ -28,7 +28,7 @@ MAXIMUM_WINDOW = 32 << 20
 ``zstd --ultra -20`` make, and all that is less."""
 
 _INPUT = 32 << 10
-_OUTPUT = 1 << 20
+_OUTPUT = 256 << 10
 _ZSTD_BLOCK = 128 << 10
 ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 _LZOP_MAGIC = b"\x89LZO\0\r\n\x1a\n"
@@ -52,7 +52,7 @@ def compression_of(prefix: memoryview | bytes | bytearray) -> str | None:
 def unpacked(
     kind: str, pieces: Iterator[memoryview] | Iterator[bytes], source: Source
 ) -> Iterator[bytes]:
-    """What compressed data holds, in pieces of 1 MiB at most.
+    """What compressed data holds, in pieces of 256 KiB at most.
 
     `pieces` are the compressed bytes up to the image's end (``source.rest()``), from the source's
     position on. ``ImageDamaged`` with the offset in the source when they do not hold together or

@@ -5,7 +5,7 @@ import selectors
 import subprocess
 from collections.abc import Generator, Iterable, Iterator
 
-_READ = 1 << 20
+_READ = 256 << 10
 
 
 class ToolFailed(Exception):
@@ -25,7 +25,7 @@ def environment() -> dict[str, str]:
 def through(
     command: list[str], pieces: Iterable[memoryview | bytes]
 ) -> Generator[bytes, None, None]:
-    """What a tool makes of a stream, in pieces of 1 MiB at most. ``ToolFailed`` when it ends with
+    """What a tool makes of a stream, in pieces of 256 KiB at most. ``ToolFailed`` when it ends with
     an error. This thread feeds and reads; the tool ends with the iterator."""
     process = subprocess.Popen(
         command,
