@@ -13,7 +13,23 @@ from pathlib import Path
 from difffs.errors import UsageError
 from difffs.page import PAGE_SIZE
 
+RAW = "raw"
+"""The format of images whose bytes are the memory."""
+
 _HASH_BYTES = 4 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """The file that an image was given as."""
+
+    file: Path
+    format: str = RAW
+    """Any other: the image is the guest's memory that was taken out of the file."""
+    compression: str | None = None
+    """What the file is compressed by."""
+    notes: tuple[str, ...] = ()
+    """What a person should know of it: each a line."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,19 +40,28 @@ class Image:
     name: str
     pages: int
     sha256: str
+    """Of the memory: the same whatever format it was given in."""
+    taken_from: Origin | None = None
 
     @classmethod
-    def of(cls, path: Path, sha256: str | None = None) -> Image:
-        """Describe a file; hashes it unless told. UsageError when it cannot be read or is empty."""
+    def of(cls, path: Path, origin: Origin | None = None) -> Image:
+        """Describe a file, which is hashed, called like that which it was taken from. UsageError
+        when it cannot be read or is empty."""
         try:
             pages = path.stat().st_size // PAGE_SIZE
             if path.is_dir() or not pages:
                 raise UsageError(f"image {path} is no file of at least a page: name an image")
-            return cls(path, path.stem, pages, sha256 or _sha256(path))
+            name = path.stem if origin is None else origin.file.stem
+            return cls(path, name, pages, _sha256(path), origin)
         except OSError as error:
             raise UsageError(
                 f"image {path} cannot be read: {error.strerror}; check the path"
             ) from None
+
+    @property
+    def origin(self) -> Origin:
+        """The file that it was given as."""
+        return self.taken_from or Origin(self.path)
 
     @contextmanager
     def mapped(self) -> Iterator[memoryview]:
@@ -78,10 +103,14 @@ class Corpus:
         return self.pages * PAGE_SIZE
 
 
+def corpus_name(file: Path) -> str:
+    """Return the name of the corpus that an image given as this file belongs to: its folder's."""
+    return os.path.basename(os.path.abspath(file.parent))
+
+
 def group_by_folder(images: Sequence[Image]) -> list[Corpus]:
     """Return a corpus for each folder that images lie in, in order of appearance."""
     corpora: dict[str, list[Image]] = {}
     for image in images:
-        folder = os.path.basename(os.path.abspath(image.path.parent))
-        corpora.setdefault(folder, []).append(image)
+        corpora.setdefault(corpus_name(image.origin.file), []).append(image)
     return [Corpus(name, tuple(members)) for name, members in corpora.items()]

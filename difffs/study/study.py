@@ -99,7 +99,7 @@ def describe_machine() -> dict[str, Any]:
 def find_manifests(corpora: Sequence[Corpus]) -> list[dict[str, Any]]:
     """What ``scripts/collect-images`` has written about these images, if it made them."""
     wanted = {image.sha256 for corpus in corpora for image in corpus.images}
-    homes = {image.path.resolve().parent for corpus in corpora for image in corpus.images}
+    homes = {image.origin.file.resolve().parent for corpus in corpora for image in corpus.images}
     found: dict[str, dict[str, Any]] = {}
     for folder in sorted(homes | {home.parent for home in homes}):
         try:
@@ -130,7 +130,10 @@ def report(
             {
                 "corpus": corpus.name,
                 "name": image.name,
-                "file": image.path.name,
+                "file": image.origin.file.name,
+                "format": image.origin.format,
+                "compression": image.origin.compression,
+                "notes": list(image.origin.notes),
                 "pages": image.pages,
                 "sha256": image.sha256,
             }

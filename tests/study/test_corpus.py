@@ -7,7 +7,7 @@ import pytest
 
 from difffs.errors import UsageError
 from difffs.page import PAGE_SIZE
-from difffs.study.corpus import Image, group_by_folder
+from difffs.study.corpus import Image, Origin, group_by_folder
 
 
 def write(path: Path, content: bytes) -> Path:
@@ -48,3 +48,16 @@ def test_each_folder_is_a_corpus(tmp_path: Path) -> None:
     ]
     assert corpora[0].pages == 2 + 4
     assert corpora[0].bytes == 6 * PAGE_SIZE
+
+
+def test_an_image_belongs_where_it_was_given(tmp_path: Path) -> None:
+    given = Origin(tmp_path / "b" / "vm1.save", "migration")
+    memory = write(tmp_path / "scratch" / "memory", bytes(2 * PAGE_SIZE))
+    plain = write(tmp_path / "b" / "vm2.mem", bytes(PAGE_SIZE))
+    images = [Image.of(memory, given), Image.of(plain)]
+    assert [(image.name, image.path, image.origin) for image in images] == [
+        ("vm1", memory, given),
+        ("vm2", plain, Origin(plain)),
+    ]
+    (corpus,) = group_by_folder(images)
+    assert (corpus.name, corpus.images) == ("b", tuple(images))

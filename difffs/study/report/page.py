@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from difffs.study.corpus import RAW
 from difffs.study.result import Column, Section, Table, Unit, show
 
 _STYLE = """
@@ -152,6 +153,12 @@ def _origin(report: Mapping[str, Any]) -> str:
     )
 
 
+def _form(image: Mapping[str, Any]) -> str:
+    """The format that an image was given in, in words; reports did not always tell it."""
+    form, compression = image.get("format", RAW), image.get("compression")
+    return f"{form}, {compression}" if compression else str(form)
+
+
 def image_table(report: Mapping[str, Any]) -> Table:
     """What is known about the images of a report, as a table."""
     known = {entry["sha256"]: entry for entry in report["manifest"]}
@@ -162,6 +169,7 @@ def image_table(report: Mapping[str, Any]) -> Table:
             {
                 "corpus": image["corpus"],
                 "image": image["name"],
+                "format": _form(image),
                 "bytes": image["pages"] * 4096,
                 "release": str(entry["release"]) if "release" in entry else None,
                 "kernel": entry.get("kernel"),
@@ -177,6 +185,7 @@ def image_table(report: Mapping[str, Any]) -> Table:
         [
             Column("corpus", "corpus"),
             Column("image", "image"),
+            *([Column("format", "format")] if any(row["format"] != RAW for row in rows) else []),
             Column("bytes", "MiB", Unit.MEBIBYTES),
             Column("release", "Debian"),
             Column("kernel", "kernel"),
@@ -186,5 +195,15 @@ def image_table(report: Mapping[str, Any]) -> Table:
             Column("sha256", "sha256, beginning"),
         ],
         rows,
-        "Releases, kernels, workloads and times as scripts/collect-images has written them down.",
+        " ".join(
+            [
+                "Releases, kernels, workloads and times as scripts/collect-images has written them"
+                " down.",
+                *(
+                    f"{image['file']}: {note}."
+                    for image in report["images"]
+                    for note in image.get("notes", ())
+                ),
+            ]
+        ),
     )
