@@ -8,7 +8,6 @@ import os
 import shlex
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,14 +18,11 @@ from difffs.cli.results import require_writable_file, require_writable_folder
 from difffs.errors import NO_ROOM, EnvironmentProblem, UsageError
 from difffs.progress import Progress
 from difffs.recipe import RECIPES
-from difffs.size import format_size
 from difffs.standard_streams import output_problem
 
 if TYPE_CHECKING:
     from difffs.study.context import Context
-    from difffs.study.corpus import Corpus
 
-_IMAGE_SUFFIX = ".mem"
 _COMPARED = (
     "default",
     "fast",
@@ -36,8 +32,6 @@ _COMPARED = (
     "patch-only",
     "compress-only",
 )
-_ROOM = 1.25
-"""Scratch room in multiples of the largest corpus: of passes that fill as much, only one runs."""
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -47,7 +41,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         nargs="+",
         type=filled_path,
-        help="raw memory images, or folders of *.mem; the images of one folder are one corpus",
+        help="memory images, raw or in a format that `difffs import` knows, or folders of *.mem;"
+        " the images of one folder are one corpus",
+    )
+    parser.add_argument(
+        "--as-is",
+        action="store_true",
+        help="take the files' bytes for the memory, whatever format they are in",
     )
     parser.add_argument(
         "--questions", metavar="N,N", help="of the seven questions only these; 0 for none"
@@ -86,7 +86,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="results of passes ($XDG_CACHE_HOME/difffs/study)",
     )
     parser.add_argument(
-        "--scratch", metavar="DIR", type=filled_path, help="room for stores (/dev/shm)"
+        "--scratch",
+        metavar="DIR",
+        type=filled_path,
+        help="room for stores, and for memory taken out of images (/dev/shm)",
     )
     parser.add_argument("--workers", metavar="N", type=int, help="passes at once (a core each)")
     parser.add_argument(
@@ -113,10 +116,11 @@ def run(arguments: argparse.Namespace) -> int:
         raise EnvironmentProblem(
             f"the study needs the Python package {error.name}: pip install 'difffs[study]'"
         ) from None
+    from difffs.cli.importing import FormatChoice
+    from difffs.cli.study_images import find_images, prepared
     from difffs.study import study, terminal
     from difffs.study.cache import Cache
     from difffs.study.context import Context
-    from difffs.study.corpus import group_by_folder
     from difffs.study.recording import Recording
 
     questions = _questions(arguments)
@@ -130,11 +134,11 @@ def run(arguments: argparse.Namespace) -> int:
             require_writable_folder(arguments.report)
     for recording in arguments.recording:
         Recording.read(recording)  # says so now when it is none
-    paths = _images(arguments.images)
+    paths = find_images(arguments.images)
     cache = Cache(arguments.cache or _default_cache())
-    corpora = group_by_folder(_described(paths))
     workers = arguments.workers or os.cpu_count() or 1
-    with _scratch(arguments.scratch, corpora, workers) as scratch:
+    choice = FormatChoice.of(None, as_is=arguments.as_is)
+    with prepared(paths, arguments.scratch, workers, choice) as (scratch, corpora):
         context = Context(
             corpora,
             cache,
@@ -215,53 +219,8 @@ def _recipes(arguments: argparse.Namespace) -> list[str]:
     return names
 
 
-def _images(given: list[Path]) -> list[Path]:
-    found: list[Path] = []
-    for path in given:
-        if path.is_dir():
-            inside = sorted(p for p in path.rglob(f"*{_IMAGE_SUFFIX}") if p.is_file())
-            if not inside:
-                raise UsageError(f"no *{_IMAGE_SUFFIX} in or below {path}: name images")
-            found += inside
-        else:
-            found.append(path)
-    return list(dict.fromkeys(found))
-
-
-def _described(paths: list[Path]) -> list[Any]:
-    from difffs.study.corpus import Image
-
-    images = []
-    with Progress("reading images", len(paths), unit="images") as progress:
-        for path in paths:
-            images.append(Image.of(path))
-            progress.advance(1)
-    return images
-
-
 def _default_cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "difffs" / "study"
-
-
-@contextlib.contextmanager
-def _scratch(chosen: Path | None, corpora: list[Corpus], workers: int) -> Iterator[Path]:
-    """Yield an empty folder with room for the largest corpus, or half of it for each worker."""
-    needed = int(max(corpus.bytes for corpus in corpora) * _ROOM * max(1, workers / 2))
-    for folder in [chosen] if chosen else [Path("/dev/shm"), Path(tempfile.gettempdir())]:
-        try:
-            room = shutil.disk_usage(folder).free
-        except OSError as error:
-            if chosen:
-                raise UsageError(f"--scratch {folder}: {error.strerror}; name a folder") from None
-            continue
-        if room >= needed:
-            break
-    else:
-        raise UsageError(
-            f"no room for stores: {format_size(needed)} are needed; name a folder with --scratch"
-        )
-    with tempfile.TemporaryDirectory(prefix="difffs-study-", dir=folder) as own:
-        yield Path(own)
 
 
 @contextlib.contextmanager
@@ -296,6 +255,8 @@ def _command(arguments: argparse.Namespace) -> str:
         words += ["--sample", str(arguments.sample)]
     if arguments.seed != 1:
         words += ["--seed", str(arguments.seed)]
+    if arguments.as_is:
+        words.append("--as-is")
     if arguments.report:
         words += ["--report", arguments.report.name]
     return shlex.join([*words, *(path.name for path in arguments.images)])
