@@ -1,13 +1,26 @@
 """All formats of memory images, and which of them an image is of."""
 
-from difffs.images import avml, elf, libvirt_save, lime, migration, xen
+from difffs.images import (
+    avml,
+    elf,
+    flattened,
+    kdump,
+    libvirt_save,
+    lime,
+    migration,
+    qcow2,
+    xen,
+)
 from difffs.images.format import Format
 
 FORMATS: tuple[Format, ...] = (
     migration.FORMAT,
     libvirt_save.FORMAT,
+    qcow2.FORMAT,
     xen.FORMAT,
     elf.FORMAT,
+    kdump.FORMAT,
+    flattened.FORMAT,
     lime.FORMAT,
     avml.FORMAT,
 )
