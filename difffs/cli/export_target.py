@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import xxhash
 
 from difffs.cli.export_content import Content, Form, Wanted
-from difffs.errors import OutputProblem
+from difffs.errors import EnvironmentProblem, OutputProblem
 from difffs.progress import Progress
 from difffs.standard_streams import ReaderGone, output_problem
 
@@ -72,10 +72,13 @@ def _comes_out(content: Content, progress: Progress) -> bool:
     """Whether compressing gives the bytes that it should."""
     digest = xxhash.xxh3_128()
     length = 0
-    for _offset, data in content.pieces():
-        digest.update(data)
-        length += len(data)
-        progress.update(length)
+    try:
+        for _offset, data in content.pieces():
+            digest.update(data)
+            length += len(data)
+            progress.update(length)
+    except EnvironmentProblem:
+        return False  # what compresses does not do it: there is another way
     return digest.hexdigest() == content.digest
 
 
@@ -99,8 +102,13 @@ def write_file(wanted: Wanted, file: int, where: str, progress: Progress) -> tup
         digest = xxhash.xxh3_128()
         packed = content.digest is not None
         observe: Callable[[memoryview], object] = digest.update if packed else len
-        size = _write_sparse(content, file, where, progress, observe)
-        if not packed or digest.hexdigest() == content.digest:
+        try:
+            size = _write_sparse(content, file, where, progress, observe)
+        except EnvironmentProblem:
+            if not packed:
+                raise
+            size = -1  # what compresses does not do it: there is another way
+        if not packed or (size >= 0 and digest.hexdigest() == content.digest):
             break
         with _written(where):
             os.ftruncate(file, 0)

@@ -37,7 +37,7 @@ RAW = "raw"
 # beside an image of memory; a larger file is something else, and keeps its holes.
 _LARGEST_DENSE_IMAGE = 1 << 40
 
-_PIECE = 1 << 20
+_PIECE = 256 << 10
 
 _COMMIT_EVERY = 256
 """Changed index pages (some 200 MiB of image) at which a commit is made in between: what waits for
