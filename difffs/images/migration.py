@@ -490,20 +490,18 @@ class _Stream:
             self._page_size_is_known and offset % size
         ):
             self._fail(at, f"a page is at {offset:,} of the block {self._blocks.name(block)}")
-        fresh = offset >= self._blocks.filled[block]
         content: bytes | memoryview | None
         if kind == _PAGE:
+            # Not memory(), whose pages are never replaced: a live guest's may come again.
             content = self._part(view, at, body, size)
             end = body + size
-            if fresh:
-                self._assembly.literal(view[at:body])
-                self._assembly.memory(block, offset, content)
-                self._blocks.give(block, offset + size)
-                return end - at
+            if size != PAGE_SIZE:
+                self._assembly.unusual(f"pages of {size:,} bytes are kept twice")
         elif kind == _ZERO:
             fill = bytes(self._part(view, at, body, 1))
             end = body + 1
             content = fill * size
+            fresh = offset >= self._blocks.filled[block]
             if fresh and fill == b"\0" and offset % PAGE_SIZE == size % PAGE_SIZE == 0:
                 self._assembly.literal(view[at:end])
                 self._assembly.zero_memory(block, offset, size)

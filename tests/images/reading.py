@@ -11,12 +11,26 @@ from tests.images.plain_assembly import PlainAssembly
 MOST_MEMORY = 256 << 20
 
 
+def _granules(block: int, offset: int, length: int) -> set[tuple[int, int]]:
+    """What a piece of memory touches, by the smallest page that there is."""
+    return {(block, each) for each in range(offset // 1024, -(-(offset + length) // 1024))}
+
+
 class TooMuchMemory(Exception):
     """An image tells of more memory than a test wants to hold."""
 
 
 class BoundedAssembly(PlainAssembly):
-    """A PlainAssembly that refuses what it could not hold."""
+    """A PlainAssembly that refuses what it could not hold, and that a page of memory() is
+    replaced: the file has it in no other place."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._fixed: set[tuple[int, int]] = set()
+
+    def memory(self, block: int, offset: int, data: memoryview | bytes) -> None:
+        super().memory(block, offset, data)
+        self._fixed |= _granules(block, offset, len(data))
 
     def blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
         self._check(blocks)
@@ -25,6 +39,10 @@ class BoundedAssembly(PlainAssembly):
     def more_blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
         self._check(blocks)
         super().more_blocks(blocks, memory)
+
+    def _put(self, block: int, offset: int, data: memoryview | bytes) -> None:
+        assert not self._fixed & _granules(block, offset, len(data)), "replaces memory()"
+        super()._put(block, offset, data)
 
     def _check(self, blocks: list[tuple[str, int]]) -> None:
         if sum(length for _name, length in blocks) > MOST_MEMORY:
