@@ -577,6 +577,4 @@ class _Stream:
         for found in _DESCRIPTION.finditer(tail):
             if found.end() - 1 + _U32.unpack(found[1])[0] <= len(tail):
                 return
-        self._assembly.unusual(
-            "the state of devices behind the memory has no proper end: perhaps it is cut off"
-        )
+        raise self._source.damaged("the state of devices, behind the memory, has no proper end")

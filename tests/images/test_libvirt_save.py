@@ -63,7 +63,7 @@ def test_the_raw_form(byte_order: str, step: int | None) -> None:
     assert assembly.packed_as is None
     assert source.unpacked is None
     assert assembly.notes == []
-    assert assembly.literal_bytes < 2000
+    assert assembly.literal_bytes < 2000 + 2 * PAGE_SIZE  # a page that names its block is literal
     facts = {
         "format": "libvirt-save",
         "version": 2,

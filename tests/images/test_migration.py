@@ -326,7 +326,7 @@ def test_a_stream_behind_something_else() -> None:
 
 
 def test_an_end_that_is_missing_is_said() -> None:
-    data, built = small_stream()
+    data, _built = small_stream()
     assert read_image(migration.FORMAT, data + bytes(100)).notes == []
     bare = begun()
     bare.part(3)
@@ -334,10 +334,7 @@ def test_an_end_that_is_missing_is_said() -> None:
     bare.finish(description=False)
     [note] = read_image(migration.FORMAT, bytes(bare.out)).notes  # that it has no pages
     assert "pages" in note
-    assembly = read_image(migration.FORMAT, data[:-1])
-    memory_is(assembly, built)
-    [note] = assembly.notes
-    assert "cut off" in note
+    assert "no proper end" in damage(data[:-1])
 
 
 def test_other_versions_are_not_this_format() -> None:
@@ -348,14 +345,12 @@ def test_other_versions_are_not_this_format() -> None:
 
 
 def test_a_stream_cut_off_in_its_memory_is_damaged_wherever_that_is() -> None:
-    data, built = small_stream()
+    data, _built = small_stream()
     end = data.index(b"\4" + be32(40))
     for length in [*range(4, 300), *range(300, end, 397), end - 1]:
         damage(data[:length])
     for length in range(end, len(data), 7):
-        assembly = read_image(migration.FORMAT, data[:length])
-        memory_is(assembly, built)
-        assert assembly.notes or length == end
+        assert "no proper end" in damage(data[:length])
 
 
 def test_the_error_tells_where() -> None:
