@@ -265,6 +265,26 @@ def test_what_replaces_an_open_image_leaves_it_as_it_is(served: Served) -> None:
     assert served.is_empty()
 
 
+def test_an_image_takes_the_place_of_its_own_memory(served: Served) -> None:
+    served.do.rename("/image", "/image.ram")
+    served.volumes.flush()
+    handle = served.do.open("/image.ram", os.O_RDONLY)
+    assert served.bytes_of(handle) == served.content.file
+    served.do.release(None, handle)
+    served.do.unlink("/image.ram")
+    assert served.is_empty()
+
+
+def test_the_memory_takes_the_place_of_its_image(served: Served) -> None:
+    served.do.rename("/image.ram", "/image")
+    served.volumes.flush()
+    handle = served.do.open("/image", os.O_RDWR)
+    assert served.bytes_of(handle) == served.content.memory
+    served.do.release(None, handle)
+    served.do.unlink("/image")
+    assert served.is_empty()
+
+
 def test_replacing_frees_image_and_memory(served: Served) -> None:
     for name in ("/one", "/two"):
         served.do.release(None, served.do.create(name, 0o600, os.O_RDWR))
