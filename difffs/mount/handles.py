@@ -85,6 +85,10 @@ class Handles:
         """Whether there is a handle for the inode."""
         return number in self._uses
 
+    def is_writer(self, handle: int, number: int) -> bool:
+        """Whether a handle for the inode may be written through."""
+        return handle in self._uses[number].writers
+
     def writers(self, number: int) -> Iterable[int]:
         """Return the processes that opened the inode for writing, a number for each handle."""
         use = self._uses.get(number)

@@ -457,9 +457,11 @@ class VolumeOperations:
         return _error(errno.EIO)
 
     def write(self, path: str | None, data: bytes | memoryview, offset: int, fh: int) -> int:
-        """Write ``data`` at ``offset``; return its length."""
-        number = self._volume(path, fh)
-        self._require_changeable(number)
+        """Write ``data`` at ``offset``; return its length. EBADF when ``fh`` was not opened for
+        that, which for an image and its parts none is."""
+        number = self._handles.number(fh)
+        if number is None or not self._handles.is_writer(fh, number):
+            raise _error(errno.EBADF, path)
         return self._volumes.write(number, offset, data)
 
     def truncate(self, path: str | None, length: int, fh: int | None = None) -> None:

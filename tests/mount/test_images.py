@@ -4,6 +4,7 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from functools import partial
 from itertools import permutations
 from pathlib import Path
 from random import Random
@@ -159,7 +160,6 @@ def _changes(do: VolumeOperations, path: str) -> list[Callable[[], object]]:
         lambda: do.truncate(path, 0),
         lambda: do.truncate(path, do.getattr(path)["st_size"]),
         lambda: do.truncate(None, 1 << 30, handle),
-        lambda: do.write(None, b"x", 0, handle),
         lambda: do.fallocate(None, 3, 0, PAGE_SIZE, handle),
         lambda: do.fallocate(None, 0, 0, 1 << 30, handle),
         lambda: do.fallocate(None, 0x10, 0, PAGE_SIZE, handle),
@@ -176,6 +176,12 @@ def test_an_image_and_its_memory_cannot_be_changed(served: Served) -> None:
         found = served.do.getattr(path)
         assert (found["st_mode"] & 0o7777, found["st_uid"], found["st_mtime"]) == (0o600, 5, 8)
     assert served.bytes_of(served.do.open("/image", os.O_RDONLY)) == served.content.file
+
+
+def test_nothing_is_written_through_a_handle_to_read(served: Served) -> None:
+    other = served.do.create("/file", 0o600, os.O_RDONLY)
+    for handle in (other, 999, *(served.do.open(f"/image{end}", 0) for end in ("", ".ram"))):
+        refused(errno.EBADF, partial(served.do.write, None, b"x", 0, handle))
 
 
 def test_names_may_change(served: Served) -> None:
