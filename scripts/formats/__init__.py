@@ -1,0 +1,1 @@
+"""Writes a guest's memory in every format that hypervisors know: see ``scripts/make-formats``."""

@@ -1,0 +1,70 @@
+"""Where programs run: on this system, or in a Debian root of their own.
+
+A program's working folder is the same folder in both cases, so the paths that it is given are
+relative to it.
+"""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from formats.plan import Version, version_of
+
+WORK = "mnt"
+"""Where the working folder is seen in a root."""
+PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Mounts of a namespace of its own: whatever ends, nothing stays mounted.
+_ENTER = (
+    'set -e; root=$1 folder=$2; shift 2; mount -t proc proc "$root/proc"; '
+    f'mount --bind "$folder" "$root/{WORK}"; '
+    'mount --bind /dev "$root/dev"; mount -t sysfs -o ro sys "$root/sys"; '
+    'mount -t tmpfs run "$root/run"; mount -t tmpfs tmp "$root/tmp"; '
+    f'exec chroot "$root" /usr/bin/env -i -C /{WORK} PATH={PATH} HOME=/root LC_ALL=C.UTF-8 "$@"'
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """This system, or with ``root`` a Debian system in a folder."""
+
+    root: Path | None = None
+
+    def command(self, folder: Path, words: Sequence[str]) -> list[str]:
+        """Return the command that runs ``words`` with ``folder`` as working folder.
+
+        In a root it is the first process of a namespace of processes: all that it started ends
+        with it.
+        """
+        if self.root is None:
+            return ["env", "-C", str(folder), *words]
+        return [
+            *("unshare", "--mount", "--pid", "--fork", "--kill-child", "--propagation", "private"),
+            *("sh", "-c", _ENTER, "sh", str(self.root), str(folder), *words),
+        ]
+
+    def has(self, program: str) -> bool:
+        """Whether a program is installed."""
+        path = (
+            None if self.root is None else ":".join(f"{self.root}{one}" for one in PATH.split(":"))
+        )
+        return shutil.which(program, path=path) is not None
+
+    def said(self, folder: Path, *words: str) -> str:
+        """Return what a program prints; CalledProcessError when it fails."""
+        done = subprocess.run(
+            self.command(folder, words),
+            check=True,
+            capture_output=True,
+            text=True,
+            stdin=subprocess.DEVNULL,
+        )
+        return done.stdout
+
+    def qemu_version(self, folder: Path) -> tuple[str, Version]:
+        """Return the whole version of QEMU, and its two first numbers."""
+        line = self.said(folder, "qemu-system-x86_64", "--version").splitlines()[0]
+        return line.removeprefix("QEMU emulator version "), version_of(line)

@@ -1,0 +1,142 @@
+"""scripts/make-formats with this system's QEMU, from the command to a guest that goes on."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from formats.corpus import make_initramfs
+from formats.machine import INITRAMFS, KERNEL, FormatsGuest, sha256_of
+from formats.place import Place
+from trial import guest
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+MEBIBYTES = 96
+OBSTACLE = guest.obstacle()
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.minutes,
+    pytest.mark.timeout(1800),
+    pytest.mark.skipif(OBSTACLE is not None, reason=OBSTACLE or ""),
+]
+
+
+def command(folder: Path) -> list[str]:
+    words = ["--programs", "host", "--memory", f"{MEBIBYTES}M", "--seconds", "2", str(folder)]
+    return [sys.executable, "-m", "formats", *words]
+
+
+def environment() -> dict[str, str]:
+    return {**os.environ, "PYTHONPATH": str(CHECKOUT / "scripts")}
+
+
+def leftovers() -> set[str]:
+    return {path.name for path in Path("/dev/shm").glob("difffs-formats-*")}
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("formats")
+    before = leftovers()
+    done = subprocess.run(
+        command(folder), check=False, capture_output=True, text=True, env=environment()
+    )
+    assert done.returncode == 0, done.stderr
+    assert leftovers() == before
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def files(made: Path) -> list[dict[str, Any]]:
+    content = json.loads((made / "manifest.json").read_text())
+    assert content["memory_mib"] == MEBIBYTES
+    listed: list[dict[str, Any]] = content["files"]
+    return listed
+
+
+def test_every_file_is_there_as_the_manifest_says(made: Path, files: list[dict[str, Any]]) -> None:
+    names = {one["file"] for one in files}
+    assert names == {path.name for path in made.iterdir()} - {"manifest.json"}
+    for one in files:
+        path = made / one["file"]
+        assert path.stat().st_size == one["bytes"]
+        assert sha256_of(path) == one["sha256"]
+        assert one["raw"] in names
+    for pause in (1, 2):
+        formats = {one["format"] for one in files if one["pause"] == pause}
+        assert formats >= {"raw", "elf", "elf-paging", "kdump-zlib.flat", "savevm.qcow2"}
+
+
+def test_each_format_begins_as_its_kind_does(made: Path, files: list[dict[str, Any]]) -> None:
+    magic = {
+        "elf": b"\x7fELF",
+        "elf-paging": b"\x7fELF",
+        "kdump-zlib.flat": b"makedumpfile\0\0\0\0",
+        "kdump-zlib.raw": b"KDUMP   ",
+        "savevm.qcow2": b"QFI\xfb",
+        "migration": b"QEVM",
+        "mapped-ram": b"QEVM",
+        "mapped-ram-multifd": b"QEVM",
+    }
+    for one in files:
+        if one["format"] != "raw":
+            with (made / one["file"]).open("rb") as file:
+                assert file.read(16).startswith(magic[one["format"]]), one["file"]
+
+
+def test_pauses_differ_a_little_and_are_mostly_memory_in_use(
+    made: Path, files: list[dict[str, Any]]
+) -> None:
+    first, second = ((made / one["file"]).read_bytes() for one in files if one["format"] == "raw")
+    pages = range(0, len(first), 4096)
+    assert len(first) == len(second) == MEBIBYTES << 20
+    changed = sum(first[at : at + 4096] != second[at : at + 4096] for at in pages)
+    assert 0 < changed < len(pages) // 2
+    used = sum(any(first[at : at + 4096]) for at in pages)
+    assert used > len(pages) // 2
+
+
+def test_a_guest_goes_on_from_its_migration_stream(made: Path, tmp_path: Path) -> None:
+    stream = next(made.glob("*.pause-2.migration"))
+    raw = stream.with_suffix(".raw")
+    cache = guest.cache_folder() / "guest"
+    shutil.copyfile(cache / KERNEL, tmp_path / KERNEL)
+    make_initramfs(cache / INITRAMFS, MEBIBYTES, 1, tmp_path / INITRAMFS)
+    shutil.copyfile(stream, tmp_path / "stream")
+    with FormatsGuest(
+        *("again", tmp_path / "ram", tmp_path, MEBIBYTES, "tcg"), place=Place(), incoming=True
+    ) as again:
+        again.load("stream")
+        assert sha256_of(again.memory) == sha256_of(raw)
+        again.go_on()
+        # it checks all that it has kept in memory
+        for _ in range(8):
+            again.wait_for_tick()
+
+
+def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
+    before = leftovers()
+    process = subprocess.Popen(
+        command(tmp_path / "formats"), stderr=subprocess.PIPE, text=True, env=environment()
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if "booting" in line:
+            break
+    time.sleep(1)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(60) == 130
+    assert leftovers() == before
+    assert list((tmp_path / "formats").iterdir()) == []
