@@ -10,21 +10,18 @@ from pathlib import Path
 from trial.guest import GuestError
 
 from formats.machine import INITRAMFS, KERNEL, MACHINE, PlacedGuest, kernel_line
-from formats.place import WORK
 from formats.plan import Version, version_of
 
-# Paths as libvirt sees them: it takes absolute ones only.
-_SEEN = Path("/", WORK)
 _SOCKET = "libvirt-sock"
 _START_SECONDS = 60.0
-_DAEMON_SETTINGS = f"""\
-unix_sock_dir = "{_SEEN}"
+_DAEMON_SETTINGS = """\
+unix_sock_dir = "{seen}"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
 """
 # No security module, no user of its own, no logging daemon, no control groups: what a container
 # lacks. None of it changes a byte of what is saved.
-_QEMU_SETTINGS = f"""\
+_QEMU_SETTINGS = """\
 security_driver = "none"
 user = "root"
 group = "root"
@@ -33,16 +30,26 @@ remember_owner = 0
 cgroup_controllers = []
 namespaces = []
 stdio_handler = "file"
-memory_backing_dir = "{_SEEN}/memory"
+memory_backing_dir = "{seen}/memory"
 """
-# The first process of the namespace has to collect what daemons leave to it.
-_RUN = f"""\
-cp qemu.conf /etc/libvirt/qemu.conf
-libvirtd --config {_SEEN}/libvirtd.conf & wait $!"""
+# This libvirt's state and settings hide those of one that the system may have. The first process of
+# the namespace collects what daemons leave to it.
+_RUN = """\
+set -e
+mkdir -p /run/libvirt /var/lib/libvirt /var/log/libvirt
+for folder in /run/libvirt /var/lib/libvirt /var/log/libvirt; do
+    mount -t tmpfs own "$folder"
+done
+[ -e /etc/libvirt/qemu.conf ] || { mkdir -p /etc/libvirt; : >/etc/libvirt/qemu.conf; }
+mount --bind qemu.conf /etc/libvirt/qemu.conf
+libvirtd --config "$1/libvirtd.conf" & wait $!"""
 
 
-def domain_text(name: str, mebibytes: int, seed: int, vga: bool) -> str:
-    """Return the domain's XML: emulated, without disks, its RAM in a file."""
+def domain_text(name: str, seen: Path, mebibytes: int, seed: int, vga: bool) -> str:
+    """Return the domain's XML: emulated, without disks, its RAM in a file.
+
+    ``seen`` is where libvirt sees the folder with kernel and initramfs: it takes absolute paths.
+    """
     video = "<video><model type='vga'/></video>" if vga else ""
     return f"""\
 <domain type='qemu'>
@@ -51,15 +58,15 @@ def domain_text(name: str, mebibytes: int, seed: int, vga: bool) -> str:
   <memoryBacking><source type='file'/><access mode='shared'/></memoryBacking>
   <os>
     <type arch='x86_64' machine='{MACHINE}'>hvm</type>
-    <kernel>{_SEEN}/{KERNEL}</kernel>
-    <initrd>{_SEEN}/{INITRAMFS}</initrd>
+    <kernel>{seen}/{KERNEL}</kernel>
+    <initrd>{seen}/{INITRAMFS}</initrd>
     <cmdline>{kernel_line(name, seed)}</cmdline>
   </os>
   <features><acpi/><tcg><tb-cache unit='MiB'>32</tb-cache></tcg></features>
   <devices>
     <emulator>/usr/bin/qemu-system-x86_64</emulator>
     <controller type='usb' model='none'/>
-    <serial type='file'><source path='{_SEEN}/{name}.console' append='on'/></serial>
+    <serial type='file'><source path='{seen}/{name}.console' append='on'/></serial>
     <memballoon model='none'/>{video}
   </devices>
 </domain>
@@ -75,13 +82,18 @@ class LibvirtGuest(PlacedGuest):
 
     def command(self) -> list[str]:
         """Return the call of libvirtd, after writing what it is told."""
-        self.folder.joinpath("libvirtd.conf").write_text(_DAEMON_SETTINGS)
-        self.folder.joinpath("qemu.conf").write_text(_QEMU_SETTINGS)
+        seen = self._seen
+        self.folder.joinpath("libvirtd.conf").write_text(_DAEMON_SETTINGS.format(seen=seen))
+        self.folder.joinpath("qemu.conf").write_text(_QEMU_SETTINGS.format(seen=seen))
         self.folder.joinpath("domain.xml").write_text(
-            domain_text(self.name, self.mebibytes, self.seed, self.vga)
+            domain_text(self.name, seen, self.mebibytes, self.seed, self.vga)
         )
         self.folder.joinpath(_SOCKET).unlink(missing_ok=True)
-        return self.place.command(self.folder, ["sh", "-c", _RUN])
+        return self.place.alone(self.folder, ["sh", "-c", _RUN, "sh", str(seen)])
+
+    @property
+    def _seen(self) -> Path:
+        return self.place.seen(self.folder)
 
     def version(self) -> tuple[str, Version]:
         """Return libvirt's version, whole and its two first numbers; waits for libvirtd."""
@@ -96,7 +108,7 @@ class LibvirtGuest(PlacedGuest):
 
     def virsh(self, *words: str) -> str:
         """Run a command of virsh and return what it prints; GuestError with what it complains."""
-        address = f"qemu+unix:///system?socket={_SEEN}/{_SOCKET}"
+        address = f"qemu+unix:///system?socket={self._seen}/{_SOCKET}"
         try:
             return self.place.said(self.folder, "virsh", "--quiet", "--connect", address, *words)
         except subprocess.CalledProcessError as error:
@@ -104,19 +116,22 @@ class LibvirtGuest(PlacedGuest):
 
     def create(self) -> None:
         """Boot the domain."""
-        self.virsh("create", f"{_SEEN}/domain.xml")
+        self.virsh("create", f"{self._seen}/domain.xml")
 
     def stop_processor(self) -> None:
         """Pause: from now on its memory stays as it is."""
         self.virsh("suspend", self.name)
 
-    def save(self, form: str, name: str) -> None:
-        """Save the paused domain to the file ``name`` of ``folder``, which ends it."""
-        self.virsh("save", self.name, f"{_SEEN}/{name}", "--image-format", form, "--paused")
+    def save(self, name: str, *words: str) -> None:
+        """Save the paused domain to the file ``name`` of ``folder``, which ends it.
+
+        ``words`` are further ones for ``virsh save``: see ``formats.plan.SAVE_FORMATS``.
+        """
+        self.virsh("save", self.name, f"{self._seen}/{name}", "--paused", *words)
 
     def restore(self, name: str, *, paused: bool) -> None:
         """Make the domain go on from a saved file."""
-        self.virsh("restore", f"{_SEEN}/{name}", "--paused" if paused else "--running")
+        self.virsh("restore", f"{self._seen}/{name}", "--paused" if paused else "--running")
 
     def memory_file(self) -> Path:
         """Return the file that is the domain's RAM now; GuestError when there is not just one."""

@@ -18,10 +18,10 @@ from formats.place import Place
 from formats.plan import (
     MIGRATION,
     PAUSES,
-    SAVE_FORMATS,
     Format,
     file_name,
     formats_of,
+    save_formats_of,
     tool_name,
 )
 
@@ -151,10 +151,17 @@ def write_with_libvirt(making: Making, place: Place) -> None:
                 guest.work(making.seconds)
                 guest.wait_for_tick()
             guest.stop_processor()
-            _save_pause(making, guest, tool, version, pause)
+            _save_pause(making, guest, tool, version, pause, save_formats_of(numbers))
 
 
-def _save_pause(making: Making, guest: LibvirtGuest, tool: str, version: str, pause: int) -> None:
+def _save_pause(
+    making: Making,
+    guest: LibvirtGuest,
+    tool: str,
+    version: str,
+    pause: int,
+    forms: dict[str, tuple[str, ...]],
+) -> None:
     began = time.monotonic()
     raw = file_name(tool, pause, "raw")
     _copy_sparse(guest.memory_file(), making.work / raw)
@@ -162,14 +169,14 @@ def _save_pause(making: Making, guest: LibvirtGuest, tool: str, version: str, pa
     making.keep(of_raw)
     first = making.work / "saved"
     first.unlink(missing_ok=True)
-    for form in SAVE_FORMATS:
+    for form, words in forms.items():
         name = file_name(tool, pause, f"save-{form}")
         if first.exists():
             guest.restore(first.name, paused=True)
             if sha256_of(guest.memory_file()) != of_raw.sha256:
                 raise GuestError(f"restored before save-{form}, it is not what {raw} holds")
         began = time.monotonic()
-        guest.save(form, name)
+        guest.save(name, *words)
         made = making.record(name, f"save-{form}", "libvirt", version, pause, raw, began)
         if not first.exists():
             _copy_sparse(making.work / name, first)

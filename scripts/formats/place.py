@@ -46,6 +46,20 @@ class Place:
             *("sh", "-c", _ENTER, "sh", str(self.root), str(folder), *words),
         ]
 
+    def alone(self, folder: Path, words: Sequence[str]) -> list[str]:
+        """Return the command that runs ``words`` with mounts and processes of their own.
+
+        What they mount is seen by nobody else, and what they started ends with them.
+        """
+        if self.root is not None:
+            return self.command(folder, words)
+        own = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
+        return [*own, *self.command(folder, words)]
+
+    def seen(self, folder: Path) -> Path:
+        """Return the path that programs have a working folder under."""
+        return folder if self.root is None else Path("/", WORK)
+
     def has(self, program: str) -> bool:
         """Whether a program is installed."""
         path = (

@@ -38,8 +38,21 @@ SAVEVM = Format("savevm.qcow2")
 # Those that leave the guest as it is come first: after a migration it must not be asked again.
 FORMATS = (ELF, ELF_PAGING, KDUMP_FLAT, KDUMP_RAW, SAVEVM, MIGRATION, MAPPED_RAM, MULTIFD)
 
-SAVE_FORMATS = ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
-"""What ``virsh save --image-format`` takes (``sparse``: libvirt 11.2 and later)."""
+SAVE_FORMATS: dict[str, tuple[str, ...]] = {
+    **{
+        name: ("--image-format", name)
+        for name in ("raw", "gzip", "bzip2", "xz", "lzop", "zstd", "sparse")
+    },
+    "sparse-parallel": ("--image-format", "sparse", "--parallel-channels", "2"),
+}
+"""What ``virsh save`` is told for each form."""
+# Before, the format of all saves is in libvirtd's settings, and raw unless they say otherwise.
+_CHOOSABLE_SINCE = (11, 2)
+
+
+def save_formats_of(version: Version) -> dict[str, tuple[str, ...]]:
+    """Return the forms in which a version of libvirt saves when asked, with what to tell it."""
+    return SAVE_FORMATS if version >= _CHOOSABLE_SINCE else {"raw": ()}
 
 
 def formats_of(version: Version) -> list[Format]:

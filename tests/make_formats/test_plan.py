@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from formats import options, plan
 from formats.libvirt import domain_text
@@ -19,6 +21,13 @@ def test_each_version_is_asked_for_what_it_knows() -> None:
     assert "kdump-zlib.raw" not in names((8, 1))
     assert "kdump-zlib.raw" in names((8, 2))
     assert "mapped-ram" not in names((8, 2))
+
+
+def test_libvirt_is_asked_for_what_it_can_be_asked_for() -> None:
+    assert plan.save_formats_of((9, 0)) == {"raw": ()}
+    forms = plan.save_formats_of((11, 3))
+    assert forms["zstd"] == ("--image-format", "zstd")
+    assert next(iter(forms)) == "raw"  # the one that the others are made from
 
 
 def test_a_guest_that_migrated_is_asked_for_nothing_else() -> None:
@@ -83,8 +92,8 @@ def test_the_guest_fits_below_the_hole_of_its_machine() -> None:
 
 
 def test_a_domain_has_its_memory_in_a_file_and_no_disk() -> None:
-    text = domain_text("name", 256, 1, vga=False)
+    text = domain_text("name", Path("/mnt"), 256, 1, vga=False)
     assert "<source type='file'/>" in text
     assert "<disk" not in text
     assert "<video>" not in text
-    assert "<video>" in domain_text("name", 256, 1, vga=True)
+    assert "<video>" in domain_text("name", Path("/mnt"), 256, 1, vga=True)
