@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from trial.guest import GuestError
 
 from formats.machine import INITRAMFS, KERNEL, MACHINE, PlacedGuest, kernel_line
+from formats.place import Place
 from formats.plan import Version, version_of
 
 _SOCKET = "libvirt-sock"
@@ -32,8 +34,9 @@ namespaces = []
 stdio_handler = "file"
 memory_backing_dir = "{seen}/memory"
 """
-# This libvirt's state and settings hide those of one that the system may have. The first process of
-# the namespace collects what daemons leave to it.
+# This libvirt's state and settings hide those of one that the system may have. libvirtd does not
+# start without the user that Debian 12 makes with another package (libvirt-daemon-system), although
+# the settings name another. The first process of the namespace collects what daemons leave to it.
 _RUN = """\
 set -e
 mkdir -p /run/libvirt /var/lib/libvirt /var/log/libvirt
@@ -42,7 +45,30 @@ for folder in /run/libvirt /var/lib/libvirt /var/log/libvirt; do
 done
 [ -e /etc/libvirt/qemu.conf ] || { mkdir -p /etc/libvirt; : >/etc/libvirt/qemu.conf; }
 mount --bind qemu.conf /etc/libvirt/qemu.conf
+for list in passwd group; do
+    getent $list libvirt-qemu >/dev/null && continue
+    cp /etc/$list $list
+    case $list in
+        passwd) echo 'libvirt-qemu:x:64055:64055::/:/usr/sbin/nologin' ;;
+        group) echo 'libvirt-qemu:x:64055:' ;;
+    esac >>$list
+    mount --bind $list /etc/$list
+done
 libvirtd --config "$1/libvirtd.conf" & wait $!"""
+
+
+def obstacle(place: Place) -> str | None:
+    """Say why no domain can be run in a place, or None."""
+    if os.geteuid() != 0:
+        return "not root (a libvirt of its own needs mounts of its own)"
+    for program, package in (
+        ("libvirtd", "libvirt-daemon"),
+        ("virsh", "libvirt-clients"),
+        ("qemu-system-x86_64", "qemu-system-x86"),
+    ):
+        if not place.has(program):
+            return f"no {program} (install the package {package})"
+    return None
 
 
 def domain_text(name: str, seen: Path, mebibytes: int, seed: int, vga: bool) -> str:
@@ -121,6 +147,10 @@ class LibvirtGuest(PlacedGuest):
     def stop_processor(self) -> None:
         """Pause: from now on its memory stays as it is."""
         self.virsh("suspend", self.name)
+
+    def go_on(self) -> None:
+        """Go on after a pause."""
+        self.virsh("resume", self.name)
 
     def save(self, name: str, *words: str) -> None:
         """Save the paused domain to the file ``name`` of ``folder``, which ends it.

@@ -62,10 +62,9 @@ class Place:
 
     def has(self, program: str) -> bool:
         """Whether a program is installed."""
-        path = (
-            None if self.root is None else ":".join(f"{self.root}{one}" for one in PATH.split(":"))
-        )
-        return shutil.which(program, path=path) is not None
+        root = self.root or Path("/")
+        folders = ":".join(str(root / one.lstrip("/")) for one in PATH.split(":"))
+        return shutil.which(program, path=folders) is not None
 
     def said(self, folder: Path, *words: str) -> str:
         """Return what a program prints; CalledProcessError when it fails."""

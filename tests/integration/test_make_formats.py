@@ -15,13 +15,15 @@ from typing import Any
 
 import pytest
 from formats.corpus import make_initramfs
-from formats.machine import INITRAMFS, KERNEL, FormatsGuest, sha256_of
+from formats.libvirt import LibvirtGuest, obstacle
+from formats.machine import INITRAMFS, KERNEL, FormatsGuest, PlacedGuest, sha256_of
 from formats.place import Place
 from trial import guest
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MEBIBYTES = 96
 OBSTACLE = guest.obstacle()
+LIBVIRT_OBSTACLE = obstacle(Place())
 
 pytestmark = [
     pytest.mark.integration,
@@ -108,22 +110,48 @@ def test_pauses_differ_a_little_and_are_mostly_memory_in_use(
     assert used > len(pages) // 2
 
 
+def put_guest_files(folder: Path) -> None:
+    """Put there what QEMU asks for even where a guest's memory is loaded."""
+    cache = guest.cache_folder() / "guest"
+    shutil.copyfile(cache / KERNEL, folder / KERNEL)
+    make_initramfs(cache / INITRAMFS, MEBIBYTES, 1, folder / INITRAMFS)
+
+
+def assert_goes_on(again: PlacedGuest) -> None:
+    """Wait until the guest has checked all that it has kept in memory, an eighth at a time."""
+    for _ in range(8):
+        again.wait_for_tick()
+
+
 def test_a_guest_goes_on_from_its_migration_stream(made: Path, tmp_path: Path) -> None:
     stream = next(made.glob("*.pause-2.migration"))
-    raw = stream.with_suffix(".raw")
-    cache = guest.cache_folder() / "guest"
-    shutil.copyfile(cache / KERNEL, tmp_path / KERNEL)
-    make_initramfs(cache / INITRAMFS, MEBIBYTES, 1, tmp_path / INITRAMFS)
+    put_guest_files(tmp_path)
     shutil.copyfile(stream, tmp_path / "stream")
     with FormatsGuest(
         *("again", tmp_path / "ram", tmp_path, MEBIBYTES, "tcg"), place=Place(), incoming=True
     ) as again:
         again.load("stream")
-        assert sha256_of(again.memory) == sha256_of(raw)
+        assert sha256_of(again.memory) == sha256_of(stream.with_suffix(".raw"))
         again.go_on()
-        # it checks all that it has kept in memory
-        for _ in range(8):
-            again.wait_for_tick()
+        assert_goes_on(again)
+
+
+@pytest.mark.skipif(LIBVIRT_OBSTACLE is not None, reason=LIBVIRT_OBSTACLE or "")
+def test_a_domain_goes_on_from_its_save(tmp_path: Path) -> None:
+    put_guest_files(tmp_path)
+    with LibvirtGuest(
+        *("domain", tmp_path / "unused", tmp_path, MEBIBYTES, "tcg"), place=Place()
+    ) as domain:
+        domain.version()
+        domain.create()
+        domain.wait_for_tick()
+        domain.stop_processor()
+        paused = sha256_of(domain.memory_file())
+        domain.save("saved")
+        domain.restore("saved", paused=True)
+        assert sha256_of(domain.memory_file()) == paused
+        domain.go_on()
+        assert_goes_on(domain)
 
 
 def test_an_interrupted_run_leaves_nothing(tmp_path: Path) -> None:
