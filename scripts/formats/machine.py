@@ -11,7 +11,18 @@ from typing import Any
 from trial.guest import QemuGuest
 
 from formats.place import Place
-from formats.plan import ELF, ELF_PAGING, KDUMP_FLAT, KDUMP_RAW, MAPPED_RAM, MULTIFD, SAVEVM, Format
+from formats.plan import (
+    ELF,
+    ELF_PAGING,
+    KDUMP_FLAT,
+    KDUMP_RAW,
+    MAPPED_RAM,
+    MIGRATION,
+    MULTIFD,
+    SAVEVM,
+    Format,
+    Waiting,
+)
 
 KERNEL = "vmlinuz"
 INITRAMFS = "initramfs.gz"
@@ -20,6 +31,7 @@ ACCELERATOR = "tcg,tb-size=32"  # without a limit translated code takes up to 1 
 READY_SECONDS = 1200.0
 _FILE_NODE, _DISK_NODE = "disk-file", "disk"
 _DISK_BYTES = 1 << 20
+_SNAPSHOT = "paused"
 _JOB_SECONDS = 300.0
 
 
@@ -61,11 +73,11 @@ class PlacedGuest(QemuGuest):
 class FormatsGuest(PlacedGuest):
     """A guest without disks, whose RAM is the file ``memory`` in ``folder``.
 
-    ``folder`` also holds kernel and initramfs and takes what is written. With ``incoming`` it waits
-    for the memory of another one instead of booting.
+    ``folder`` also holds kernel and initramfs and takes what is written. One that ``waits`` for
+    something does not boot: see :meth:`load`.
     """
 
-    incoming: bool = False
+    waits: Waiting = "nothing"
     _jobs: int = field(default=0, init=False, repr=False)
 
     def command(self) -> list[str]:
@@ -84,7 +96,7 @@ class FormatsGuest(PlacedGuest):
             *("-chardev", f"file,id=console,path={self.console.name},append=on"),
             *("-serial", "chardev:console", "-qmp", f"unix:{self.socket.name},server=on,wait=off"),
             *(["-device", "VGA"] if self.vga else []),
-            *(["-incoming", "defer"] if self.incoming else []),
+            *{"nothing": [], "incoming": ["-incoming", "defer"], "stopped": ["-S"]}[self.waits],
         ]
         return self.place.command(self.folder, words)
 
@@ -116,9 +128,20 @@ class FormatsGuest(PlacedGuest):
             self._ask("migrate", uri=f"file:{name}" if mapped else f"exec:cat >'{name}'")
             self._await_migration()
 
-    def load(self, name: str) -> None:
-        """In a guest with ``incoming``: load a migration stream; it stays paused if that was."""
-        self._ask("migrate-incoming", uri=f"exec:cat '{name}'")
+    def load(self, name: str, form: Format = MIGRATION) -> None:
+        """Load a file of ``folder`` into a guest that ``waits`` for its form.
+
+        That is ``incoming`` for migrations and ``stopped`` for a snapshot in a disk. The guest
+        stays paused, as it was when it was written. Raises GuestError when QEMU refuses.
+        """
+        if form is SAVEVM:
+            self._ask("blockdev-add", driver="file", filename=name, **{"node-name": _FILE_NODE})
+            self._with_disk("snapshot-load")
+            return
+        mapped = form in (MAPPED_RAM, MULTIFD)
+        if mapped:
+            self._set_capabilities("mapped-ram", *(["multifd"] if form is MULTIFD else []))
+        self._ask("migrate-incoming", uri=f"file:{name}" if mapped else f"exec:cat '{name}'")
         self._await_migration()
 
     def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
@@ -146,8 +169,11 @@ class FormatsGuest(PlacedGuest):
         self._ask("blockdev-add", **image, **{"node-name": _FILE_NODE})
         form = {"driver": "qcow2", "file": _FILE_NODE, "size": _DISK_BYTES}
         self._work_off("blockdev-create", options=form)
+        self._with_disk("snapshot-save")
+
+    def _with_disk(self, command: str) -> None:
         self._ask("blockdev-add", driver="qcow2", file=_FILE_NODE, **{"node-name": _DISK_NODE})
-        self._work_off("snapshot-save", tag="paused", vmstate=_DISK_NODE, devices=[_DISK_NODE])
+        self._work_off(command, tag=_SNAPSHOT, vmstate=_DISK_NODE, devices=[_DISK_NODE])
         self._ask("blockdev-del", **{"node-name": _DISK_NODE})  # writes what it kept in memory
         self._ask("blockdev-del", **{"node-name": _FILE_NODE})
 

@@ -19,6 +19,7 @@ from formats.plan import (
     MIGRATION,
     PAUSES,
     Format,
+    Waiting,
     file_name,
     formats_of,
     save_formats_of,
@@ -43,9 +44,12 @@ class Making:
         """Move a file that is complete to its folder, and note it in the manifest."""
         source = self.work / made.file
         partial = self.folder / (made.file + ".partial")
-        _copy_sparse(source, partial)
+        try:
+            _copy_sparse(source, partial)
+            partial.replace(self.folder / made.file)
+        finally:
+            partial.unlink(missing_ok=True)
         source.unlink()
-        partial.replace(self.folder / made.file)
         self.manifest.add(made)
         self.say(f"{made.file}: {made.bytes / 2**20:.1f} MiB in {made.seconds:.1f} s")
 
@@ -111,7 +115,7 @@ def _write_pause(
         name = file_name(tool, pause, form.name)
         began = time.monotonic()
         if form.ends and form is not MIGRATION:
-            with _guest(making, guest.place, "second", incoming=True) as second:
+            with _guest(making, guest.place, "second", waits="incoming") as second:
                 second.load(stream.name)
                 began = time.monotonic()
                 second.write(form, name)
@@ -188,7 +192,7 @@ def _at_work(tool: str, guest: PlacedGuest) -> str:
     return f"{tool}: the guest works, Linux {ready.values['kernel']}, {ready.values['free']} % free"
 
 
-def _guest(making: Making, place: Place, name: str, incoming: bool = False) -> FormatsGuest:
+def _guest(making: Making, place: Place, name: str, waits: Waiting = "nothing") -> FormatsGuest:
     memory = making.work / f"{name}.ram"
     memory.unlink(missing_ok=True)
     return FormatsGuest(
@@ -200,7 +204,7 @@ def _guest(making: Making, place: Place, name: str, incoming: bool = False) -> F
         place=place,
         seed=making.seed,
         vga=making.vga,
-        incoming=incoming,
+        waits=waits,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 PROGRAMS = ("host", "debian-13", "libvirt")
 """This system's QEMU; QEMU and libvirt of a Debian 13 of its own."""
@@ -12,6 +13,7 @@ PAUSE_SECONDS = 30.0
 """How long it works in between."""
 
 Version = tuple[int, int]
+Waiting = Literal["nothing", "incoming", "stopped"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,16 +26,18 @@ class Format:
     """The first version of QEMU that knows it."""
     ends: bool = False
     """Whether a guest that wrote it has to run before it can write another: a migration."""
+    loads_into: Waiting | None = None
+    """How QEMU waits for a file of this form; None: it takes none back."""
 
 
-MIGRATION = Format("migration", ends=True)
-MAPPED_RAM = Format("mapped-ram", since=(9, 0), ends=True)
-MULTIFD = Format("mapped-ram-multifd", since=(9, 0), ends=True)
+MIGRATION = Format("migration", ends=True, loads_into="incoming")
+MAPPED_RAM = Format("mapped-ram", since=(9, 0), ends=True, loads_into="incoming")
+MULTIFD = Format("mapped-ram-multifd", since=(9, 0), ends=True, loads_into="incoming")
 ELF = Format("elf")
 ELF_PAGING = Format("elf-paging")
 KDUMP_FLAT = Format("kdump-zlib.flat")
 KDUMP_RAW = Format("kdump-zlib.raw", since=(8, 2))
-SAVEVM = Format("savevm.qcow2")
+SAVEVM = Format("savevm.qcow2", loads_into="stopped")
 
 # Those that leave the guest as it is come first: after a migration it must not be asked again.
 FORMATS = (ELF, ELF_PAGING, KDUMP_FLAT, KDUMP_RAW, SAVEVM, MIGRATION, MAPPED_RAM, MULTIFD)
