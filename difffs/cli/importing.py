@@ -14,7 +14,7 @@ from difffs.errors import DifffsError, UsageError, VolumeExists
 from difffs.image import ImageReader
 from difffs.images.compression import compression_of
 from difffs.images.format import PREFIX_BYTES, Format, NotThisFormat
-from difffs.images.formats import FORMATS, format_named, format_of
+from difffs.images.formats import FORMATS, format_named, format_of, format_of_size
 from difffs.images.packed import packed_format
 from difffs.images.source import Source
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
@@ -85,7 +85,10 @@ class FormatChoice:
         compression = compression_of(prefix)
         if compression is not None:
             return packed_format(compression, self._inside)
-        return self._inside(prefix)
+        form = self._inside(prefix)
+        if form is None and self.detected and image.size and image.read_at is not None:
+            return format_of_size(image.size, image.read_at)
+        return form
 
     def _inside(self, prefix: memoryview) -> Format | None:
         return format_of(prefix) if self.detected else self.named

@@ -9,9 +9,11 @@ from difffs.images import (
     lime,
     migration,
     qcow2,
+    shifted,
     xen,
 )
 from difffs.images.format import Format
+from difffs.images.source import PositionedRead
 
 FORMATS: tuple[Format, ...] = (
     migration.FORMAT,
@@ -23,6 +25,7 @@ FORMATS: tuple[Format, ...] = (
     flattened.FORMAT,
     lime.FORMAT,
     avml.FORMAT,
+    shifted.FORMAT,
 )
 """In the order in which they are tried."""
 
@@ -30,6 +33,11 @@ FORMATS: tuple[Format, ...] = (
 def format_of(prefix: memoryview) -> Format | None:
     """The format of an image that begins with these bytes, None for plain memory and all else."""
     return next((each for each in FORMATS if each.matches(prefix)), None)
+
+
+def format_of_size(size: int, read_at: PositionedRead) -> Format | None:
+    """The format of a file that no first bytes tell: by its size, and by what is all over it."""
+    return shifted.FORMAT if shifted.is_shifted(read_at, size) else None
 
 
 def format_named(name: str) -> Format | None:

@@ -64,8 +64,10 @@ def residue_of(piece: memoryview | bytes, position: int) -> int | None:
     return ends[0][0]
 
 
-def _refuse_others(read_at: PositionedRead, size: int) -> None:
-    """NotThisFormat unless pieces from all over the file tell the residue that its length has."""
+def is_shifted(read_at: PositionedRead, size: int) -> bool:
+    """Whether pieces from all over a file tell the residue that its length has."""
+    if not has_residue(size):
+        return False
     stride = max(size // LOOKED_AT, LOOKAHEAD)
     right = wrong = 0
     for position in range(FIRST_RANGE_END + PAGE_SIZE, size, stride):
@@ -73,8 +75,8 @@ def _refuse_others(read_at: PositionedRead, size: int) -> None:
         right += told == size % PAGE_SIZE
         wrong += told is not None and told != size % PAGE_SIZE
         if right >= AGREEING and right > CLEARLY * wrong:
-            return
-    raise NotThisFormat("no memory with shifted pages")
+            return True
+    return False
 
 
 class _Belief:
@@ -108,8 +110,8 @@ def _read(source: Source, assembly: Assembly) -> None:
     if source.size is not None:
         if not has_residue(source.size):
             raise NotThisFormat("its length tells of no range of memory that ends within a page")
-        if source.read_at is not None:
-            _refuse_others(source.read_at, source.size)
+        if source.read_at is not None and not is_shifted(source.read_at, source.size):
+            raise NotThisFormat("no memory with shifted pages")
     assembly.details(format="shifted")
     assembly.blocks([("memory", 0)], 0)
     belief = _Belief()

@@ -216,8 +216,10 @@ class Store:
             self._removed_to = 0
             if not read_only:
                 # Nobody gives the orphans that are found here a name any more.
-                for orphan in sorted(self.namespace.orphans(), key=lambda each: each.is_image):
-                    self.remove(orphan.number)
+                orphans = {each.number: each.is_image for each in self.namespace.orphans()}
+                # An image goes before its parts, lest a crash leaves one that lacks them.
+                for number in sorted(orphans, key=lambda each: not orphans[each]):
+                    self.remove(number, in_use=orphans.__contains__)
             self._reserve = None if read_only else Reserve(path / names.RESERVE_FILE)
             # Long changes of page tables that are under way: a commit waits for their end.
             self._unfinished = 0

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from difffs.images.assembly import Assembly, Packing
 from difffs.page import PAGE_SIZE
+from difffs.store import Store
 from difffs.stored_image.assembly import StoredAssembly
 from difffs.stored_image.reading import StoredImage, open_image, volume_reader
 from tests.images.plain_assembly import PlainAssembly
@@ -210,3 +211,21 @@ def test_an_import_that_is_cut_off_leaves_nothing(tmp_path: Path) -> None:
             pass
         assert len(opened.store.namespace) == 1
         assert opened.store.check() == []
+
+
+def test_a_crash_between_the_commits_of_a_removal_leaves_a_sound_store(tmp_path: Path) -> None:
+    with OpenStore(tmp_path / "store", "default") as opened:
+        stored = StoredAssembly(opened.engine, "test", 0o644, 0, 0)
+        told = _Told(stored)
+        for each in told.both:
+            each.page_records(0, 0, 0, _some([1, 2, 3]))
+        stored.finish("")
+        opened.engine.commit()
+    for removed in range(1, 4):
+        store = Store.open(tmp_path / "store")
+        for _ in range(removed):
+            store.remove_some()
+        store.commit()
+        store.abandon()
+        with Store.open(tmp_path / "store", read_only=True) as found:
+            assert found.check() == []
