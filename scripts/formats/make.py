@@ -5,8 +5,9 @@ from __future__ import annotations
 import os
 import shutil
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from trial.guest import GuestError
@@ -39,6 +40,13 @@ class Making:
     seconds: float
     vga: bool
     say: Callable[[str], None]
+    tools: set[str] = field(default_factory=set)
+    """That have written their files in this run."""
+
+    def begin(self, tool: str) -> None:
+        """Remove what a tool wrote in an earlier run: it does not belong to what comes."""
+        self.tools.add(tool)
+        self.manifest.forget(tool)
 
     def keep(self, made: FileRecord) -> None:
         """Move a file that is complete to its folder, and note it in the manifest."""
@@ -83,7 +91,10 @@ def write_with_qemu(making: Making, place: Place) -> None:
     version, numbers = place.qemu_version(making.work)
     tool = tool_name("qemu", numbers)
     forms = formats_of(numbers)
-    making.manifest.forget(tool)
+    if tool in making.tools:
+        making.say(f"{tool} is what wrote the files before: not again")
+        return
+    making.begin(tool)
     with _guest(making, place, tool) as guest:
         making.say(f"{tool}: booting a guest of {making.mebibytes} MiB")
         guest.wait_for_tick()
@@ -144,7 +155,7 @@ def write_with_libvirt(making: Making, place: Place) -> None:
     ) as guest:
         version, numbers = guest.version()
         tool = tool_name("libvirt", numbers)
-        making.manifest.forget(tool)
+        making.begin(tool)
         making.say(f"{tool}: booting a domain of {making.mebibytes} MiB")
         guest.create()
         guest.wait_for_tick()
@@ -192,20 +203,23 @@ def _at_work(tool: str, guest: PlacedGuest) -> str:
     return f"{tool}: the guest works, Linux {ready.values['kernel']}, {ready.values['free']} % free"
 
 
-def _guest(making: Making, place: Place, name: str, waits: Waiting = "nothing") -> FormatsGuest:
+@contextmanager
+def _guest(
+    making: Making, place: Place, name: str, waits: Waiting = "nothing"
+) -> Iterator[FormatsGuest]:
+    """Run a guest for the length of a block; its RAM goes with it."""
     memory = making.work / f"{name}.ram"
-    memory.unlink(missing_ok=True)
-    return FormatsGuest(
-        name,
-        memory,
-        making.work,
-        making.mebibytes,
-        "tcg",
-        place=place,
-        seed=making.seed,
-        vga=making.vga,
-        waits=waits,
-    )
+    try:
+        with FormatsGuest(
+            *(name, memory, making.work, making.mebibytes, "tcg"),
+            place=place,
+            seed=making.seed,
+            vga=making.vga,
+            waits=waits,
+        ) as guest:
+            yield guest
+    finally:
+        memory.unlink(missing_ok=True)
 
 
 def _check(guest: FormatsGuest, raw: FileRecord, form: Format) -> None:
