@@ -1,7 +1,10 @@
-"""scripts/make-formats with this system's QEMU, from the command to a guest that goes on."""
+"""scripts/make-formats with this system's QEMU and libvirt, from the command to guests that go on:
+from what was written, and from what a store has given back of it."""
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
 import os
 import shutil
@@ -20,6 +23,8 @@ from formats.machine import INITRAMFS, KERNEL, FormatsGuest, PlacedGuest, sha256
 from formats.place import Place
 from formats.plan import FORMATS, Format
 from trial import guest
+
+from difffs.cli.main import main
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 MEBIBYTES = 96
@@ -124,15 +129,33 @@ def assert_goes_on(again: PlacedGuest) -> None:
         again.wait_for_tick()
 
 
+def through_a_store(file: Path, form: str) -> None:
+    """Import a file, compare its memory, and put what is exported in its place."""
+    store, exported = file.parent / "store", file.parent / "exported"
+    with contextlib.redirect_stdout(io.StringIO()) as told:
+        assert main(["import", str(store), str(file), "--as", "image", "--json"]) == 0
+    assert json.loads(told.getvalue())["volumes"][0]["format"] == form
+    before = sha256_of(file)
+    file.unlink()
+    assert main(["export", str(store), "image", str(exported)]) == 0
+    assert sha256_of(exported) == before
+    exported.rename(file)
+
+
+@pytest.mark.parametrize("stored", [False, True], ids=["", "from a store"])
 @pytest.mark.parametrize(
     "form", [form for form in FORMATS if form.loads_into], ids=lambda form: form.name
 )
-def test_a_guest_goes_on_from_what_was_written(made: Path, tmp_path: Path, form: Format) -> None:
+def test_a_guest_goes_on_from_what_was_written(
+    made: Path, tmp_path: Path, form: Format, stored: bool
+) -> None:
     written = next(made.glob(f"*.pause-2.{form.name}"), None)
     if written is None:
         pytest.skip(f"this system's QEMU does not write {form.name}")
     put_guest_files(tmp_path)
     shutil.copyfile(written, tmp_path / "written")
+    if stored:
+        through_a_store(tmp_path / "written", form.name.partition(".")[2] or "migration")
     assert form.loads_into is not None
     with FormatsGuest(
         *("again", tmp_path / "ram", tmp_path, MEBIBYTES, "tcg"),
@@ -147,7 +170,8 @@ def test_a_guest_goes_on_from_what_was_written(made: Path, tmp_path: Path, form:
 
 
 @pytest.mark.skipif(LIBVIRT_OBSTACLE is not None, reason=LIBVIRT_OBSTACLE or "")
-def test_a_domain_goes_on_from_its_save(tmp_path: Path) -> None:
+@pytest.mark.parametrize("stored", [False, True], ids=["", "from a store"])
+def test_a_domain_goes_on_from_its_save(tmp_path: Path, stored: bool) -> None:
     put_guest_files(tmp_path)
     with LibvirtGuest(
         *("domain", tmp_path / "unused", tmp_path, MEBIBYTES, "tcg"), place=Place()
@@ -158,6 +182,8 @@ def test_a_domain_goes_on_from_its_save(tmp_path: Path) -> None:
         domain.stop_processor()
         paused = sha256_of(domain.memory_file())
         domain.save("saved")
+        if stored:
+            through_a_store(tmp_path / "saved", "libvirt-save")
         domain.restore("saved", paused=True)
         assert sha256_of(domain.memory_file()) == paused
         domain.go_on()

@@ -16,7 +16,9 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = [
     *("scripts/setup", "scripts/demo", "scripts/test", "scripts/bench", "scripts/make-guest"),
     *("scripts/collect-images", "scripts/lock", ".ci/run", "vm-configs/run-guest"),
+    "scripts/make-formats",
 ]
+GUEST_INIT = "scripts/formats/guest-init"
 INIT = "vm-configs/guest/init"
 GUEST_FILES = "scripts/collection/guest-files"
 
@@ -37,8 +39,9 @@ def test_scripts_are_executable_strict_bash(script: str) -> None:
     assert run("bash", "-n", script).returncode == 0
 
 
-def test_guest_init_parses_as_posix_shell() -> None:
-    assert run("sh", "-n", INIT).returncode == 0
+@pytest.mark.parametrize("init", [INIT, GUEST_INIT])
+def test_guest_init_parses_as_posix_shell(init: str) -> None:
+    assert run("sh", "-n", init).returncode == 0
 
 
 @pytest.mark.parametrize("program", ["prepare", "workload"])
@@ -52,7 +55,7 @@ def test_programs_of_collected_guests_parse(program: str) -> None:
 def test_shellcheck() -> None:
     found = run("shellcheck", *SCRIPTS)
     assert found.returncode == 0, found.stdout
-    found = run("shellcheck", "--shell=sh", INIT)
+    found = run("shellcheck", "--shell=sh", INIT, GUEST_INIT)
     assert found.returncode == 0, found.stdout
     found = run("shellcheck", f"{GUEST_FILES}/prepare", f"{GUEST_FILES}/workload")
     assert found.returncode == 0, found.stdout
