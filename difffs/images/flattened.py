@@ -13,12 +13,10 @@ from typing import Self
 
 from difffs.images.assembly import Assembly
 from difffs.images.format import Format, NotThisFormat
-from difffs.images.kdump import tell
 from difffs.images.kdump_header import (
     DESCRIPTOR_BYTES,
     MAIN_HEADER_BYTES,
     SIGNATURES,
-    SUB_HEADER_BYTES,
     MainHeader,
     layout,
     main_header,
@@ -30,6 +28,9 @@ SIGNATURE = b"makedumpfile".ljust(16, b"\0")
 HEADER_BYTES = 4096
 _RECORD = struct.Struct(">qq")
 _END = (-1, -1)
+_ERASED = range(44, 80)
+"""Bytes of the sub header among which is where to read what has been erased, and nothing that tells
+where pages are: in versions of 32 and of 64 bits."""
 _PARTS_LIMIT = 4096
 """Parts of headers and bitmaps that lie apart from one another."""
 
@@ -84,7 +85,7 @@ class _Records:
         self._bitmaps = (1 + header.sub_header_blocks) * header.block_size
         self._descriptors = self._bitmaps + header.bitmap_blocks * header.block_size
         self._parts = _Parts()
-        self._start = bytearray(header.block_size + SUB_HEADER_BYTES)
+        self._start = bytearray(header.block_size + header.sub_header_bytes)
         """The first bytes of the kdump file, up to the end of its sub header."""
         self._stack = ExitStack()
         self.pages: KdumpPages | None = None
@@ -107,14 +108,10 @@ class _Records:
         before = min(offset + length, self._descriptors)
         if offset < before:
             known = self._parts.known(offset, before)
-            if known is None or (known and before < offset + length):
+            if known is None or (known and self._bitmaps < offset + length):
                 raise source.damaged("a record that overlaps others")
             if known:
-                # Makedumpfile writes its sub header once more when it has erased something. The
-                # first one counts here, which says the same of where pages are.
-                assembly.container_literal(_RECORD.pack(offset, length))
-                for piece in source.pieces(length, "a record"):
-                    assembly.container_literal(piece)
+                self._written_again(offset, length)
                 return
             self._parts.add(offset, before)
             if len(self._parts) > _PARTS_LIMIT:
@@ -123,30 +120,49 @@ class _Records:
         for piece in source.pieces(length, "a record"):
             self._piece(offset, piece)
             offset += len(piece)
-        if self.pages is None and self._parts.known(self._header.block_size, len(self._start)):
-            self._described()
+        self._described()
 
-    def _described(self) -> None:
-        """The sub header has come."""
+    def _written_again(self, offset: int, length: int) -> None:
+        """Keeps a record of headers that have been there as it is. Makedumpfile writes its sub
+        header once more when it has erased something, to tell where it says what."""
+        self._assembly.container_literal(_RECORD.pack(offset, length))
+        start = self._header.block_size + _ERASED.start
+        end = self._header.block_size + _ERASED.stop
+        for piece in self._source.pieces(length, "a record"):
+            for at, byte in enumerate(piece[: max(0, len(self._start) - offset)], offset):
+                if byte != self._start[at] and not start <= at < end:
+                    raise self._source.damaged("a header that is not what it was before")
+            offset += len(piece)
+            self._assembly.container_literal(piece)
+
+    def _described(self) -> KdumpPages | None:
+        """What takes the pages, once the sub header has come, which tells where they belong."""
+        if self.pages is not None:
+            return self.pages
+        if not self._parts.known(0, MAIN_HEADER_BYTES) or not self._parts.known(
+            self._header.block_size, max(len(self._start), self._header.block_size + 1)
+        ):
+            return None
         described = layout(
             self._header, bytes(self._start[self._header.block_size :]), self._source
         )
         self.pages = self._stack.enter_context(
             KdumpPages(described, self._source, self._assembly, self._place)
         )
-        tell("flattened", described, self._assembly)
+        self._assembly.details(format="flattened", **described.facts)
+        return self.pages
 
     def _piece(self, position: int, data: memoryview) -> None:
         """Takes bytes of the kdump file."""
         while data:
             if position < self._bitmaps:
                 count = self._head(position, data)
-            elif self.pages is None:
+            elif (pages := self._described()) is None:
                 raise self._source.damaged("records of pages before the kdump sub header")
             elif position < self._descriptors:
-                count = self._bitmap(self.pages, position, data)
+                count = self._bitmap(pages, position, data)
             else:
-                count = self._page(self.pages, position, data)
+                count = self._page(pages, position, data)
             position += count
             data = data[count:]
 

@@ -13,11 +13,10 @@ from difffs.images.kdump_header import (
     MAIN_HEADER_BYTES,
     SIGNATURES,
     SUB_HEADER_BYTES,
-    Layout,
     layout,
     main_header,
 )
-from difffs.images.kdump_pages import MEMORY, KdumpPages, Place
+from difffs.images.kdump_pages import KdumpPages, Place
 from difffs.images.source import Source
 
 _DESCRIPTORS_AT_ONCE = 8192
@@ -26,12 +25,6 @@ _DESCRIPTORS_AT_ONCE = 8192
 def matches(prefix: memoryview) -> bool:
     """Whether it begins as a kdump or diskdump file does."""
     return bytes(prefix[:8]) in SIGNATURES
-
-
-def tell(what: str, described: Layout, assembly: Assembly) -> None:
-    """Tells what file this is, and of its one block: memory by physical address."""
-    assembly.details(format=what, **described.facts)
-    assembly.blocks([("memory", described.frames * described.block_size)], memory=MEMORY)
 
 
 def read(source: Source, assembly: Assembly) -> None:
@@ -45,7 +38,7 @@ def read(source: Source, assembly: Assembly) -> None:
         raise source.damaged("it ends within the kdump sub header")
     described = layout(header, start[header.block_size :], source)
     with KdumpPages(described, source, assembly, Place(assembly, contained=False)) as pages:
-        tell("kdump", described, assembly)
+        assembly.details(format="kdump", **described.facts)
         _literal(source, assembly, described.bitmap, "the headers and the first bitmap")
         for piece in source.pieces(described.bitmap_bytes, "the bitmap of its pages"):
             pages.bitmap(piece)

@@ -14,8 +14,8 @@ from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 
 SIGNATURES = (b"KDUMP   ", b"DISKDUMP")
 
-MAIN_HEADER_BYTES = 464
-"""Bytes of the main header that any word size needs."""
+MAIN_HEADER_BYTES = 452
+"""Bytes of the shortest main header: that of 32-bit words. (The other has 464.)"""
 SUB_HEADER_BYTES = 104
 """Bytes of the sub header that any word size and version needs."""
 NEWEST_VERSION = 6
@@ -31,6 +31,9 @@ EXCLUDED_VMEMMAP = 0x10
 ZSTD = 0x20
 COMPRESSIONS = {ZLIB: "zlib", LZO: "lzo", SNAPPY: "snappy", ZSTD: "zstd"}
 """Of the main header's status (what the writer was told to use) and of a page's flags."""
+
+_SPLIT_64, _SPLIT_32 = 32, 20
+"""Bytes up to the end of what tells of a split dump."""
 
 _UTSNAME_START = 12
 _UTSNAME_FIELD = 65
@@ -59,6 +62,17 @@ class MainHeader:
     machine: str
     release: str
     node: str
+
+    @property
+    def sub_header_bytes(self) -> int:
+        """Bytes of the sub header that tell something here; older versions have few more."""
+        if not self.kdump or not self.version:
+            return 0
+        if self.words == 64:
+            if self.version < 2:
+                return 12
+            return SUB_HEADER_BYTES if self.version >= NEWEST_VERSION else _SPLIT_64
+        return 8 if self.version < 2 else _SPLIT_32
 
     def facts(self) -> dict[str, object]:
         """For ``Assembly.details``."""
@@ -168,9 +182,10 @@ def main_header(head: bytes, source: Source) -> MainHeader:
 
 
 def layout(header: MainHeader, sub_header: bytes, source: Source) -> Layout:
-    """Where the parts lie, by the main header and the first SUB_HEADER_BYTES of the second block.
+    """Where the parts lie, by the main header and the first bytes of the second block.
     ImageDamaged when the two contradict each other."""
     order = "<" if header.little else ">"
+    sub_header = sub_header[: header.sub_header_bytes].ljust(SUB_HEADER_BYTES, b"\0")
     frames, first, last = header.frames, 0, 0
     split = level = 0
     if header.kdump and header.words == 64:

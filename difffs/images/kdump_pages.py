@@ -5,7 +5,9 @@ other in a file, interleaved in makedumpfile's flattened form. The k-th descript
 page in the bitmap. Descriptors of pages that have their own data follow one another in the data;
 those of zero pages all lead to one stored page, the first. Nothing is kept per page but its size,
 in two bytes, and what waits waits in a bounded piece of memory and then in a temporary file: a
-guest of 64 GiB has 16.8 million descriptors before the first page.
+guest of 64 GiB has 16.8 million descriptors before the first page. Descriptors wait for the end of
+the bitmap, which tells how long the memory is: makedumpfile writes to a pipe, where it lacks memory
+for a bitmap of all, the bitmap of some pages, these pages, and so on.
 """
 
 import importlib
@@ -33,12 +35,10 @@ from difffs.images.kdump_header import (
     ZSTD,
     Layout,
 )
+from difffs.images.physical import DEVICES_END, DEVICES_START, DeviceBlocks
 from difffs.images.queue import ByteQueue
 from difffs.images.source import Source
 from difffs.page import PAGE_SIZE
-
-MEMORY = 0
-"""The block of the guest's memory: there is one, by physical address."""
 
 Unpack = Callable[[bytes, int], bytes]
 """(a page's stored bytes, bytes of the page) -> the page; any exception when it cannot."""
@@ -50,6 +50,8 @@ _PIECE = 4 << 20
 _BATCH = 8192
 """Descriptors that are worked through at once."""
 _BITMAP_PIECE = 4096
+_DEVICE_RANGES = 256
+"""More than an x86 machine has: then these addresses are memory like all others."""
 _RUN = struct.Struct("<QI")
 _ENTRY = struct.Struct("<QBI")
 _ONES = re.compile("1+")
@@ -141,6 +143,14 @@ class KdumpPages:
         self._bitmap_taken = 0
         self._runs: deque[tuple[int, int]] = deque()
         self._frames_ready = 0
+        self._device_bits = b""
+        self._memory_end = 0
+        """The frame behind the last one that is of the guest's memory."""
+        self._memory_goes_on = False
+        """Whether memory lies right below the addresses of devices: then it is none of theirs."""
+        self._edges: list[int] = []
+        """Frames where another block of memory begins."""
+        self._blocks = DeviceBlocks([])
         self.pages = 0
         """Pages that the file has, as far as the bitmap has been seen."""
         # Descriptors.
@@ -166,6 +176,7 @@ class KdumpPages:
         """Runs of frames that are the shared page."""
         self._shared_run = (0, 0)
         self._shared_page: bytes | None = None
+        self._shared_zero = True
         # What this file is like.
         little = layout.header.little
         self._place = place
@@ -216,10 +227,13 @@ class KdumpPages:
         if start < layout.first_frame:
             skipped = layout.first_frame - start
             bits = bits >> skipped << skipped
-        self._bitmap.put(bits.to_bytes(len(data), "little"))
+        meant = bits.to_bytes(len(data), "little")
+        self._bitmap.put(meant)
+        self._find_memory(meant, start, bits)
         self._bitmap_given += len(data)
         self.pages += bits.bit_count()
         if self.bitmap_complete:
+            self._begin_memory()
             begin = layout.descriptors + self.pages * DESCRIPTOR_BYTES
             if self.data is None:
                 self.begin_data(begin)
@@ -229,6 +243,45 @@ class KdumpPages:
                     f" {self.data:,}, not at {begin:,}"
                 )
         self._resolve()
+
+    def _find_memory(self, data: bytes, start: int, bits: int) -> None:
+        """Sees how far the memory goes, and what of the bitmap is of the addresses of devices."""
+        low, high = (each // self.layout.block_size for each in (DEVICES_START, DEVICES_END))
+        self._device_bits += data[max(0, low - start) // 8 : max(0, high - start) // 8]
+        if start < low <= start + 8 * len(data):
+            self._memory_goes_on = bool(bits >> (low - 1 - start) & 1)
+        if start >= high and bits:
+            self._memory_end = start + bits.bit_length()
+        else:
+            above = bits >> max(0, high - start)
+            below = bits & ((1 << max(0, low - start)) - 1)
+            if above:
+                self._memory_end = high + above.bit_length()
+            elif below:
+                self._memory_end = start + below.bit_length()
+
+    def _begin_memory(self) -> None:
+        """All frames are known: tells the assembly of the blocks of memory."""
+        block_size = self.layout.block_size
+        low = DEVICES_START // block_size
+        digits = format(int.from_bytes(self._device_bits, "little"), "b")[::-1]
+        runs = [(low + run.start(), low + run.end()) for run in _ONES.finditer(digits)]
+        if not self._may_have_devices or len(runs) > _DEVICE_RANGES:
+            self._memory_end = max([self._memory_end, *(end for _start, end in runs)])
+            runs = []
+        elif runs and runs[0][0] == low and self._memory_goes_on:
+            self._memory_end = max(self._memory_end, runs.pop(0)[1])
+        self._edges = sorted(edge for run in runs for edge in run)
+        self._blocks = DeviceBlocks([(a * block_size, b * block_size) for a, b in runs])
+        self._assembly.blocks(self._blocks.blocks(self._memory_end * block_size), memory=0)
+
+    @property
+    def _may_have_devices(self) -> bool:
+        """Whether this may be of an x86 machine: QEMU does not always tell."""
+        header = self.layout.header
+        machine = header.machine.partition("_")[0]
+        known = machine in ("", "Unknown", "x86", "i386", "i486", "i586", "i686")
+        return known and header.little and header.block_size == PAGE_SIZE
 
     def _ready(self, count: int) -> int:
         """Of `count` frames that are in the bitmap, how many are known so far."""
@@ -241,9 +294,18 @@ class KdumpPages:
             # Highest frame first in the number's digits; turned round, the lowest.
             digits = format(int.from_bytes(piece, "little"), "b")[::-1]
             for run in _ONES.finditer(digits):
-                self._runs.append((start + run.start(), run.end() - run.start()))
-                self._frames_ready += run.end() - run.start()
+                self._add_run(start + run.start(), start + run.end())
         return count
+
+    def _add_run(self, first: int, end: int) -> None:
+        """Frames that the file has pages of, cut where another block of memory begins."""
+        self._frames_ready += end - first
+        for edge in self._edges[bisect_right(self._edges, first) :]:
+            if edge >= end:
+                break
+            self._runs.append((first, edge - first))
+            first = edge
+        self._runs.append((first, end - first))
 
     def _frames(self, count: int) -> Iterator[tuple[int, int]]:
         """Takes the next `count` frames, which are known, as runs: first frame and number."""
@@ -266,7 +328,7 @@ class KdumpPages:
 
     def _resolve(self) -> None:
         """Tells of the descriptors whose frames are known, once it is known where data begin."""
-        if self.data is None:
+        if self.data is None or not self.bitmap_complete:
             return
         while True:
             count = self._ready(min(_BATCH, len(self._descriptors) // DESCRIPTOR_BYTES))
@@ -296,6 +358,7 @@ class KdumpPages:
             else _MISSING
             for offset, length in zip(offsets, lengths, strict=True)
         ]
+        entries: list[bytes] = []
         start = 0
         for kind, group in groupby(kinds):
             end = start + len(list(group))
@@ -315,16 +378,17 @@ class KdumpPages:
                     pass
             else:
                 sizes = self._stored(kind, offsets[start:end], lengths[start:end])
-                if unusual or not self._little:
+                if unusual or not self._little or max(sizes) > 0xFFFF:
                     self._assembly.literal(covered)
                 else:
                     self._assembly.descriptors(offsets[start], sizes.tolist(), kind)
                 at = 0
                 for frame, length in self._frames(end - start):
-                    self._entries.put(_ENTRY.pack(frame, kind, length))
-                    self._entries.put(sizes[at : at + length].tobytes())
+                    entries.append(_ENTRY.pack(frame, kind, length))
+                    entries.append(sizes[at : at + length].tobytes())
                     at += length
             start = end
+        self._entries.put(b"".join(entries))
 
     def _stored(self, flags: int, offsets: "array[int]", lengths: "array[int]") -> "array[int]":
         """Verifies descriptors of pages with data of their own; the sizes of these."""
@@ -356,7 +420,7 @@ class KdumpPages:
         self._set_lead(self.layout.block_size)
         for frame, length in self._frames(count):
             first, before = self._shared_run
-            if first + before == frame:
+            if first + before == frame and frame not in self._edges:
                 self._shared_run = (first, before + length)
             else:
                 self._put_shared()
@@ -399,6 +463,7 @@ class KdumpPages:
                 return 0
             taken = self._lead
             self._shared_page = bytes(data[:taken])
+            self._shared_zero = not any(self._shared_page)
             self._literal(self._shared_page)
         while self._load():
             assert self._entry is not None
@@ -430,6 +495,11 @@ class KdumpPages:
         """Whether page data are still to come, for the descriptors that have come."""
         return (self._shared_page is None and bool(self._lead)) or self._load()
 
+    def _block_of(self, frame: int) -> tuple[int, int]:
+        """The block that a frame is in, and the offset in it."""
+        block, offset, _count = next(self._blocks.places(frame * self.layout.block_size, 1))
+        return block, offset
+
     def _literal(self, data: bytes) -> None:
         """The next bytes of the page data, kept as they are."""
         if data:
@@ -446,7 +516,7 @@ class KdumpPages:
         if not flags:
             self._place.at(self._data_told, len(data))
             self._data_told += len(data)
-            self._assembly.memory(MEMORY, frame * block_size, data)
+            self._assembly.memory(*self._block_of(frame), data)
             return
         unpack = self._unpackers[flags]
         again = flags == ZLIB and block_size == PAGE_SIZE
@@ -472,14 +542,14 @@ class KdumpPages:
             end = start + len(list(group))
             length = sum(sizes[start:end])
             plain = b"".join(pages[start:end])
-            offset = (frame + start) * block_size
+            block, offset = self._block_of(frame + start)
             if alike:
                 self._place.at(self._data_told, length)
                 self._data_told += length
-                self._assembly.packed_pages(Packing.ZLIB_1, MEMORY, offset, plain, sizes[start:end])
+                self._assembly.packed_pages(Packing.ZLIB_1, block, offset, plain, sizes[start:end])
             else:
                 self._literal(data[at : at + length])
-                self._assembly.memory_apart(MEMORY, offset, plain)
+                self._assembly.memory_apart(block, offset, plain)
             at += length
             start = end
 
@@ -500,13 +570,14 @@ class KdumpPages:
     def _tell_shared(self, first: int, count: int) -> None:
         assert self._shared_page is not None
         block_size = self.layout.block_size
-        if not any(self._shared_page):
-            self._assembly.zero_memory(MEMORY, first * block_size, count * block_size)
+        block, offset = self._block_of(first)
+        if self._shared_zero:
+            self._assembly.zero_memory(block, offset, count * block_size)
             return
         while count:
             pages = min(count, self._at_once)
-            self._assembly.memory_apart(MEMORY, first * block_size, self._shared_page * pages)
-            first += pages
+            self._assembly.memory_apart(block, offset, self._shared_page * pages)
+            offset += pages * block_size
             count -= pages
 
     # ---- the end -----------------------------------------------------------------------------
