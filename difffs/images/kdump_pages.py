@@ -324,7 +324,26 @@ class KdumpPages:
         """The next bytes of the page descriptors."""
         self._descriptors.put(data)
         self.descriptors_end += len(data)
+        if self.data is None and len(self._descriptors) >= DESCRIPTOR_BYTES:
+            self._begin_data_by_descriptor()
         self._resolve()
+
+    def _begin_data_by_descriptor(self) -> None:
+        """Knows by the first descriptor where data begin, while the bitmap is not complete: there,
+        or one page before, where the shared page is. Descriptors end where data begin, and no size
+        of a page is a multiple of a descriptor's."""
+        words = array("Q")
+        words.frombytes(self._descriptors.peek(DESCRIPTOR_BYTES))
+        if self._swap:
+            words.byteswap()
+        if not words[0]:
+            return
+        for start in (words[0], words[0] - self.layout.block_size):
+            table = start - self.layout.descriptors
+            if table % DESCRIPTOR_BYTES == 0 and start >= self.descriptors_end:
+                self.begin_data(start)
+                return
+        raise self._damaged("page descriptors do not begin with the first page's data")
 
     def _resolve(self) -> None:
         """Tells of the descriptors whose frames are known, once it is known where data begin."""
