@@ -1,16 +1,15 @@
 """Stored images: what they are, and the files that they make up."""
 
-import json
 from collections.abc import Callable
 from typing import Any
 
 from difffs.errors import CorruptStore
 from difffs.images.composed import ComposedFile
 from difffs.images.layout import Layout
-from difffs.page import PAGE_SIZE
+from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.store import Store
 from difffs.store.inode import Inode
-from difffs.stored_image.head import unpack_head
+from difffs.stored_image.head import description, unpack_head
 from difffs.stored_image.pages import read_bytes
 
 ReadVolume = Callable[[int, int, memoryview], None]
@@ -74,23 +73,26 @@ class StoredImage:
 
 
 def open_image(inode: Inode, read: ReadVolume) -> StoredImage:
-    """An image of a store. CorruptStore when its skeleton has no head; FormatTooNew for a later
-    difffs' one."""
+    """An image of a store. CorruptStore when its skeleton has no head, or one that cannot be;
+    FormatTooNew for a later difffs' one."""
     first = memoryview(bytearray(PAGE_SIZE))
     read(inode.skeleton, 0, first)
     length, offset = unpack_head(first)
     text = memoryview(bytearray(length))
     read(inode.skeleton, offset, text)
-    try:
-        return StoredImage(inode, json.loads(bytes(text)), read)
-    except ValueError:
-        raise CorruptStore("the image's head is damaged: run `difffs check`") from None
+    return StoredImage(inode, description(bytes(text)), read)
 
 
 def volume_reader(store: Store) -> ReadVolume:
     """Reads bytes of an open store's volumes, without a mount."""
 
     def read(number: int, offset: int, out: memoryview) -> None:
+        if offset + len(out) > MAXIMUM_VOLUME_SIZE:
+            raise CorruptStore(
+                f"the image's layout names bytes at {offset:,} of a volume, which no volume has:"
+                " run `difffs check`"
+            )
+
         def pages(first: int, into: memoryview) -> None:
             store.read_pages(number, first, len(into) // PAGE_SIZE, into)
 
