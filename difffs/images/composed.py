@@ -5,7 +5,15 @@ from collections.abc import Callable
 from typing import Protocol
 
 from difffs.errors import CorruptStore
-from difffs.images.layout import Kind, Layout, Row, Volume, packed_zlib
+from difffs.images.layout import (
+    MOST_SIZES,
+    Kind,
+    Layout,
+    Row,
+    Volume,
+    length_of,
+    packed_zlib,
+)
 from difffs.page import PAGE_SIZE
 
 _HEADER = 8
@@ -18,6 +26,11 @@ _PIECE = 1 << 20
 
 _HOLE_ROWS = 1 << 14
 """Rows that are looked at for a hole."""
+
+_VOLUMES = frozenset(map(int, Volume))
+_OF_VOLUMES = (Kind.COPY, Kind.PAGE_RECORDS, Kind.PACKED_ZLIB_1)
+_WITH_HEADERS = (Kind.PAGE_RECORDS, Kind.ZERO_RECORDS)
+_WITH_SIZES = (Kind.PACKED_ZLIB_1, Kind.DESCRIPTORS)
 
 ReadVolume = Callable[[int, memoryview], None]
 """(offset, out): fills out with a volume's bytes, all of which are there."""
@@ -63,7 +76,11 @@ class ComposedFile:
         done = offset
         while done < end:
             row = self._layout.row(index)
-            stop = min(end, self._layout.end(index))
+            row_end = self._layout.end(index)
+            if not row.position <= done < row_end:
+                raise _damaged(row, "whose place is not where its neighbours' are")
+            self._check(row, row_end - row.position)
+            stop = min(end, row_end)
             while done < stop:
                 piece = min(stop - done, _PIECE)
                 self._make(row, done - row.position, out[done - offset : done - offset + piece])
@@ -99,6 +116,21 @@ class ComposedFile:
 
     def _is_zeros(self, index: int) -> bool:
         return index >= 0 and self._layout.row(index).kind == Kind.ZEROS
+
+    def _check(self, row: Row, length: int) -> None:
+        """CorruptStore unless the row can be `length` bytes: before anything is made by what it
+        says."""
+        count = length_of(row)
+        if count is not None and count != length:
+            raise _damaged(row, f"of {count:,} bytes where {length:,} should be")
+        if row.kind in _OF_VOLUMES and row.volume not in _VOLUMES:
+            raise _damaged(row, f"of a volume {row.volume}")
+        if row.kind in _WITH_HEADERS and row.second + row.times * PAGE_SIZE > 1 << 64:
+            raise _damaged(row, "whose headers have no room")
+        if row.kind == Kind.REPEATED and not 0 < row.second <= PAGE_SIZE:
+            raise _damaged(row, f"that repeats {row.second:,} bytes")
+        if row.kind in _WITH_SIZES and (row.times > MOST_SIZES or row.source >> 63):
+            raise _damaged(row, f"of {row.times:,} sizes")
 
     def _make(self, row: Row, start: int, out: memoryview) -> None:
         """Fills out with the row's bytes from `start` on."""
@@ -169,7 +201,8 @@ class ComposedFile:
                 out[low - start : high - start] = packed[low - at : high - at]
             at += size
             if at >= end:
-                break
+                return
+        raise _damaged(row, "whose pages are shorter than it is")
 
     def _make_descriptors(self, row: Row, start: int, out: memoryview) -> None:
         first, last = start // _DESCRIPTOR.size, -(-(start + len(out)) // _DESCRIPTOR.size)
@@ -183,7 +216,8 @@ class ComposedFile:
         out[:] = records[start : start + len(out)]
 
     def _make_inner(self, row: Row, start: int, out: memoryview) -> None:
-        assert self._inner is not None
+        if self._inner is None:
+            raise _damaged(row, "of an inner file, which there is none of")
         if row.kind == Kind.INNER_RECORD:
             header = row.source.to_bytes(8, "big") + row.second.to_bytes(8, "big")
             if start < len(header):
@@ -194,3 +228,10 @@ class ComposedFile:
             start -= len(header)
         if len(out) and self._inner.read_into(row.source + start, out) != len(out):
             raise CorruptStore("the image's layout names bytes behind the inner file's end")
+
+
+def _damaged(row: Row, text: str) -> CorruptStore:
+    return CorruptStore(
+        f"the image's layout has at {row.position:,} a row of kind {row.kind} {text}: run `difffs"
+        " check`"
+    )

@@ -17,6 +17,9 @@ from difffs.page import PAGE_SIZE
 ROW_BYTES = 32
 ROWS_PER_PAGE = PAGE_SIZE // ROW_BYTES
 
+MOST_SIZES = 4096
+"""Packed pages, and descriptors, of one row: their sizes are read for any of its bytes."""
+
 _ROW = struct.Struct("<QQQIHH")
 
 _KEPT_PAGES = 64
@@ -81,6 +84,26 @@ def unpack_rows(data: bytes | bytearray | memoryview) -> list[Row]:
     ]
 
 
+def length_of(row: Row) -> int | None:
+    """How many bytes a row is by what it says; None where only the sizes of its pages tell, and for
+    kinds that are not known."""
+    match row.kind:
+        case Kind.COPY | Kind.ZEROS | Kind.INNER:
+            return row.second
+        case Kind.PAGE_RECORDS:
+            return row.times * (8 + PAGE_SIZE)
+        case Kind.ZERO_RECORDS:
+            return row.times * 9
+        case Kind.DESCRIPTORS:
+            return row.times * 24
+        case Kind.REPEATED:
+            return row.times * row.second
+        case Kind.INNER_RECORD:
+            return 16 + row.second
+        case _:
+            return None
+
+
 def packed_zlib(page: memoryview | bytes) -> bytes:
     """A page as kdump files hold it."""
     import zlib
@@ -99,7 +122,12 @@ class Layout:
         read: Callable[[int, memoryview], None],
     ) -> None:
         """`count` rows, one page after the other, in `extents` (first page, pages) of the skeleton,
-        which `read` reads (offset, out). `size` is the file's."""
+        which `read` reads (offset, out). `size` is the file's. CorruptStore when there cannot be
+        such a file."""
+        if size < 0 or count < 0 or (size and not count):
+            raise CorruptStore(
+                f"the image's layout is of {size:,} bytes and {count:,} rows: run `difffs check`"
+            )
         self.size = size
         self.count = count
         self._extents = extents

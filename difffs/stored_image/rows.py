@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Iterator
 
 from difffs.errors import ImageDamaged
-from difffs.images.layout import Kind, Layout, Row, pack_row
+from difffs.images.layout import Kind, Layout, Row, length_of, pack_row
 from difffs.page import PAGE_SIZE
 from difffs.stored_image.pages import read_bytes
 from difffs.stored_image.skeleton import EXTENT_PAGES, Skeleton
@@ -148,23 +148,12 @@ class Rows:
 
     def _length(self, row: Row) -> int:
         """How many bytes a row is."""
-        match row.kind:
-            case Kind.COPY | Kind.ZEROS | Kind.INNER:
-                return row.second
-            case Kind.PAGE_RECORDS:
-                return row.times * (8 + PAGE_SIZE)
-            case Kind.ZERO_RECORDS:
-                return row.times * 9
-            case Kind.DESCRIPTORS:
-                return row.times * 24
-            case Kind.REPEATED:
-                return row.times * row.second
-            case Kind.INNER_RECORD:
-                return 16 + row.second
-            case _:
-                sizes = bytearray(2 * row.times)
-                self._read_skeleton(row.second, memoryview(sizes))
-                return sum(memoryview(sizes).cast("H"))
+        length = length_of(row)
+        if length is not None:
+            return length
+        sizes = bytearray(2 * row.times)
+        self._read_skeleton(row.second, memoryview(sizes))
+        return sum(memoryview(sizes).cast("H"))
 
     def _read_skeleton(self, offset: int, out: memoryview) -> None:
         read_bytes(
