@@ -13,7 +13,9 @@ from packaging.requirements import Requirement
 ROOT = Path(__file__).parents[1]
 LOCK = ROOT / "scripts/requirements.lock"
 # pip is the one that the distribution puts into each virtual environment.
-NOT_LOCKED = {"difffs", "pip"}
+# scripts/fuzz-images installs atheris where it can be had, and goes without elsewhere.
+NOT_LOCKED = {"difffs", "pip", "atheris"}
+NOT_LOCKED_EXTRAS = {"fuzz"}
 
 
 def canonical(name: str) -> str:
@@ -31,13 +33,18 @@ def project() -> dict[str, Any]:
 
 
 def requirements() -> list[str]:
-    """Of the build, of running, and of every extra."""
+    """Of the build, of running, and of every extra that is locked."""
     found = project()
     extras: dict[str, list[str]] = found["project"]["optional-dependencies"]
     return [
         *found["build-system"]["requires"],
         *found["project"]["dependencies"],
-        *(line for extra in extras.values() for line in extra),
+        *(
+            line
+            for name, extra in extras.items()
+            if name not in NOT_LOCKED_EXTRAS
+            for line in extra
+        ),
     ]
 
 
