@@ -16,10 +16,11 @@ _OF_A_DEVICE = re.compile(r"(?!/objects/).*(/|vram|vga|rom\b|bios|flash|\.bar\d)
 def guest_memory(blocks: list[tuple[str, int]]) -> Block:
     """The index of the block that is the guest's memory: the largest, but for those of devices
     (the video memory of a small guest is larger than its own)."""
-    return max(
-        range(len(blocks)),
-        key=lambda block: (not _OF_A_DEVICE.match(blocks[block][0]), blocks[block][1]),
-    )
+    return max(range(len(blocks)), key=lambda block: _rank(*blocks[block]))
+
+
+def _rank(name: str, length: int) -> tuple[bool, int]:
+    return not _OF_A_DEVICE.match(name), length
 
 
 class RamBlocks:
@@ -37,11 +38,14 @@ class RamBlocks:
     def tell(self, blocks: list[tuple[str, int]]) -> None:
         """Blocks with their lengths, behind those told before; their names are new ones."""
         first = not self._told
+        # Blocks may be told one by one, and be tens of thousands.
+        rivals = [] if first else [self.memory]
+        rivals += range(len(self._told), len(self._told) + len(blocks))
         for name, _length in blocks:
             self._numbers[name] = len(self._numbers)
         self._told += blocks
         self.filled += [0] * len(blocks)
-        self.memory = guest_memory(self._told)
+        self.memory = max(rivals, key=lambda block: _rank(*self._told[block]))
         if first:
             self._assembly.blocks(blocks, self.memory)
         else:
