@@ -63,6 +63,9 @@ def _unzlib(data: bytes, size: int) -> bytes:
 
 def _unzstd(data: bytes, size: int) -> bytes:
     module = importlib.import_module("zstandard")
+    # What a frame says of its content is made at once, however long that is.
+    if module.get_frame_parameters(data).content_size not in (size, module.CONTENTSIZE_UNKNOWN):
+        raise ValueError("another length")
     page: bytes = module.ZstdDecompressor().decompress(data, max_output_size=size)
     return page
 
