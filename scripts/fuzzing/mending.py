@@ -6,6 +6,7 @@ import cramjam
 
 _HEADER = struct.Struct("<4sIQQ8s")
 _IDENTIFIER_BYTES = 10
+_FRAME_MEMORY = 64 << 10
 
 
 def mended_avml(image: bytes) -> bytes:
@@ -21,13 +22,15 @@ def mended_avml(image: bytes) -> bytes:
         while left > 0 and len(out) > at + 8:
             length = int.from_bytes(out[at + 1 : at + 4], "little")
             body = bytes(out[at + 8 : at + 4 + length])
+            if out[at] == 0 and _told(body) > _FRAME_MEMORY:
+                return bytes(out)  # and so much is not made
             try:
                 plain = body if out[at] == 1 else bytes(cramjam.snappy.decompress_raw(body))
             except cramjam.DecompressionError:
                 return bytes(out)
             if not plain:
                 return bytes(out)
-            framed = bytes(cramjam.snappy.compress(plain[: 64 << 10]))
+            framed = bytes(cramjam.snappy.compress(plain[:_FRAME_MEMORY]))
             out[at + 4 : at + 8] = framed[14:18]
             at += 4 + length
             left -= len(plain)
@@ -36,3 +39,13 @@ def mended_avml(image: bytes) -> bytes:
         struct.pack_into("<Q", out, at, at - begin)
         at += 8
     return bytes(out)
+
+
+def _told(body: bytes) -> int:
+    """The length that snappy's data say that they have: seven bits in each byte, lowest first."""
+    length = 0
+    for index, byte in enumerate(body[:5]):
+        length |= (byte & 0x7F) << 7 * index
+        if byte < 0x80:
+            break
+    return length
