@@ -23,10 +23,11 @@ from sys import byteorder
 from typing import cast
 
 from difffs.errors import ImageDamaged
-from difffs.images.assembly import Assembly
+from difffs.images.assembly import Assembly, Block
 from difffs.images.format import Format, NotThisFormat
 from difffs.images.migration import MAGIC as STREAM_MAGIC
 from difffs.images.migration import read_stream
+from difffs.images.ranges import MOST_RANGES, Ranges
 from difffs.images.source import PositionedRead, Source
 
 _MAGIC = b"QFI\xfb"
@@ -53,6 +54,8 @@ _MOST_WITH_STATE = 256
 _MOST_RUNS = 1 << 20
 """Runs of clusters that lie one after the other: 20 bytes each while the file is read."""
 _SORTED = 1 << 14
+_LEFT_PART = 2 << 20
+"""Bytes of memory of which it is known whether an older snapshot has told something of them."""
 
 _PIECE = 256 << 10
 """Bytes that are read at a time: they stay in the processor's cache, and the stream's reader is
@@ -364,8 +367,43 @@ class _BlocksToldBefore:
         if self._newest:
             self._assembly.details(**facts)
 
+    def memory(self, block: Block, offset: int, data: memoryview | bytes) -> None:
+        # Memory that has one place in the file cannot be another snapshot's too. (QEMU writes no
+        # mapped-ram into snapshots.)
+        self._assembly.literal(data)
+        self._assembly.memory_apart(block, offset, data)
+
     def __getattr__(self, name: str) -> object:
         return getattr(self._assembly, name)
+
+
+class _OfOlderSnapshots(_BlocksToldBefore):
+    """An assembly for those that are not the newest: what they leave in memory is known, by parts
+    of 2 MiB. The blocks' lengths are only what a header says."""
+
+    def __init__(self, assembly: Assembly, source: Source, left: dict[Block, Ranges]) -> None:
+        super().__init__(assembly, source, newest=False)
+        self._left = left
+
+    def memory(self, block: Block, offset: int, data: memoryview | bytes) -> None:
+        self._leaves(block, offset, len(data))
+        super().memory(block, offset, data)
+
+    def memory_apart(self, block: Block, offset: int, data: memoryview | bytes) -> None:
+        self._leaves(block, offset, len(data))
+        self._assembly.memory_apart(block, offset, data)
+
+    def page_records(
+        self, block: Block, offset: int, first: int, pages: memoryview | bytes
+    ) -> None:
+        self._leaves(block, offset, len(pages))
+        self._assembly.page_records(block, offset, first, pages)
+
+    def _leaves(self, block: Block, offset: int, length: int) -> None:
+        parts = self._left.setdefault(block, Ranges())
+        parts.add(offset // _LEFT_PART, -(-(offset + length) // _LEFT_PART))
+        if len(parts) > MOST_RANGES:
+            raise self._source.damaged(f"its memory is in more than {MOST_RANGES:,} places")
 
 
 class _States:
@@ -404,22 +442,28 @@ class _States:
             read_stream(self._source(newest), assembly)
             return
         assembly.blocks(*blocks)
+        left: dict[Block, Ranges] = {}
         for state in older:
-            self._read_older(state, assembly, blocks)
+            self._read_older(state, assembly, blocks, left)
         # Nothing of theirs is left, even where the newest one does not tell of a page.
-        for block, (_name, length) in enumerate(blocks[0]):
-            assembly.zero_memory(block, 0, length)
+        for block, parts in left.items():
+            for first, end in parts:
+                start = first * _LEFT_PART
+                stop = min(end * _LEFT_PART, blocks[0][block][1])
+                assembly.zero_memory(block, start, stop - start)
         source = self._source(newest)
         read_stream(source, cast(Assembly, _BlocksToldBefore(assembly, source, newest=True)))
 
-    def _read_older(self, state: _State, assembly: Assembly, blocks: _Blocks) -> None:
+    def _read_older(
+        self, state: _State, assembly: Assembly, blocks: _Blocks, left: dict[Block, Ranges]
+    ) -> None:
         try:
             same = self._blocks(state) == blocks
         except (NotThisFormat, ImageDamaged):
             same = False
         source = self._source(state)
         if same:
-            read_stream(source, cast(Assembly, _BlocksToldBefore(assembly, source, newest=False)))
+            read_stream(source, cast(Assembly, _OfOlderSnapshots(assembly, source, left)))
             return
         assembly.unusual(
             f"snapshot {state.name!r} has other memory than the newest one, and its pages are not"

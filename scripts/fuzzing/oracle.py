@@ -18,6 +18,10 @@ MOST_UNPACKED = 4 << 20
 """Bytes that are unpacked of a compressed image: a few KiB may hold gigabytes."""
 
 
+ZEROS_FOR_A_BYTE = 1 << 18
+"""Bytes of memory that a reader may say are zeros for each byte of an image."""
+
+
 class Violation(AssertionError):
     """A reader has done what it must not."""
 
@@ -76,6 +80,7 @@ class ComparingAssembly:
         self._loose: list[tuple[Block, int, int, int]] = []
         """Memory that may be replaced."""
         self._calls = 0
+        self._zeros = 0
         self._notes: list[str] = []
         self._contained = False
         self._inner: list[tuple[int, bytes]] = []
@@ -213,6 +218,11 @@ class ComparingAssembly:
         _require(offset % PAGE_SIZE == length % PAGE_SIZE == 0, "zeros of no whole pages")
         _require(length >= 0, "zeros of less than nothing")
         self._put(self._loose, block, offset, length)
+        # A store writes down each page that is zeros, and so must not do so for a header's claim.
+        self._zeros += length
+        if not self._is_packed:
+            most = (len(self._image) + 8) * ZEROS_FOR_A_BYTE
+            _require(self._zeros <= most, f"tells of {self._zeros:,} bytes of zeros")
 
     def unusual(self, text: str) -> None:
         _require("\n" not in text, "a note of two lines")

@@ -65,12 +65,15 @@ def _stream(
     return bytes(made.out)
 
 
-def mapped_stream(start: int = 0) -> bytes:
+def mapped_stream(start: int = 0, *, first: bytes = TEXT, video: bool = True) -> bytes:
     """A stream with mapped-ram whose pages begin much sooner than QEMU has them begin."""
-    made = MigrationBuilder({"pc.ram": 3 * PAGE, "vga": PAGE}, start=start)
+    blocks = {"pc.ram": 3 * PAGE} | ({"vga": PAGE} if video else {})
+    made = MigrationBuilder(blocks, start=start)
     made.configuration(capabilities=("mapped-ram",))
     made.begin_memory()
-    for name, bits, pages in (("pc.ram", 5, TEXT + ZERO + TEXT), ("vga", 0, ZERO)):
+    pages_of = {"pc.ram": (5, first + ZERO + TEXT), "vga": (0, ZERO)}
+    for name in blocks:
+        bits, pages = pages_of[name]
         made.out += bytes([len(name)]) + name.encode() + len(pages).to_bytes(8, "big")
         at = start + len(made.out) + 28
         made.out += (1).to_bytes(4, "big") + PAGE.to_bytes(8, "big") + at.to_bytes(8, "big")
@@ -116,6 +119,12 @@ def _qcow2s() -> list[bytes]:
         ),
         Qcow2(cluster_bits=small, version=2, disk_size=PAGE).finish(
             [Snapshot("old", stream, extra=0)]
+        ),
+        Qcow2(cluster_bits=small, disk_size=PAGE).finish(
+            [
+                Snapshot("one", mapped_stream(video=False), 2),
+                Snapshot("two", mapped_stream(video=False, first=NOISE), 1),
+            ]
         ),
         Qcow2(cluster_bits=14, extended=True, disk_size=PAGE).finish(
             [Snapshot("a", small_stream({"pc.ram": TEXT}))]

@@ -123,6 +123,38 @@ def test_an_older_snapshot_of_another_machine_is_kept(other: bytes) -> None:
     ]
 
 
+def test_zeros_behind_older_snapshots_are_not_as_many_as_a_header_says() -> None:
+    """Each page of zeros costs a store something: 16 TiB of them took gigabytes."""
+
+    class Counting(PlainAssembly):
+        zeros_told = 0
+
+        def blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
+            super().blocks([(name, 8 * PAGE_SIZE) for name, _length in blocks], memory)
+
+        def zero_memory(self, block: int, offset: int, length: int) -> None:
+            self.zeros_told += length
+            super().zero_memory(block, offset, min(length, 8 * PAGE_SIZE))
+
+    def lying(memory: bytes) -> bytes:
+        stream = small_stream({"ram": memory})
+        for flags in (4, 0):
+            told = struct.pack(">Q", len(memory) | flags)
+            assert stream.count(told) == 1
+            stream = stream.replace(told, struct.pack(">Q", 16 << 40 | flags))
+        return stream
+
+    memory = MEMORY[: 2 * PAGE_SIZE]
+    states = [Snapshot("1", lying(memory)), Snapshot("2", lying(memory[::-1]))]
+    image = Qcow2().finish(states)
+    source = Source(iter([]), size=len(image), read_at=lambda at, count: image[at : at + count])
+    assembly = Counting()
+    qcow2.FORMAT.read(source, assembly)
+    assert 0 < assembly.zeros_told <= 4 << 20
+    assert assembly.file == image
+    assert assembly.memory_bytes[: len(memory)] == memory[::-1]
+
+
 def test_clusters_that_are_not_allocated_are_zeros() -> None:
     state = small_stream({"pc.ram": MEMORY}, devices=bytes(9 * 512))
     image = Qcow2(9, disk=os.urandom(20_000))
