@@ -2,6 +2,7 @@
 
 import json
 from array import array
+from bisect import bisect_right
 from collections.abc import Iterator
 from typing import Any
 
@@ -452,10 +453,12 @@ class StoredAssembly:
         starts = {volume: sorted(p for v, p in moved if v == volume) for volume in Volume}
 
         def place_of(volume: int, page: int) -> int:
-            for start in starts[Volume(volume)]:
-                if start <= page < start + MARK_PAGES:
-                    return moved[Volume(volume), start][page - start]
-            return 0
+            # Of a short block the array goes on where the next block lies: the last start counts.
+            some = starts[Volume(volume)]
+            index = bisect_right(some, page) - 1
+            if index < 0 or page >= some[index] + MARK_PAGES:
+                return 0
+            return moved[Volume(volume), some[index]][page - some[index]]
 
         for row in self._rows.rows():
             if row.kind != Kind.PAGE_RECORDS:

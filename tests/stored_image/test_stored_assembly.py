@@ -17,7 +17,7 @@ from tests.images.plain_assembly import PlainAssembly
 from tests.pages import compressible_page
 from tests.stores import OpenStore, scratch
 
-_BLOCKS = [("ram", 40 * PAGE_SIZE), ("video", 9 * PAGE_SIZE)]
+_BLOCKS = [("ram", 40 * PAGE_SIZE), ("video", 9 * PAGE_SIZE), ("bios", 5 * PAGE_SIZE)]
 
 _pages = [compressible_page(Random(number)) for number in range(6)] + [bytes(PAGE_SIZE)]
 
@@ -41,7 +41,7 @@ class _Told:
 
     def tell(self, data: st.DataObject, kinds: list[str]) -> None:
         kind = data.draw(st.sampled_from(kinds))
-        block = data.draw(st.integers(0, 1))
+        block = data.draw(st.integers(0, len(_BLOCKS) - 1))
         length = _BLOCKS[block][1] // PAGE_SIZE
         pages = data.draw(_contents)[:length]
         first = data.draw(st.integers(0, length - len(pages)))
@@ -111,6 +111,20 @@ def test_whatever_a_stream_brings_again_the_file_has_all_and_the_memory_the_last
         image = _finish(opened, stored, told.plain.file)
         _require_same(image, told.plain, Random(1))
         assert opened.store.check() == []
+
+
+def test_pages_of_several_blocks_come_again() -> None:
+    """All but the guest's memory lie one after the other in the skeleton."""
+    with scratch() as folder, OpenStore(folder / "store", "default") as opened:
+        stored = StoredAssembly(opened.engine, "test", 0o644, 0, 0)
+        told = _Told(stored)
+        for number in range(2):
+            for block in range(len(_BLOCKS)):
+                for each in told.both:
+                    pages = _some([number, block, number + block])
+                    each.page_records(block, PAGE_SIZE, 0x1008, pages)
+        image = _finish(opened, stored, told.plain.file)
+        _require_same(image, told.plain, Random(1))
 
 
 @settings(max_examples=30, deadline=None)
