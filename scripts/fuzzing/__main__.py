@@ -1,6 +1,7 @@
 """``python -m fuzzing``: what ``scripts/fuzz-images`` runs."""
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from fuzzing.corpus import keep_smallest, kept_inputs, write_inputs
 from fuzzing.options import Options, parse
+from fuzzing.store_target import SCRATCH
 from fuzzing.targets import Target, target_named
 from fuzzing.trying import Counts
 
@@ -75,7 +77,13 @@ class _Fuzzing:
         out.mkdir()
         command = [sys.executable, "-m", f"fuzzing.{how}", target.name, str(out), *arguments]
         with (out / "log").open("wb") as log:
-            status = subprocess.run(command, stdout=log, stderr=log, cwd=out).returncode
+            status = subprocess.run(
+                command,
+                stdout=log,
+                stderr=log,
+                cwd=out,
+                env=os.environ | {SCRATCH: str(out)},
+            ).returncode
         counts = Counts.read(out)
         for report in sorted(out.glob("*.report")):
             self._keep(target, report)

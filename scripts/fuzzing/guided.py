@@ -8,7 +8,7 @@ import atheris
 
 with atheris.instrument_imports(include=["difffs.images", "difffs.stored_image"]):
     from fuzzing.targets import target_named
-    from fuzzing.trying import Trying, limit_memory
+    from fuzzing.trying import Trying, begin
 
 
 def main() -> None:
@@ -16,7 +16,7 @@ def main() -> None:
     name, folder, *rest = sys.argv[1:]
     trying = Trying(target_named(name), Path(folder))
     trying.write_counts()
-    limit_memory()
+    begin(trying.target)
     trying.arm()
 
     def one(data: bytes) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple, Self
 
 from fuzzing.oracle import Violation
 from fuzzing.outcomes import Outcome, Result
+from fuzzing.store_target import StoreTarget
 from fuzzing.targets import Target
 
 MOST_SECONDS = 1.0
@@ -68,6 +69,14 @@ def limit_memory() -> None:
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MOST_MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def begin(target: Target) -> None:
+    """Gets a target ready, and bounds its memory; but for a store, which maps what it likes."""
+    if isinstance(target, StoreTarget):
+        target.prepare()
+    else:
+        limit_memory()
 
 
 def _hangs(_signal: int, _frame: FrameType | None) -> None:

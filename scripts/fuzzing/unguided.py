@@ -7,7 +7,7 @@ from pathlib import Path
 
 from fuzzing.mutation import Mutator
 from fuzzing.targets import target_named
-from fuzzing.trying import Trying, limit_memory
+from fuzzing.trying import Trying, begin
 
 
 def try_mutations(
@@ -37,7 +37,7 @@ def main() -> None:
     trying = Trying(target_named(name), Path(folder))
     found = [path for each in inputs for path in sorted(Path(each).iterdir())]
     data = [path.read_bytes() for path in found]
-    limit_memory()
+    begin(trying.target)
     trying.arm()
     try_mutations(
         trying, data, seed=int(seed), runs=int(runs), seconds=float(seconds) if seconds else None
