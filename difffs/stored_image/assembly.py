@@ -4,6 +4,7 @@ import json
 from array import array
 from bisect import bisect_right
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from difffs.engine import Engine
@@ -423,30 +424,36 @@ class StoredAssembly:
         """Has the memory hold what came last; what came before moves to the skeleton."""
         skeleton = self._skeleton_volume.number
         moved: dict[tuple[int, int], array[int]] = {}
+        pages = self._superseded(moved)
+        while some := list(islice(pages, STAGED_PAGES)):
+            old = memoryview(bytearray(len(some) * PAGE_SIZE))
+            new = memoryview(bytearray(len(some) * PAGE_SIZE))
+            outs = [slice(at, at + PAGE_SIZE) for at in range(0, len(old), PAGE_SIZE)]
+            for out, (volume, page, latest, at) in zip(outs, some, strict=True):
+                self._writer.read(volume, page, old[out])
+                self._writer.read(skeleton, latest[at], new[out])
+            kept = self._skeleton.allocate(len(some))
+            self._writer.write_pages(skeleton, kept, old)
+            for out, (volume, page, latest, at) in zip(outs, some, strict=True):
+                latest[at] = kept
+                kept += 1
+                self._writer.write_pages(volume, page, new[out])
+            self._writer.flush()
+        self._rows.rewrite(self._moved_rows(moved))
+
+    def _superseded(
+        self, moved: dict[tuple[int, int], "array[int]"]
+    ) -> Iterator[tuple[int, int, "array[int]", int]]:
+        """The pages that came again: volume, page of that, and where their latest content is told,
+        which is where the old one's place is to be told. All these places come to be in `moved`,
+        by volume and first page."""
         for (block, chunk), latest in self._latest.items():
             place = self._blocks[block]
-            volume, base = self._volume_number(place.volume), place.base // PAGE_SIZE
-            before = moved[place.volume, base + chunk * MARK_PAGES] = array(
-                "I", bytes(4 * MARK_PAGES)
-            )
-            page = base + chunk * MARK_PAGES
-            again = [at for at, kept in enumerate(latest) if kept]
-            for start in range(0, len(again), STAGED_PAGES):
-                some = again[start : start + STAGED_PAGES]
-                old = memoryview(bytearray(len(some) * PAGE_SIZE))
-                new = memoryview(bytearray(len(some) * PAGE_SIZE))
-                for index, at in enumerate(some):
-                    out = slice(index * PAGE_SIZE, (index + 1) * PAGE_SIZE)
-                    self._writer.read(volume, page + at, old[out])
-                    self._writer.read(skeleton, latest[at], new[out])
-                kept = self._skeleton.allocate(len(some))
-                self._writer.write_pages(skeleton, kept, old)
-                for index, at in enumerate(some):
-                    before[at] = kept + index
-                    out = slice(index * PAGE_SIZE, (index + 1) * PAGE_SIZE)
-                    self._writer.write_pages(volume, page + at, new[out])
-                self._writer.flush()
-        self._rows.rewrite(self._moved_rows(moved))
+            first = place.base // PAGE_SIZE + chunk * MARK_PAGES
+            moved[place.volume, first] = latest
+            volume = self._volume_number(place.volume)
+            for at in [at for at, kept in enumerate(latest) if kept]:
+                yield volume, first + at, latest, at
 
     def _moved_rows(self, moved: dict[tuple[int, int], "array[int]"]) -> Iterator[Row]:
         """The rows, with the pages that have moved where they are now."""

@@ -9,7 +9,8 @@ from difffs.page import PAGE_SIZE, page_count
 STAGED_PAGES = 512
 """As many as the engine takes at a time."""
 
-MARK_PAGES = 1 << 16
+MARK_PAGES = 512
+"""Pages for which memory is taken together: for a page far from all others, some KB at most."""
 
 FROM_ROW, APART = 1, 2
 """Marks: a row names the page; it was given otherwise."""

@@ -1,5 +1,6 @@
 """A store's assembly against its plain twin: same file, same memory, whatever a reader tells."""
 
+import tracemalloc
 import zlib
 from pathlib import Path
 from random import Random
@@ -125,6 +126,31 @@ def test_pages_of_several_blocks_come_again() -> None:
                     each.page_records(block, PAGE_SIZE, 0x1008, pages)
         image = _finish(opened, stored, told.plain.file)
         _require_same(image, told.plain, Random(1))
+
+
+def test_pages_far_from_one_another_take_little_memory() -> None:
+    """Half a megabyte each it was, for the length that a header claims."""
+    far, count = 256 << 20, 600
+    with scratch() as folder, OpenStore(folder / "store", "default") as opened:
+        stored = StoredAssembly(opened.engine, "test", 0o644, 0, 0)
+        stored.blocks([("ram", far * count)], 0)
+        file = []
+        tracemalloc.start()
+        try:
+            for page in _pages[:2]:
+                for number in range(count):
+                    stored.page_records(0, number * far, number, page)
+                    file.append(number.to_bytes(8, "big") + page)
+            image = _finish(opened, stored, b"".join(file))
+            assert tracemalloc.get_traced_memory()[1] < 24 << 20
+        finally:
+            tracemalloc.stop()
+        out = memoryview(bytearray(PAGE_SIZE))
+        image.read_block(image.blocks[0], 7 * far, out)
+        assert out == _pages[1]
+        again = memoryview(bytearray(image.file().size))
+        assert image.file().read_into(0, again) == len(again)
+        assert again == b"".join(file)
 
 
 @settings(max_examples=30, deadline=None)
