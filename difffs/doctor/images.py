@@ -50,6 +50,6 @@ PROBES = (
         "python-lzo",
         "kdump files with lzo pages cannot be read",
         "images",
-        remedy="pip install python-lzo (apt install liblzo2-dev, to build it), or import --as-is",
+        remedy="apt install gcc python3-dev liblzo2-dev; pip install python-lzo",
     ),
 )

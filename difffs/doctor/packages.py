@@ -23,13 +23,13 @@ def package_probe(
     what_for: str,
     *uses: Use,
     least: tuple[int, ...] = (0,),
-    below: int | None = None,
+    below: tuple[int, ...] | None = None,
     remedy: str | None = None,
 ) -> Probe:
-    """Look for a Python package from version ``least`` on, of a major version ``below`` one."""
+    """Look for a Python package from version ``least`` on, and ``below`` another."""
     wanted = f"{package}>={'.'.join(map(str, least))}" if any(least) else package
     if below is not None:
-        wanted += f",<{below}"
+        wanted += f",<{'.'.join(map(str, below))}"
     cure = remedy or f"pip install '{wanted}'"
 
     @probe(name, *uses)
@@ -38,7 +38,7 @@ def package_probe(
         if version is None:
             return missing(f"no Python package {package}: {what_for}", cure)
         numbers = leading_numbers(version)
-        if numbers < least or (below is not None and numbers >= (below,)):
+        if numbers < least or (below is not None and numbers >= below):
             return limited(f"{package} {version}, and {wanted} is needed: {what_for}", cure)
         return ok(f"{package} {version}")
 

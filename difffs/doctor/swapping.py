@@ -82,6 +82,7 @@ def other_areas(host: Host) -> Answer:
         )
     return limited(
         f"{found}: it is swapped to before a store that is given no priority",
+        f"{'difffs swapoff STORE; ' if own else ''}"
         f"difffs swapon --priority {max(highest + 1, 1)} STORE",
     )
 

@@ -62,7 +62,7 @@ PROBES = (
     codec_probe("version.liblz4", "liblz4.so.1", "LZ4_versionString", "liblz4-1"),
     lmdb,
     package_probe(
-        "version.package.lmdb", "lmdb", "no store can be opened", *_ALL, least=(1, 6), below=3
+        "version.package.lmdb", "lmdb", "no store can be opened", *_ALL, least=(1, 6), below=(3,)
     ),
     package_probe(
         "version.package.mfusepy",
@@ -72,6 +72,6 @@ PROBES = (
         "swap",
         "study",
         least=(3, 1),
-        remedy="pip install 'mfusepy>=3.1,<3.2'",
+        below=(3, 2),
     ),
 )

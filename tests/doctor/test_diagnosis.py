@@ -94,7 +94,7 @@ READ = [
 ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=12, deadline=None)
 @given(st.dictionaries(st.sampled_from(READ), TEXTS, min_size=1))
 def test_whatever_the_host_says_is_survived(files: dict[str, str]) -> None:
     with tempfile.TemporaryDirectory() as folder:

@@ -1,13 +1,15 @@
 """Programs and Python packages, absent, old and new."""
 
+import re
 from pathlib import Path
 
 import pytest
 
+from difffs.doctor.diagnosis import SUBJECTS
 from difffs.doctor.packages import leading_numbers, package_probe, program_probe
 from tests.doctor.made_host import found, made_host
 
-PACKAGE = package_probe("a.package", "thing", "nothing works", "images", least=(1, 6), below=3)
+PACKAGE = package_probe("a.package", "thing", "nothing works", "images", least=(1, 6), below=(3,))
 
 
 @pytest.mark.parametrize(
@@ -45,3 +47,19 @@ def test_programs(tmp_path: Path) -> None:
 )
 def test_leading_numbers(version: str, numbers: tuple[int, ...]) -> None:
     assert leading_numbers(version) == numbers
+
+
+def test_versions_are_those_that_difffs_asks_for(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "pyproject.toml").read_text().split("test = [")[0]
+    wanted = dict(re.findall(r'^ *"([\w-]+)(>=[\d.,<]+)",', text, re.MULTILINE))
+    probes = {
+        probe.name.partition(".package.")[2]: probe
+        for _, subject in SUBJECTS
+        for probe in subject
+        if ".package." in probe.name
+    }
+    assert wanted.keys() <= probes.keys()
+    for name, needed in wanted.items():
+        check = found(probes[name], made_host(tmp_path, packages={name: "0.1"}))
+        assert check.state == "limited"
+        assert check.remedy == f"pip install '{name}{needed}'"
