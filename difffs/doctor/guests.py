@@ -1,5 +1,6 @@
 """Guests: QEMU, what it runs them by, and what keeps it from their memory."""
 
+import fcntl
 import os
 import platform
 import re
@@ -10,6 +11,7 @@ from difffs.doctor.host import Host
 from difffs.mount.live import FILE_SYSTEM_TYPE
 
 _LOCAL_RULES = "/etc/apparmor.d/local/abstractions/libvirt-qemu"
+_KVM_CREATE_VM = 0xAE01
 _PROBE_A_GUEST = "vm-configs/run-guest --probe boots a small guest under it, and tells"
 
 
@@ -61,7 +63,7 @@ def kvm(host: Host) -> Answer:
             "modprobe kvm_intel or kvm_amd",
         )
     try:
-        os.close(os.open(host.path("/dev/kvm"), os.O_RDWR | os.O_CLOEXEC))
+        device = os.open(host.path("/dev/kvm"), os.O_RDWR | os.O_CLOEXEC)
     except PermissionError:
         return limited(
             f"/dev/kvm is not this user's to open; {translated}",
@@ -69,6 +71,13 @@ def kvm(host: Host) -> Answer:
         )
     except OSError as error:
         return off(f"/dev/kvm does not open ({error.strerror}); {translated}")
+    try:
+        # A machine without a processor, which goes when it is closed.
+        os.close(fcntl.ioctl(device, _KVM_CREATE_VM, 0))
+    except OSError as error:
+        return off(f"/dev/kvm makes no machines ({error.strerror}); {translated}")
+    finally:
+        os.close(device)
     noted = _noted_accelerator(host)
     if noted == "kvm":
         return ok("/dev/kvm opens, and a guest has run under it since this host booted")
@@ -77,7 +86,7 @@ def kvm(host: Host) -> Answer:
             f"/dev/kvm opens, but a guest that was tried does not run under it; {translated}"
         )
     return unknown(
-        "/dev/kvm opens; whether a guest runs under it, only a guest tells", _PROBE_A_GUEST
+        "/dev/kvm makes machines; whether a guest runs under it, only a guest tells", _PROBE_A_GUEST
     )
 
 
