@@ -613,6 +613,10 @@ class KdumpPages:
         if self._descriptors_told != expected:
             left = (expected - self._descriptors_told) // DESCRIPTOR_BYTES
             raise self._damaged(f"it ends before {left:,} of {self.pages:,} page descriptors")
+        if len(self._descriptors):
+            raise self._damaged(
+                f"{len(self._descriptors):,} bytes of page descriptors are of no page by its bitmap"
+            )
         if self.data_expected:
             raise self._damaged("it ends within the data of its pages")
         if self._shared_page is None:
