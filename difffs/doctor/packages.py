@@ -1,6 +1,6 @@
 """Programs and Python packages: the probes that images and the study have in common."""
 
-from difffs.doctor.check import Answer, Probe, Use, limited, missing, ok, probe
+from difffs.doctor.check import Answer, Probe, Use, limited, missing, off, ok, probe
 from difffs.doctor.host import Host
 
 
@@ -25,8 +25,10 @@ def package_probe(
     least: tuple[int, ...] = (0,),
     below: tuple[int, ...] | None = None,
     remedy: str | None = None,
+    rare: bool = False,
 ) -> Probe:
-    """Look for a Python package from version ``least`` on, and ``below`` another."""
+    """Look for a Python package from version ``least`` on, and ``below`` another. To lack one that
+    is needed for what is ``rare`` is no finding."""
     wanted = f"{package}>={'.'.join(map(str, least))}" if any(least) else package
     if below is not None:
         wanted += f",<{'.'.join(map(str, below))}"
@@ -36,7 +38,7 @@ def package_probe(
     def look(host: Host) -> Answer:
         version = host.package_version(package)
         if version is None:
-            return missing(f"no Python package {package}: {what_for}", cure)
+            return (off if rare else missing)(f"no Python package {package}: {what_for}", cure)
         numbers = leading_numbers(version)
         if numbers < least or (below is not None and numbers >= below):
             return limited(f"{package} {version}, and {wanted} is needed: {what_for}", cure)
