@@ -1,17 +1,21 @@
-"""``difffs stats STORE-or-MOUNTPOINT``."""
+"""``difffs stats STORE-or-MOUNTPOINT...``."""
 
 import argparse
+import os
 import sys
 import time
 from datetime import datetime
 from typing import Any
 
 from difffs.cli.arguments import filled
+from difffs.cli.columns import COLUMNS, DEFAULT_COLUMNS, Column, ColumnsAction, column_table
 from difffs.cli.place import mountpoint_for
 from difffs.cli.report import print_json
+from difffs.cli.results import require_writable_file
 from difffs.errors import EnvironmentProblem, StoreBusy, UsageError
 from difffs.mount.live import read_statistics
 from difffs.size import format_size
+from difffs.standard_streams import output_problem
 
 _ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
 
@@ -21,8 +25,39 @@ _LONGEST_SECONDS = 10**9
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("where", metavar="STORE-or-MOUNTPOINT", type=filled)
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    parser.usage = "%(prog)s STORE-or-MOUNTPOINT... [options]"
+    parser.add_argument(
+        "where",
+        metavar="STORE-or-MOUNTPOINT",
+        nargs="+",
+        type=filled,
+        help="several for --prometheus and for columns",
+    )
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    form.add_argument(
+        "--prometheus",
+        metavar="FILE",
+        nargs="?",
+        const="-",
+        type=filled,
+        help="metrics in Prometheus's text format, on stdout or written to FILE, which appears"
+        " whole; behind the stores",
+    )
+    form.add_argument(
+        "-o",
+        "--output",
+        metavar="COLUMNS",
+        action=ColumnsAction,
+        help="a line a store with these columns, as in store,stored,factor; help lists them",
+    )
+    form.add_argument("--output-all", action="store_true", help="a line a store with all columns")
+    parser.add_argument(
+        "-b", "--bytes", action="store_true", help="a line a store, with sizes in bytes"
+    )
+    parser.add_argument(
+        "-n", "--noheadings", action="store_true", help="a line a store, without headings"
+    )
     parser.add_argument(
         "--watch",
         metavar="SECONDS",
@@ -33,8 +68,30 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show the statistics, once or until interrupted."""
+    columns = _columns(arguments)
+    if columns is not None or arguments.prometheus is not None:
+        if arguments.watch is not None:
+            raise UsageError("--watch goes with the table of one store and with --json only")
+        if columns is not None and arguments.prometheus is not None:
+            raise UsageError("--prometheus has no columns: leave out --bytes and --noheadings")
+        if arguments.prometheus not in (None, "-"):
+            require_writable_file(arguments.prometheus)
+            if os.path.exists(arguments.prometheus) and not os.path.isfile(arguments.prometheus):
+                raise UsageError(f"{arguments.prometheus} is no regular file: it stays as it is")
+        stores = [gather(where) for where in arguments.where]
+        if columns is not None:
+            shown = column_table(
+                stores, columns, in_bytes=arguments.bytes, headings=not arguments.noheadings
+            )
+            print("\n".join(shown))
+        else:
+            _tell_metrics(stores, arguments.prometheus)
+        return 0
+    if len(arguments.where) > 1:
+        raise UsageError("--json and --watch are for one store: name one")
+    where = arguments.where[0]
     if arguments.watch is None:
-        statistics = gather(arguments.where)
+        statistics = gather(where)
         if arguments.json:
             print_json(statistics)
         else:
@@ -44,7 +101,40 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError(
             f"--watch {arguments.watch:g}: needs seconds above 0, {_LONGEST_SECONDS:,} at most"
         )
-    return _watch(arguments.where, arguments.watch, as_json=arguments.json)
+    return _watch(where, arguments.watch, as_json=arguments.json)
+
+
+def _columns(arguments: argparse.Namespace) -> list[Column] | None:
+    """Return the columns to show; None for another form."""
+    if arguments.output is not None:
+        chosen: list[Column] = arguments.output
+        return chosen
+    if arguments.output_all:
+        return list(COLUMNS)
+    several = len(arguments.where) > 1 and not (
+        arguments.json or arguments.prometheus or arguments.watch is not None
+    )
+    return list(DEFAULT_COLUMNS) if arguments.bytes or arguments.noheadings or several else None
+
+
+def _tell_metrics(stores: list[dict[str, Any]], target: str) -> None:
+    from difffs import __version__
+    from difffs.cli.metrics import exposition
+    from difffs.libraries import library_versions
+
+    text = exposition(stores, {"version": __version__, **library_versions()})
+    if target == "-":
+        sys.stdout.write(text)
+        return
+    from difffs.cli.whole_file import whole_file
+
+    with whole_file(target, target) as file:
+        try:
+            with os.fdopen(file, "w", encoding="utf-8", closefd=False) as written:
+                written.write(text)
+            os.fchmod(file, 0o644)  # node_exporter is another user
+        except OSError as error:
+            raise output_problem(target, error) from error
 
 
 def gather(where: str) -> dict[str, Any]:

@@ -107,7 +107,7 @@ def test_when_it_is_called_as_a_mount_helper(monkeypatch: pytest.MonkeyPatch) ->
     for arguments in (
         ["stat", "m", "-v"],  # mistyped, and no request to make a store of that name
         ["imports", "store", "-o", "rw"],
-        ["stats", "-o", "rw"],
+        ["ls", "-o", "rw"],
         ["mount", "/store", "-o"],
         ["/store", "/mnt"],
     ):

@@ -1,0 +1,211 @@
+"""stats --prometheus: what Prometheus's own parser makes of it, and the file."""
+
+import json
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from prometheus_client.parser import text_string_to_metric_families
+
+from difffs import __version__
+from difffs.cli.main import main
+from difffs.cli.metrics import exposition
+from difffs.libraries import library_versions
+from difffs.page import PAGE_SIZE
+
+ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
+UNITS = ("_bytes", "_seconds", "_pages", "_info")
+PLAIN = ("difffs_pages", "difffs_objects", "difffs_factor", "difffs_store_mounted")
+"""Names without a unit: numbers of things, a ratio, and what is true or not."""
+
+Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
+
+
+def parsed(text: str) -> Samples:
+    """All samples, each there once, without a time."""
+    found: Samples = {}
+    for family in text_string_to_metric_families(text):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            assert sample.timestamp is None
+            key = (sample.name, frozenset(sample.labels.items()))
+            assert key not in found
+            found[key] = sample.value
+            if family.type == "counter":
+                assert sample.name.endswith("_total")
+            else:
+                assert family.type == "gauge"
+                assert not sample.name.endswith("_total")
+            name = sample.name.removesuffix("_total")
+            assert name.startswith("difffs_")
+            assert name.endswith(UNITS) or name in (*PLAIN, "difffs_kernel_setting_applied")
+    return found
+
+
+def value(samples: Samples, name: str, **labels: str) -> float:
+    return samples[f"difffs_{name}", frozenset(labels.items())]
+
+
+@pytest.fixture
+def store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Path:
+    """A store with one small volume."""
+    image = tmp_path / "image"
+    image.write_bytes(os.urandom(PAGE_SIZE) * 3 + bytes(2 * PAGE_SIZE) + b"text " * 2000)
+    path = tmp_path / "store"
+    assert main(["import", str(path), str(image)]) == 0
+    capsys.readouterr()
+    return path
+
+
+def statistics_of(store: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    assert main(["stats", str(store), "--json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def test_the_same_figures_as_json(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = statistics_of(store, capsys)
+    assert main(["stats", str(store), "--prometheus"]) == 0
+    samples = parsed(capsys.readouterr().out)
+    where = {"store": str(store)}
+    for route in ROUTES:
+        work = told["routes"][route]
+        labels = {**where, "route": route}
+        assert value(samples, "pages", **labels) == told["pages"][route]
+        assert value(samples, "written_pages_total", **labels) == work["count"]
+        assert value(samples, "written_bytes_total", **labels) == work["bytes_in"]
+        assert value(samples, "encoded_bytes_total", **labels) == work["bytes_out"]
+        assert value(samples, "encode_seconds_total", **labels) == work["encode_us"] / 1e6
+    sizes = told["bytes"]
+    parts = [value(samples, "stored_bytes", **where, part=part) for part in
+             ("payload", "slack", "metadata")]  # fmt: skip
+    assert parts == [sizes["payload"], sizes["slack"], sizes["metadata"]]
+    assert sum(parts) == sizes["stored"]
+    assert value(samples, "logical_bytes", **where) == sizes["logical"]
+    assert value(samples, "factor", **where) == told["factor"]
+    assert value(samples, "objects", **where) == told["objects"]
+    assert value(samples, "store_made_timestamp_seconds", **where) == told["since"]
+    assert value(samples, "store_mounted", **where) == 0
+    assert value(samples, "store_info", **where, recipe="default") == 1
+    assert value(samples, "build_info", version=__version__, **library_versions()) == 1
+
+
+def test_a_mount_has_more(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    told = statistics_of(store, capsys)
+    told["mountpoint"] = "/mnt/pages"
+    told["memory"] |= {"daemon_rss": 1 << 24, "write_buffer": 8192}
+    told["routes"]["patch"] |= {"decode_count": 3, "decode_us": 2_500_000}
+    told["kernel_settings"] = [
+        {"setting": "max_ratio", "value": 100, "applied": True, "reason": ""},
+        {"setting": "max_ratio", "value": 1, "applied": False, "reason": "not root"},
+    ]
+    samples = parsed(exposition([told], {}))
+    where = {"store": str(store)}
+    assert value(samples, "store_mounted", **where) == 1
+    assert value(samples, "daemon_resident_bytes", **where) == 1 << 24
+    assert value(samples, "write_buffer_bytes", **where) == 8192
+    assert value(samples, "decoded_pages_total", **where, route="patch") == 3
+    assert value(samples, "decode_seconds_total", **where, route="patch") == 2.5
+    assert value(samples, "kernel_setting_applied", **where, setting="max_ratio") == 0
+
+
+def test_several_stores(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = tmp_path / 'the "other"\\store'
+    shutil.copytree(store, other)
+    monkeypatch.chdir(tmp_path)
+    # one of them twice, by another name of it
+    assert main(["stats", str(store), str(other), "store", "--prometheus"]) == 0
+    samples = parsed(capsys.readouterr().out)
+    for path in (store, other):
+        assert value(samples, "objects", store=str(path)) > 0
+    assert sum(name == "difffs_objects" for name, _ in samples) == 2
+
+
+def test_the_file_appears_whole(store: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    target = folder / "difffs.prom"
+    old = os.umask(0o077)
+    try:
+        for _ in range(2):  # also over one that is there
+            assert main(["stats", str(store), "--prometheus", str(target)]) == 0
+            assert [*folder.iterdir()] == [target]
+            assert stat.S_IMODE(target.stat().st_mode) == 0o644
+            assert parsed(target.read_text())
+            target.chmod(0o600)
+    finally:
+        os.umask(old)
+
+
+def test_what_cannot_be_written(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for target in (tmp_path, tmp_path / "missing" / "difffs.prom", pipe, "/proc/difffs.prom"):
+        assert main(["stats", str(store), "--prometheus", str(target)]) == 2
+        assert len(capsys.readouterr().err.splitlines()) == 1
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_a_store_that_cannot_be_read_leaves_the_file(store: Path, tmp_path: Path) -> None:
+    target = tmp_path / "difffs.prom"
+    target.write_text("as it was\n")
+    words = ["stats", str(store), str(tmp_path / "gone"), "--prometheus", str(target)]
+    assert main(words) == 3
+    assert target.read_text() == "as it was\n"
+
+
+def test_forms_that_exclude_each_other(store: Path) -> None:
+    where = str(store)
+    assert main(["stats", where, "--prometheus", "--bytes"]) == 2
+    assert main(["stats", where, "--watch", "1", "--prometheus"]) == 2
+    assert main(["stats", where, where, "--json"]) == 2
+    with pytest.raises(SystemExit):
+        main(["stats", where, "--prometheus", "-", "--json"])
+
+
+@given(st.text(st.characters(exclude_characters="\0"), min_size=1, max_size=20))
+def test_any_name_comes_back(name: str) -> None:
+    """Names as the system gives them, bytes that are no UTF-8 included."""
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        return  # no bytes of a path become that
+    path = "/" + name.replace("/", "")
+    raw = path.encode("utf-8") + b"\xff"
+    empty = {
+        "store": os.fsdecode(raw),
+        "recipe": "default",
+        "since": 0.5,
+        "pages": dict.fromkeys(ROUTES, 0),
+        "objects": 0,
+        "bytes": dict.fromkeys(("logical", "payload", "slack", "metadata", "stored"), 0),
+        "factor": 0.0,
+        "memory": {"page_cache": 0},
+        "routes": {
+            route: dict.fromkeys(("count", "bytes_in", "bytes_out", "encode_us"), 0)
+            for route in ROUTES
+        },
+    }
+    samples = parsed(exposition([empty], {}))
+    expected = os.path.realpath(raw).decode("utf-8", "replace")
+    assert value(samples, "objects", store=expected) == 0
+
+
+def test_promtool_finds_nothing(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("no promtool (Debian's package prometheus)")
+    assert main(["stats", str(store), "--prometheus"]) == 0
+    text = capsys.readouterr().out
+    done = subprocess.run(
+        [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
