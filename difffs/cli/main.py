@@ -63,8 +63,9 @@ _LIMITS = "free some, or raise the limit (ulimit -n, ulimit -v)"
 _MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")
 
 
-def build_parser(chosen: str | None) -> argparse.ArgumentParser:
-    """Return the parser; only the ``chosen`` command's own arguments are known to it."""
+def build_parser(chosen: str | None, *, every: bool = False) -> argparse.ArgumentParser:
+    """Return the parser; only the ``chosen`` command's own arguments are known to it, or those of
+    ``every`` command."""
     parser = argparse.ArgumentParser(
         prog="difffs",
         description="Keeps memory pages in a fraction of their size, behind files that a guest "
@@ -79,7 +80,7 @@ def build_parser(chosen: str | None) -> argparse.ArgumentParser:
         subparser = subparsers.add_parser(
             name, help=command.summary, description=command.summary, allow_abbrev=False
         )
-        if name == chosen:
+        if every or name == chosen:
             module = importlib.import_module(f"difffs.cli.{command.module}")
             module.configure(subparser)
             subparser.set_defaults(run=module.run)

@@ -42,7 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         const="-",
         type=filled,
         help="metrics in Prometheus's text format, on stdout or written to FILE, which appears"
-        " whole; behind the stores",
+        " whole; to be given after the stores",
     )
     form.add_argument(
         "-o",

@@ -1,0 +1,90 @@
+"""What the manual pages begin with: calls that do something useful, and what."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Example(NamedTuple):
+    """A call and what it does."""
+
+    does: str
+    call: str
+
+
+OVERVIEW = (
+    Example("Mount a store, and have a guest's memory in it", "difffs mount /srv/pages /mnt/pages"),
+    Example("See what it saves", "difffs stats /mnt/pages"),
+    Example("Swap to a store", "difffs swapon /srv/swap --size 4G"),
+    Example("Keep a suspended guest, its pages shared with others",
+            "difffs import /srv/images vm1.save"),
+    Example("Get it back, byte for byte", "difffs export /srv/images vm1.save vm1.save"),
+)  # fmt: skip
+
+EXAMPLES: dict[str, tuple[Example, ...]] = {
+    "mount": (
+        Example("Mount a store; it is made if there is none", "difffs mount /srv/pages /mnt/pages"),
+        Example("With other users let in, and a buffer of 64 MiB",
+                "difffs mount /srv/pages /mnt/pages -o allow_other,buffer=64M"),
+        Example("In the foreground, until Ctrl-C",
+                "difffs mount /srv/pages /mnt/pages --foreground"),
+    ),
+    "umount": (
+        Example("Write everything, unmount, and return when the store is closed",
+                "difffs umount /mnt/pages"),
+    ),
+    "import": (
+        Example("Store two images under their own names",
+                "difffs import /srv/images vm1.mem vm2.mem"),
+        Example("Store one under another", "difffs import /srv/images vm1.save --as monday.save"),
+        Example("Store what another program writes",
+                "ssh host cat vm1.mem | difffs import /srv/images - --as vm1.mem"),
+    ),
+    "export": (
+        Example("Get an image back as it was",
+                "difffs export /srv/images vm1.save restored.save"),
+        Example("Get the memory of the guest alone",
+                "difffs export /srv/images vm1.save vm1.mem --raw"),
+        Example("Write to a device", "difffs export /srv/images disk.mem /dev/vg0/restored"),
+    ),
+    "ls": (
+        Example("List a store that is not mounted, or a mount", "difffs ls /srv/images"),
+        Example("For a program", "difffs ls --json /mnt/pages"),
+    ),
+    "rm": (
+        Example("Remove two volumes", "difffs rm /srv/images vm1.mem vm2.mem"),
+        Example("Remove a directory with all that it holds", "difffs rm -r /srv/images monday"),
+    ),
+    "mv": (
+        Example("Rename a volume", "difffs mv /srv/images vm1.mem monday.mem"),
+        Example("Replace another by it", "difffs mv --force /srv/images vm1.mem monday.mem"),
+    ),
+    "stats": (
+        Example("Show what a store holds and saves", "difffs stats /mnt/pages"),
+        Example("Every two seconds, with what has changed", "difffs stats /mnt/pages --watch 2"),
+        Example("A line for each of several stores", "difffs stats /mnt/pages /srv/images"),
+        Example("Two figures for a script",
+                "difffs stats /mnt/pages --noheadings --bytes --output stored,factor"),
+        Example("Metrics for node_exporter",
+                "difffs stats /mnt/pages --prometheus"
+                " /var/lib/prometheus/node-exporter/difffs.prom"),
+    ),
+    "check": (
+        Example("Verify everything", "difffs check /srv/images"),
+        Example("Verify the structure only, which is quick",
+                "difffs check /srv/images --no-payloads"),
+    ),
+    "swapon": (
+        Example("Swap to a store, before any other swap area",
+                "difffs swapon /srv/swap --size 8G --priority 100"),
+    ),
+    "swapoff": (
+        Example("Stop swapping to it", "difffs swapoff /srv/swap"),
+    ),
+    "study": (
+        Example("A report on the images of a folder", "difffs study --report report images"),
+        Example("Compare two recipes only, as JSON",
+                "difffs study --recipes default,dense --json result.json vm1.mem vm2.mem"),
+    ),
+}  # fmt: skip
+"""Those of each command."""
