@@ -33,7 +33,14 @@ LINK = re.compile(r"\[[^\]]*\]\(([^)\s]+)\)")
 CODE = re.compile(r"`([^`\n]+)`")
 
 # What stands for a value in a synopsis -> a value that the parser takes.
-PLACEHOLDERS = {"KEY=VALUE,...": "ro", "N": "1", "SIZE": "1M", "S": "2", "SECONDS": "2"}
+PLACEHOLDERS = {
+    "COLUMNS": "store,factor",
+    "KEY=VALUE,...": "ro",
+    "N": "1",
+    "SIZE": "1M",
+    "S": "2",
+    "SECONDS": "2",
+}
 SHELL_ENDS = {"|", "||", "&&", ";", "&", ">", ">>", "<", "2>"}
 
 

@@ -67,13 +67,15 @@ def exposition(stores: Iterable[Mapping[str, Any]], build: Mapping[str, str]) ->
     for statistics in stores:
         distinct.setdefault(os.path.realpath(statistics["store"]), statistics)
     told = Exposition()
-    told.gauge(
-        "build_info",
-        "The difffs that wrote these metrics, and the libraries that it uses; always 1.",
-        1,
-        **build,
-    )
     for store, statistics in distinct.items():
+        # With the store, so that files for several stores in one directory do not tell the same.
+        told.gauge(
+            "build_info",
+            "The difffs that wrote these metrics, and the libraries that it uses; always 1.",
+            1,
+            store=store,
+            **build,
+        )
         _tell_state(told, store, statistics)
         _tell_memory(told, store, statistics)
         _tell_work(told, store, statistics)

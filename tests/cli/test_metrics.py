@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import stat
 import subprocess
@@ -93,10 +94,11 @@ def test_the_same_figures_as_json(store: Path, capsys: pytest.CaptureFixture[str
     assert value(samples, "store_made_timestamp_seconds", **where) == told["since"]
     assert value(samples, "store_mounted", **where) == 0
     assert value(samples, "store_info", **where, recipe="default") == 1
-    assert value(samples, "build_info", version=__version__, **library_versions()) == 1
+    assert value(samples, "build_info", **where, version=__version__, **library_versions()) == 1
 
 
-def test_a_mount_has_more(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def of_a_mount(store: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any]:
+    """The store's statistics with what a mount of it adds."""
     told = statistics_of(store, capsys)
     told["mountpoint"] = "/mnt/pages"
     told["memory"] |= {"daemon_rss": 1 << 24, "write_buffer": 8192}
@@ -105,7 +107,11 @@ def test_a_mount_has_more(store: Path, capsys: pytest.CaptureFixture[str]) -> No
         {"setting": "max_ratio", "value": 100, "applied": True, "reason": ""},
         {"setting": "max_ratio", "value": 1, "applied": False, "reason": "not root"},
     ]
-    samples = parsed(exposition([told], {}))
+    return told
+
+
+def test_a_mount_has_more(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = parsed(exposition([of_a_mount(store, capsys)], {}))
     where = {"store": str(store)}
     assert value(samples, "store_mounted", **where) == 1
     assert value(samples, "daemon_resident_bytes", **where) == 1 << 24
@@ -113,6 +119,38 @@ def test_a_mount_has_more(store: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert value(samples, "decoded_pages_total", **where, route="patch") == 3
     assert value(samples, "decode_seconds_total", **where, route="patch") == 2.5
     assert value(samples, "kernel_setting_applied", **where, setting="max_ratio") == 0
+
+
+def test_the_table_of_the_documents(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = parsed(exposition([of_a_mount(store, capsys)], library_versions()))
+    document = (Path(__file__).parents[2] / "docs/operations.md").read_text()
+    rows = re.findall(r"^\| (`difffs_.*?) \| (.*?) \|", document, re.MULTILINE)
+    described = {
+        name: set(re.findall("`(\\w+)`", labels.partition(":")[0]))
+        for names, labels in rows
+        for name in re.findall(r"`(\w+)`", names)
+    }
+    told: dict[str, set[str]] = {}
+    for name, labels in samples:
+        told.setdefault(name, set()).update(dict(labels).keys() - {"store"})
+    told["difffs_build_info"].add("version")  # the caller's
+    assert described == told
+
+
+def test_files_of_several_stores_tell_nothing_twice(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """They lie in one directory, and node_exporter tells nothing at all when they do."""
+    other = tmp_path / "other"
+    shutil.copytree(store, other)
+    texts = []
+    for path in (store, other):
+        assert main(["stats", str(path), "--prometheus"]) == 0
+        texts.append(capsys.readouterr().out)
+    first, second = map(parsed, texts)
+    assert not first.keys() & second.keys()
+    helps = [{line for line in text.splitlines() if line.startswith("#")} for text in texts]
+    assert helps[0] == helps[1]
 
 
 def test_several_stores(
