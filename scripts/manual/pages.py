@@ -53,7 +53,9 @@ def main_page() -> str:
 
 
 def command_page(name: str) -> str:
-    """Return the page of a command. ``KeyError`` when it has no example yet."""
+    """Return the page of a command. ``LookupError`` when it has no example yet."""
+    if name not in EXAMPLES:
+        raise LookupError(f"difffs {name} has no example: scripts/manual/examples.py needs one")
     parser = _parser_of(name)
     positional = list(_arguments(parser, options=False))
     return _page(

@@ -74,7 +74,7 @@ def test_man_has_no_warnings() -> None:
             capture_output=True,
             text=True,
             check=False,
-            env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80", "MAN_KEEP_FORMATTING": ""},
+            env={**os.environ, "LC_ALL": "C.UTF-8", "MANWIDTH": "80"},
         )
         assert (done.returncode, done.stderr) == (0, ""), path.name
         assert f"{path.stem} - " in done.stdout

@@ -6,6 +6,7 @@ import re
 import shutil
 import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +193,26 @@ def test_what_cannot_be_written(
         assert main(["stats", str(store), "--prometheus", str(target)]) == 2
         assert len(capsys.readouterr().err.splitlines()) == 1
     assert stat.S_ISFIFO(pipe.stat().st_mode)
+
+
+def test_no_room_for_the_file(store: Path, tmp_path: Path) -> None:
+    """One line, and what was there stays."""
+    folder = tmp_path / "textfile"
+    folder.mkdir()
+    target = folder / "difffs.prom"
+    target.write_text("as it was\n")
+    words = [sys.executable, "-m", "difffs", "stats", str(store), "--prometheus", str(target)]
+    done = subprocess.run(
+        ["bash", "-c", 'ulimit -f 1; exec "$@"', "bash", *words],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 8
+    assert re.fullmatch(r"difffs: .*difffs\.prom cannot be written: .*\n", done.stderr)
+    assert [*folder.iterdir()] == [target]
+    assert target.read_text() == "as it was\n"
 
 
 def test_a_store_that_cannot_be_read_leaves_the_file(store: Path, tmp_path: Path) -> None:
