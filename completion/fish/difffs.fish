@@ -50,8 +50,8 @@ function _shtab_difffs_using
   test "$_shtab_difffs_cmdpath" = "$argv"
 end
 
-set -g _shtab_difffs_commands mount umount import export ls rm mv stats check swapon swapoff study
-set -g _shtab_difffs_opts_with_value --as --block --cache --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
+set -g _shtab_difffs_commands mount umount import export ls rm mv stats check swapon swapoff doctor study
+set -g _shtab_difffs_opts_with_value --as --block --cache --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
 
 complete -c difffs -e
 complete -c difffs -f
@@ -128,6 +128,11 @@ complete -c difffs -n '_shtab_difffs_using swapon; and test $_shtab_difffs_npos 
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a swapoff -d 'stop swapping to a store'
 complete -c difffs -n '_shtab_difffs_using swapoff' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using swapoff; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
+complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a doctor -d 'show what this host offers and lacks, each with its remedy'
+complete -c difffs -n '_shtab_difffs_using doctor' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using doctor' -l for -x -d 'only what matters for these: guests, swap, images, study (all)'
+complete -c difffs -n '_shtab_difffs_using doctor' -l json -d 'one JSON object on stdout'
+complete -c difffs -n '_shtab_difffs_using doctor; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'look at this store, or at its mount, as well'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a study -d 'find out what each mechanism is worth on memory images'
 complete -c difffs -n '_shtab_difffs_using study' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using study' -l as-is -d 'take the files'"'"' bytes for the memory, whatever format they are in'

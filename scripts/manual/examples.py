@@ -81,6 +81,11 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "swapoff": (
         Example("Stop swapping to it", "difffs swapoff /srv/swap"),
     ),
+    "doctor": (
+        Example("Show what this host offers and lacks, with the remedies", "difffs doctor"),
+        Example("Only what matters for swapping to a store, and for that one",
+                "difffs doctor --for swap /srv/swap"),
+    ),
     "study": (
         Example("A report on the images of a folder", "difffs study --report report images"),
         Example("Compare two recipes only, as JSON",
