@@ -1,13 +1,15 @@
 """The router: batches of pages go through zero/same -> identical -> patch -> compress -> raw."""
 
 from array import array
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from types import TracebackType
 
 from difffs._kernels import BATCH_PAGES, Batch, Context, Dictionary
 from difffs.codec import Codec, Route
 from difffs.dictionary import DictionaryTrainer
+from difffs.errors import DifffsError, TryAgain
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
 
@@ -189,13 +191,32 @@ class Engine:
                 end = min(start + BATCH_PAGES, len(numbers))
                 stop = min(end + BATCH_PAGES, len(numbers))
                 following = view[end * PAGE_SIZE : stop * PAGE_SIZE] if end < stop else None
-                ids = self.route(view[start * PAGE_SIZE : end * PAGE_SIZE], following)
-                self.adopt(ids, [(volume, numbers[start:end], ids)])
+                with self._whole_or_stopped():
+                    ids = self.route(view[start * PAGE_SIZE : end * PAGE_SIZE], following)
+                    self.adopt(ids, [(volume, numbers[start:end], ids)])
         finally:
             self._forget_classified()  # of a run that an error has cut short
         self.store.settle()
         if self.store.uncommitted > COMMIT_EVERY:
             self.store.commit()
+
+    @contextmanager
+    def _whole_or_stopped(self) -> Iterator[None]:
+        """A batch that ends in its middle, as by a signal, is never committed: nothing more is.
+
+        What can be tried again has been noticed before anything was changed.
+        """
+        try:
+            yield
+        except TryAgain:
+            raise
+        except BaseException as error:
+            self.store.stop(
+                error
+                if isinstance(error, DifffsError)
+                else DifffsError(f"{self.store.path}: writing was cut off; the last commit stands")
+            )
+            raise
 
     def read(self, volume: int, first_page: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages [first_page, first_page + count)."""

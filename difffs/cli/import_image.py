@@ -11,14 +11,21 @@ from typing import Any
 
 from difffs import stats
 from difffs.cli.arguments import filled, filled_path
-from difffs.cli.importing import FormatChoice, Wanted, import_image, require_free
+from difffs.cli.importing import (
+    FormatChoice,
+    Wanted,
+    import_image,
+    memory_path,
+    require_free,
+)
 from difffs.cli.names import printable, volume_path
 from difffs.cli.opening import open_or_create
 from difffs.cli.report import SCHEMA_VERSION, print_json, state_line
 from difffs.engine import Engine
 from difffs.errors import DifffsError, UsageError
 from difffs.image import STDIN, ImageReader
-from difffs.images.formats import FORMATS
+from difffs.images.format import Format
+from difffs.images.formats import FORMAT_NAMES
 from difffs.mount.options import WORKERS_MAXIMUM
 from difffs.page import PAGE_SIZE
 from difffs.recipe import RECIPES
@@ -55,7 +62,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--format",
         metavar="FORMAT",
         help="what the images are, instead of what their contents say: "
-        + ", ".join(["raw", *(form.name for form in FORMATS)]),
+        + ", ".join(["raw", *FORMAT_NAMES]),
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"
@@ -85,13 +92,15 @@ def run(arguments: argparse.Namespace) -> int:
         # Whatever is wrong with an image is said before a store is made or opened. One alone is
         # opened once: what comes through a pipe comes once.
         alone, form = None, None
+        forms: dict[str, Format | None] = {}
         if len(wanted) == 1:
             alone = ImageReader.open(first, skip=skip, ahead=arguments.workers > 1)
             stack.callback(alone.close)
             form = choice.form(alone)
+            forms[wanted[0].path] = form
         else:
-            for each in wanted:
-                _require_readable(each.image, skip)
+            forms = {each.path: _form_of(each.image, skip, choice) for each in wanted}
+            _require_different(wanted, forms)
         name = "" if len(wanted) > 1 else wanted[0].path[1:]
         store = stack.enter_context(
             open_or_create(
@@ -105,16 +114,19 @@ def run(arguments: argparse.Namespace) -> int:
         store.hold_reserve()  # what a full disk then takes to put an unfinished volume away
         engine = stack.enter_context(Engine(store, arguments.workers))
         for each in wanted:
-            require_free(store.namespace, each.path)
+            require_free(store.namespace, each.path, form=forms.get(each.path))
         volumes: list[dict[str, Any]] = []
         for each in wanted:
             with _told_what_is_done(volumes):
                 if alone is not None:
-                    volumes.append(import_image(engine, each, alone, form))
+                    volumes.append(import_image(engine, each, alone, form, guessed=choice.detected))
                 else:
                     image = ImageReader.open(each.image, skip=skip, ahead=arguments.workers > 1)
                     with contextlib.closing(image):
-                        volumes.append(import_image(engine, each, image, choice.form(image)))
+                        form = choice.form(image)
+                        volumes.append(
+                            import_image(engine, each, image, form, guessed=choice.detected)
+                        )
             _tell_notes(volumes[-1])
             if not arguments.json:
                 print(_summary(volumes[-1]), flush=True)
@@ -146,6 +158,8 @@ def _wanted(words: list[str], name: str | None) -> list[Wanted]:
         except UsageError as error:
             raise UsageError(f"{error}; give {image} another with --as NAME") from None
         if path in wanted:
+            if wanted[path] == image:
+                raise UsageError(f"{image} is given twice: give it once, or another name with --as")
             raise UsageError(
                 f"{wanted[path]} and {image} would both be {path[1:]}: import one with --as NAME"
             )
@@ -160,14 +174,31 @@ def _is_file(word: str) -> bool:
         return False
 
 
-def _require_readable(image: str, skip: int) -> None:
-    """Raise what opening the image would raise, where that is known without taking from it."""
+def _form_of(image: str, skip: int, choice: FormatChoice) -> Format | None:
+    """The image's format, where it is known without taking from it. Raises what opening it would
+    raise, likewise."""
     try:
         mode = os.stat(image).st_mode
     except OSError:
         mode = 0  # opening it says why
     if not stat.S_ISFIFO(mode):  # whose writer it would be the end of
-        ImageReader.open(image, skip=0 if stat.S_ISCHR(mode) else skip).close()
+        with contextlib.closing(
+            ImageReader.open(image, skip=0 if stat.S_ISCHR(mode) else skip)
+        ) as opened:
+            return choice.form(opened) if stat.S_ISREG(mode) or stat.S_ISBLK(mode) else None
+    return None
+
+
+def _require_different(wanted: list[Wanted], forms: dict[str, Format | None]) -> None:
+    """``UsageError`` when two images need one name, be it for a memory."""
+    taken = {each.path: each.image for each in wanted}
+    for each in wanted:
+        if forms[each.path] is not None and memory_path(each.path) in taken:
+            other = taken[memory_path(each.path)]
+            raise UsageError(
+                f"{other} and the memory of {each.image} would both be"
+                f" {memory_path(each.path)[1:]}: import one with --as NAME"
+            )
 
 
 @contextlib.contextmanager

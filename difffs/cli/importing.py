@@ -6,26 +6,31 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from difffs.cli.names import printable
 from difffs.engine import Engine
 from difffs.errors import DifffsError, UsageError, VolumeExists
 from difffs.image import ImageReader
-from difffs.images.compression import compression_of
 from difffs.images.format import PREFIX_BYTES, Format, NotThisFormat
-from difffs.images.formats import FORMATS, format_named, format_of, format_of_size
-from difffs.images.packed import packed_format
-from difffs.images.source import Source
+from difffs.images.formats import (
+    FORMAT_NAMES,
+    compression_of,
+    format_named,
+    format_of,
+    format_of_size,
+)
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.progress import Progress
 from difffs.store.failures import explained
 from difffs.store.inode import NAME_MAXIMUM, Inode, encode_name
 from difffs.store.namespace import Namespace
 from difffs.store.page_tables import ZERO
-from difffs.stored_image.assembly import StoredAssembly
-from difffs.stored_image.importing import remove_parts, store_image
-from difffs.stored_image.pages import PageWriter
+
+if TYPE_CHECKING:
+    # A plain image needs none of what these bring along.
+    from difffs.images.source import Source
+    from difffs.stored_image.assembly import StoredAssembly
 
 MEMORY_SUFFIX = ".ram"
 """What the name of an image's memory ends with."""
@@ -71,11 +76,10 @@ class FormatChoice:
             raise UsageError("--as-is and --format contradict each other: which one?")
         if name == RAW:
             return cls(detected=False, named=None, unpacks=True)
-        named = format_named(name)
-        if named is None:
-            known = ", ".join([RAW, *(form.name for form in FORMATS)])
+        if name not in FORMAT_NAMES:
+            known = ", ".join([RAW, *FORMAT_NAMES])
             raise UsageError(f"--format {name}: there is no such format; there are {known}")
-        return cls(detected=False, named=named, unpacks=True)
+        return cls(detected=False, named=format_named(name), unpacks=True)
 
     def form(self, image: ImageReader) -> Format | None:
         """The format of an image, None for a plain one; to be asked before it is read."""
@@ -84,8 +88,15 @@ class FormatChoice:
         prefix = image.peek(PREFIX_BYTES)
         compression = compression_of(prefix)
         if compression is not None:
+            from difffs.images.packed import packed_format
+
             return packed_format(compression, self._inside)
         form = self._inside(prefix)
+        if self.named is not None and not self.named.is_like(prefix):
+            raise UsageError(
+                f"image {image.name} is no {self.named.title}, by its first bytes: leave out"
+                " --format"
+            )
         if form is None and self.detected and image.size and image.read_at is not None:
             return format_of_size(image.size, image.read_at)
         return form
@@ -97,11 +108,22 @@ class FormatChoice:
 # ---- names -----------------------------------------------------------------------------------
 
 
-def require_free(names: Namespace, path: str) -> None:
-    """Raise ``VolumeExists`` or ``UsageError`` when there cannot be a volume of that name."""
+def require_free(names: Namespace, path: str, *, form: Format | None = None) -> None:
+    """Raise ``VolumeExists`` or ``UsageError`` when there cannot be a volume of that name; with a
+    format, nor one for its memory."""
+    if form is not None:
+        memory_path(path)
+        _require_free(names, path)
+        _require_free(names, path + MEMORY_SUFFIX, what=f", the name of {path[1:]}'s memory,")
+        return
+    _require_free(names, path)
+
+
+def _require_free(names: Namespace, path: str, what: str = "") -> None:
     if names.exists(path):
         raise VolumeExists(
-            f"{path[1:]} is in the store already: choose another name (--as NAME) or remove it"
+            f"{path[1:]}{what} is in the store already: choose another name (--as NAME) or remove"
+            " it"
         )
     directory = os.path.dirname(path)
     while not names.exists(directory):
@@ -112,14 +134,15 @@ def require_free(names: Namespace, path: str) -> None:
         )
 
 
-def _require_free_memory(names: Namespace, path: str) -> None:
+def memory_path(path: str) -> str:
+    """The path of an image's memory. ``UsageError`` when that is too long."""
     name = os.path.basename(path) + MEMORY_SUFFIX
     if len(encode_name(name)) > NAME_MAXIMUM:
         raise UsageError(
             f"{path[1:41]}...{MEMORY_SUFFIX}, its memory's name, is too long: choose a shorter one"
             " with --as NAME"
         )
-    require_free(names, path + MEMORY_SUFFIX)
+    return path + MEMORY_SUFFIX
 
 
 def _make_directories(names: Namespace, path: str) -> list[str]:
@@ -146,7 +169,7 @@ def _linked(engine: Engine, links: dict[str, Inode]) -> Iterator[None]:
                 store.namespace.link(inode.number, path)
         yield
         engine.commit()
-    except BaseException:
+    except Exception:
         with contextlib.suppress(DifffsError, OSError), store.lock:
             for path, inode in links.items():
                 if inode.nlink:
@@ -166,30 +189,36 @@ def _give_room_back(engine: Engine) -> None:
 
 
 def import_image(
-    engine: Engine, wanted: Wanted, image: ImageReader, form: Format | None
+    engine: Engine, wanted: Wanted, image: ImageReader, form: Format | None, *, guessed: bool
 ) -> dict[str, Any]:
     """Make what an image becomes, or nothing; return what the report says of it.
 
     Until it is whole it has no name: whatever happens to this process, the next one that opens the
-    store for writing removes it.
+    store for writing removes it. That holds for a signal too, which can come in the middle of a
+    change: nothing is put away then, because that would commit half of it.
     """
     name = wanted.path[1:]
     started = time.monotonic()
     described: dict[str, Any] = {"format": RAW, "title": "plain", "memory": None, "packed": None}
     described["notes"] = notes = []
+    # Images imported before may have taken it meanwhile.
+    require_free(engine.store.namespace, wanted.path, form=form)
     try:
         with Progress(f"import {printable(name)}", image.size or 0) as progress:
             if form is None:
                 size = _import_plain(engine, wanted, image, progress)
             else:
-                _require_free_memory(engine.store.namespace, wanted.path)
                 source = _source(image, progress)
                 try:
                     size = _import_formatted(engine, wanted, image, source, form, described)
                 except NotThisFormat as other:
+                    if not guessed:
+                        raise UsageError(
+                            f"image {image.name} is {other}: leave out --format"
+                        ) from None
                     notes.append(f"{other}; stored as it is")
                     size = _import_rest(engine, wanted, image, source)
-    except BaseException as error:
+    except Exception as error:
         _give_room_back(engine)
         if isinstance(error, OSError):
             raise explained(error, engine.store.path) from error
@@ -211,7 +240,9 @@ def import_image(
     }
 
 
-def _source(image: ImageReader, progress: Progress) -> Source:
+def _source(image: ImageReader, progress: Progress) -> "Source":
+    from difffs.images.source import Source
+
     def chunks() -> Iterator[memoryview]:
         done = 0
         for chunk in image.chunks():
@@ -227,23 +258,25 @@ def _import_formatted(
     engine: Engine,
     wanted: Wanted,
     image: ImageReader,
-    source: Source,
+    source: "Source",
     form: Format,
     described: dict[str, Any],
 ) -> int:
+    from difffs.stored_image.importing import remove_parts, store_image
+
     assembly = store_image(engine, source, form, image.mode)
     memory = wanted.path + MEMORY_SUFFIX
     try:
         with _linked(engine, {wanted.path: assembly.image, memory: assembly.memory_volume}):
             pass
-    except BaseException:
+    except Exception:
         remove_parts(engine.store, assembly)
         raise
     described |= _described(assembly, form, memory[1:])
     return assembly.size
 
 
-def _described(assembly: StoredAssembly, form: Format, memory: str) -> dict[str, Any]:
+def _described(assembly: "StoredAssembly", form: Format, memory: str) -> dict[str, Any]:
     packed = assembly.packed_as
     return {
         "format": assembly.facts.get("format", form.name),
@@ -260,8 +293,10 @@ def _import_plain(engine: Engine, wanted: Wanted, image: ImageReader, progress: 
         return _copy(engine, inode, image, progress)
 
 
-def _import_rest(engine: Engine, wanted: Wanted, image: ImageReader, source: Source) -> int:
+def _import_rest(engine: Engine, wanted: Wanted, image: ImageReader, source: "Source") -> int:
     """Store what only looked like a format; its first bytes have been looked at."""
+    from difffs.stored_image.pages import PageWriter
+
     with _new_volume(engine, wanted, image) as inode:
         _set_size(engine, inode, image.size or 0)
         writer = PageWriter(engine)
@@ -285,7 +320,7 @@ def _new_volume(engine: Engine, wanted: Wanted, image: ImageReader) -> Iterator[
         yield inode
         with _linked(engine, {wanted.path: inode}):
             pass
-    except BaseException:
+    except Exception:
         with contextlib.suppress(DifffsError, OSError), store.lock:
             store.remove(inode.number)
         raise

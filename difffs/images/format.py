@@ -28,6 +28,12 @@ class Format:
     anywhere: bool = False
     """Whether it reads by ``Source.read_at`` only, in any order, and takes nothing of the source:
     then the source's digest is of no byte, and whoever wants one makes it apart."""
+    unmarked: bool = False
+    """Whether first bytes do not tell the format at all, so that matches() never holds."""
+
+    def is_like(self, prefix: memoryview) -> bool:
+        """Whether an image may be of this format, by its first bytes, if they tell."""
+        return self.unmarked or self.matches(prefix)
 
 
 class NotThisFormat(Exception):

@@ -145,7 +145,9 @@ def _read(source: Source, assembly: Assembly) -> None:
     )
 
 
-FORMAT = Format("shifted", "raw memory with shifted pages", lambda _prefix: False, _read)
+FORMAT = Format(
+    "shifted", "raw memory with shifted pages", lambda _prefix: False, _read, unmarked=True
+)
 """Known by the image's length, not by its first bytes, which match nothing: has_residue() says
 whether to try; read() refuses files that do not look like it inside. A pipe has no length: there
 it has to be named."""

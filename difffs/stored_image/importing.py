@@ -27,7 +27,7 @@ def store_image(engine: Engine, source: Source, form: Format, mode: int) -> Stor
     try:
         form.read(source, assembly)
         _finish(assembly, source, form)
-    except BaseException:
+    except Exception:  # and no signal: it may have come in the middle of a change
         remove_parts(engine.store, assembly)
         raise
     return assembly

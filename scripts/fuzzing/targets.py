@@ -9,7 +9,7 @@ from difffs.errors import EnvironmentProblem, ImageDamaged, UsageError
 from difffs.images import shifted
 from difffs.images.assembly import PAGE_SIZE, Assembly
 from difffs.images.format import PREFIX_BYTES, Format, NotThisFormat
-from difffs.images.formats import FORMATS, format_of
+from difffs.images.formats import FORMAT_NAMES, format_named, format_of
 from difffs.images.packed import packed_format
 from fuzzing.mending import mended_avml
 from fuzzing.oracle import ComparingAssembly, Enough, Violation, WatchedSource
@@ -142,7 +142,7 @@ def _pieces(image: bytes, way: int) -> Iterator[bytes]:
 def targets() -> list[Target]:
     """All of them."""
     found: list[Target] = []
-    for form in FORMATS:
+    for form in map(format_named, FORMAT_NAMES):
         if form is shifted.FORMAT:
             # By its first bytes it knows nothing.
             anything = replace(form, matches=lambda _prefix: True)

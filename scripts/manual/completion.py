@@ -9,14 +9,14 @@ import shtab
 
 from difffs.cli.columns import COLUMNS
 from difffs.cli.main import build_parser
-from difffs.images.formats import FORMATS
+from difffs.images.formats import FORMAT_NAMES
 from difffs.recipe import RECIPES
 
 _FOLDERS = {"STORE", "MOUNTPOINT", "STORE-or-MOUNTPOINT", "DIR"}
 _FILES = {"IMAGE", "FILE"}
 _WORDS = {
     "--recipe": list(RECIPES),
-    "--format": ["raw", *(form.name for form in FORMATS)],
+    "--format": ["raw", *FORMAT_NAMES],
     "--output": ["help", *(column.name.lower() for column in COLUMNS)],
 }
 

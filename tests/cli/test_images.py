@@ -209,7 +209,7 @@ def test_what_is_wrong_is_said_before_anything_is_stored(
     a, b, c = (str(folder / name) for name in "abc")
     for words, complaint in (
         ([a, b, str(folder / "more" / "a")], "would both be a"),
-        ([a, a], "would both be a"),
+        ([a, a], "is given twice"),
         ([a, b, str(folder / "missing")], "missing cannot be opened"),
         ([a, b, str(folder / "more")], "is a directory"),
         ([a, b, "-"], "--as NAME"),

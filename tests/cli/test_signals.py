@@ -8,11 +8,16 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from difffs.cli.main import main
+from difffs.engine import Engine
+from difffs.signals import EndedBySignal
 from difffs.store import Store
+from tests.images.elf_builder import elf_core
+from tests.pages import guest_memory
 
 ENDING = [signal.SIGTERM, signal.SIGHUP, signal.SIGINT]
 
@@ -142,3 +147,35 @@ def test_a_command_without_progress_ignores_sigusr1(
     capsys.readouterr()
     assert main(["stats", str(store)]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt(), EndedBySignal(signal.SIGTERM)])
+@pytest.mark.parametrize("packed", [False, True], ids=["plain", "image"])
+def test_a_signal_between_packing_and_mapping_commits_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, end: BaseException, packed: bool
+) -> None:
+    memory = guest_memory(seed=5, pages=3000)
+    image, store = tmp_path / "image", tmp_path / "store"
+    image.write_bytes(elf_core([(0, memory)]) if packed else memory)
+    (tmp_path / "other").write_bytes(memory[: 40 * 4096])
+    assert main(["import", str(store), str(tmp_path / "other")]) == 0
+    calls = 0
+    adopt = Engine.adopt
+
+    def adopt_or_end(self: Engine, *arguments: Any) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise end
+        adopt(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Engine, "adopt", adopt_or_end)
+        assert main(["import", str(store), str(image)]) in (130, 143)
+    assert calls == 3
+    with Store.open(store, read_only=True) as opened:
+        assert opened.check() == []
+        assert [each.name for each in opened.namespace.volumes()] == ["other"]
+    assert main(["import", str(store), str(image)]) == 0
+    with Store.open(store, read_only=True) as opened:
+        assert opened.check() == []
