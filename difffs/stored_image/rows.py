@@ -1,5 +1,7 @@
 """The rows of one file, as they are written."""
 
+import heapq
+from array import array
 from collections.abc import Iterable, Iterator
 
 from difffs.errors import ImageDamaged
@@ -9,6 +11,8 @@ from difffs.stored_image.pages import read_bytes
 from difffs.stored_image.skeleton import EXTENT_PAGES, Skeleton
 
 _TIMES_LIMIT = (1 << 32) - 1
+_SORTED = 1 << 14
+"""Rows that are sorted together."""
 
 
 class Rows:
@@ -101,7 +105,20 @@ class Rows:
         self._put_last()
         self._flush_page()
         if not self._in_order:
-            self.rewrite(sorted(self.rows()))
+            self.rewrite(self._sorted_rows())
+
+    def _sorted_rows(self) -> Iterator[Row]:
+        """The rows by their position: sorted in parts, as numbers, for there may be millions."""
+        positions = array("Q", (row.position for row in self.rows()))
+        parts = [
+            array(
+                "I",
+                sorted(range(start, min(start + _SORTED, self.count)), key=positions.__getitem__),
+            )
+            for start in range(0, self.count, _SORTED)
+        ]
+        layout = self.layout()
+        return (layout.row(at) for at in heapq.merge(*parts, key=positions.__getitem__))
 
     def rows(self) -> Iterator[Row]:
         """The rows, after finish()."""

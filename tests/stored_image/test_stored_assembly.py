@@ -213,6 +213,28 @@ def test_a_container_holds_the_inner_file_in_any_order(tmp_path: Path) -> None:
         _require_same(image, plain, Random(5))
 
 
+def test_many_parts_in_no_order_take_little_memory() -> None:
+    count = 40_000
+    with scratch() as folder, OpenStore(folder / "store", "default") as opened:
+        stored = StoredAssembly(opened.engine, "test", 0o644, 0, 0)
+        stored.begin_container()
+        inner = Random(1).randbytes(10 * count)
+        for first in (1, 0):
+            for at in range(first * 10, len(inner), 20):
+                stored.at(at)
+                stored.literal(inner[at : at + 10])
+        stored.container_inner(0, len(inner))
+        tracemalloc.start()
+        try:
+            image = _finish(opened, stored, inner)
+            assert tracemalloc.get_traced_memory()[1] < 4 << 20
+        finally:
+            tracemalloc.stop()
+        again = memoryview(bytearray(len(inner)))
+        assert image.file().read_into(0, again) == len(again)
+        assert again == inner
+
+
 def test_an_image_keeps_its_parts_until_it_goes(tmp_path: Path) -> None:
     with OpenStore(tmp_path / "store", "default") as opened:
         stored = StoredAssembly(opened.engine, "test", 0o644, 0, 0)
