@@ -34,7 +34,8 @@ def _stream(
     page_bits: int | None = 12,
     extras: bool = False,
 ) -> bytes:
-    made = MigrationBuilder({"pc.ram": 8 * page_size, "vga": PAGE}, page_size, footers)
+    blocks = {"pc.ram": 8 * page_size, "vga": 2 * PAGE, "pc.bios": 2 * PAGE}
+    made = MigrationBuilder(blocks, page_size, footers)
     made.configuration(page_bits=page_bits, capabilities=("xbzrle",) if extras else ())
     made.begin_memory()
     made.list_blocks()
@@ -45,7 +46,9 @@ def _stream(
     made.page("pc.ram", 1, text)
     made.zero("pc.ram", 2)
     made.zero("pc.ram", 3)
-    made.zero("vga", 0)
+    for block in ("vga", "pc.bios"):
+        made.zero(block, 0)
+        made.page(block, 1, text)
     made.end_records()
     if extras:
         made.command(3, b"data")
@@ -60,6 +63,9 @@ def _stream(
     made.part(3)
     made.page("pc.ram", 1, text[::-1])
     made.zero("pc.ram", 0)
+    for block in ("vga", "pc.bios"):
+        made.zero(block, 0)
+        made.page(block, 1, text[::-1])
     made.end_records()
     made.finish(description=not extras)
     return bytes(made.out)
