@@ -22,8 +22,8 @@ def mended_avml(image: bytes) -> bytes:
         while left > 0 and len(out) > at + 8:
             length = int.from_bytes(out[at + 1 : at + 4], "little")
             body = bytes(out[at + 8 : at + 4 + length])
-            if out[at] == 0 and _told(body) > _FRAME_MEMORY:
-                return bytes(out)  # and so much is not made
+            if out[at] > 1 or (not out[at] and _told(body) > _FRAME_MEMORY):
+                return bytes(out)  # no frame, or so much that it is not made here
             try:
                 plain = body if out[at] == 1 else bytes(cramjam.snappy.decompress_raw(body))
             except cramjam.DecompressionError:

@@ -92,7 +92,7 @@ class StoreTarget:
 
     readers: list[ReaderTarget]
     name: str = "store"
-    weight: float = 0.01
+    weight: float = 0.05
     _engine: Engine | None = field(default=None, repr=False)
 
     def seeds(self) -> list[bytes]:
