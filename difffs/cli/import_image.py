@@ -43,8 +43,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="IMAGE",
         nargs="+",
         type=filled,
-        help="file or device, - is stdin; each becomes a volume of its own name. The second of two"
-        " words is the volume's NAME, unless there is such a file",
+        help="file or device, - is stdin; each becomes a volume of its own name, and one in a known"
+        " format NAME.ram too, its guest's memory. The second of two words is the volume's NAME,"
+        " unless there is such a file",
     )
     parser.add_argument("--as", metavar="NAME", dest="name", help="of the one image's volume")
     parser.add_argument(

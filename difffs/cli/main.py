@@ -33,8 +33,8 @@ class Command(NamedTuple):
 COMMANDS = {
     "mount": Command("mount", "mount a store, making it first if need be"),
     "umount": Command("umount", "write everything to the store and unmount it"),
-    "import": Command("import_image", "store raw memory images as volumes"),
-    "export": Command("export_image", "write a volume to a raw memory image"),
+    "import": Command("import_image", "store memory images: raw ones, and those of hypervisors"),
+    "export": Command("export_image", "write a volume or an image to a file"),
     "ls": Command("list_volumes", "list a store's volumes with what each takes"),
     "rm": Command("remove_volumes", "remove volumes from a store that is not mounted"),
     "mv": Command("rename_volume", "rename a volume of a store that is not mounted"),

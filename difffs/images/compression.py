@@ -134,7 +134,7 @@ class _Packed:
         return UsageError(
             f"image {self._source.name} is compressed by {kind} with a window of {window}, and"
             f" {MAXIMUM_WINDOW >> 20} MiB is what is unpacked here: unpack it by"
-            f" {kind} -dc and give what comes out"
+            f" {kind} -dc and give what comes out, or store it --as-is"
         )
 
 

@@ -14,12 +14,15 @@ import struct
 
 from difffs.images.assembly import Assembly
 from difffs.images.format import Format, NotThisFormat
-from difffs.images.ranges import MOST_RANGES, Ranges
+from difffs.images.ranges import Ranges
 from difffs.images.source import Source
 from difffs.page import MAXIMUM_VOLUME_SIZE
 
 MAGIC = 0x4C694D45
 VERSION = 1
+
+_MOST_RANGES = 1 << 12
+"""Machines have some ten. Each takes a page of a store's index, however short it is."""
 HEADER = "IIQQ8s"
 """Magic number, version, first address, last address, reserved."""
 HEADER_BYTES = 32
@@ -71,8 +74,8 @@ def _range(source: Source, order: str, told: Ranges) -> tuple[int, int]:
         raise source.damaged(f"a range of memory from {start:#x} to {last:#x} cannot be")
     if told.parts(start, end) != [(start, end, True)]:
         raise source.damaged(f"a range from {start:#x} to {last:#x} overlaps with one before")
-    if len(told) >= MOST_RANGES:
-        raise source.damaged(f"it has more than {MOST_RANGES:,} ranges that do not meet")
+    if len(told) >= _MOST_RANGES:
+        raise source.damaged(f"it has more than {_MOST_RANGES:,} ranges that do not meet")
     return start, end
 
 

@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 SCHEMA_VERSION = 1
-_NAME = "manifest.json"
+FILE_NAME = "manifest.json"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Manifest:
         self._folder = folder
         self._about = dict(about)
         self._records: dict[str, FileRecord] = {}
-        path = folder / _NAME
+        path = folder / FILE_NAME
         try:
             text = path.read_text()
         except FileNotFoundError:
@@ -105,4 +105,4 @@ class Manifest:
             file.write(self.text())
             file.flush()
             os.fsync(file.fileno())
-        partial.replace(self._folder / _NAME)
+        partial.replace(self._folder / FILE_NAME)

@@ -3,7 +3,6 @@
 import random
 import struct
 import sys
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 from difffs.errors import EnvironmentProblem, ImageDamaged
 from difffs.images import avml
 from difffs.images.format import NotThisFormat
-from difffs.images.source import Source
 from tests.images.lime_builder import lime_dump
-from tests.images.sparse_assembly import SparseAssembly, assembled, chunks, survives
+from tests.images.sparse_assembly import assembled, chunks, survives
 
 pytest.importorskip("cramjam", reason="cramjam is not installed: pip install 'difffs[formats]'")
 
@@ -165,21 +163,3 @@ def test_flipped_bytes(memory: list[tuple[int, int, bool]], flips: list[tuple[in
     for place, value in flips:
         dump[place % (len(dump) if place % 4 == 0 else 64)] = value
     survives(avml.FORMAT, bytes(dump))
-
-
-@pytest.mark.slow
-def test_rate() -> None:
-    """What snappy allows: at least 60 MiB/s of memory."""
-
-    class Nothing(SparseAssembly):
-        def literal(self, data: memoryview | bytes) -> None:
-            pass
-
-        def memory(self, block: int, offset: int, data: memoryview | bytes) -> None:
-            pass
-
-    part = random.Random(1).randbytes(4 << 20) + bytes(12 << 20)
-    dump = avml_dump([(at << 24, part) for at in range(4)])
-    start = time.perf_counter()
-    avml.FORMAT.read(Source(chunks(dump, 1 << 20)), Nothing())
-    assert 4 * len(part) / (time.perf_counter() - start) > 60 << 20

@@ -3,7 +3,6 @@
 import itertools
 import random
 import struct
-import time
 import tracemalloc
 from typing import Any
 
@@ -288,12 +287,3 @@ def test_flipped_bytes(
         # Mostly where the headers are.
         core[place % (len(core) if place % 4 == 0 else min(len(core), 400))] = value
     survives(elf.FORMAT, bytes(core))
-
-
-@pytest.mark.slow
-def test_rate() -> None:
-    """At least 300 MiB/s of a core (and by far more: it is a few large calls)."""
-    core = elf_core([(0x1000, bytes(64 << 20)), (1 << 32, bytes(64 << 20))], notes=QEMU_NOTE)
-    start = time.perf_counter()
-    elf.FORMAT.read(Source(chunks(core, 1 << 20)), Nothing())
-    assert len(core) / (time.perf_counter() - start) > 300 << 20

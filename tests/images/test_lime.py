@@ -2,7 +2,6 @@
 
 import random
 import struct
-import time
 from typing import Any
 
 import pytest
@@ -12,9 +11,8 @@ from hypothesis import strategies as st
 from difffs.errors import ImageDamaged
 from difffs.images import lime
 from difffs.images.format import NotThisFormat
-from difffs.images.source import Source
 from tests.images.lime_builder import lime_dump
-from tests.images.sparse_assembly import SparseAssembly, assembled, chunks, survives
+from tests.images.sparse_assembly import assembled, survives
 
 HEADER = 32
 
@@ -118,8 +116,8 @@ def test_another_version() -> None:
 
 
 def test_scattered_ranges_are_bounded() -> None:
-    dump = lime_dump([(at * 2, b"m") for at in range(70_000)])
-    with pytest.raises(ImageDamaged, match="more than 65,536 ranges"):
+    dump = lime_dump([(at * 2, b"m") for at in range(5_000)])
+    with pytest.raises(ImageDamaged, match="more than 4,096 ranges"):
         assembled(lime.FORMAT, dump)
 
 
@@ -130,21 +128,3 @@ def test_flipped_bytes(ranges: list[tuple[int, bytes]], flips: list[tuple[int, i
     for place, value in flips:
         dump[place % (len(dump) if place % 4 == 0 else 32)] = value
     survives(lime.FORMAT, bytes(dump))
-
-
-@pytest.mark.slow
-def test_rate() -> None:
-    """At least 300 MiB/s of a dump with a range for each 16 MiB, behind an odd one."""
-
-    class Nothing(SparseAssembly):
-        def literal(self, data: memoryview | bytes) -> None:
-            pass
-
-        def memory(self, block: int, offset: int, data: memoryview | bytes) -> None:
-            pass
-
-    part = bytes(16 << 20)
-    dump = lime_dump([(0x1000, bytes(0x9EC00)), *((at << 24, part) for at in range(1, 9))])
-    start = time.perf_counter()
-    lime.FORMAT.read(Source(chunks(dump, 1 << 20)), Nothing())
-    assert len(dump) / (time.perf_counter() - start) > 300 << 20

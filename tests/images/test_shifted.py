@@ -1,7 +1,6 @@
 """Raw memory whose pages are shifted."""
 
 import random
-import time
 
 import pytest
 from hypothesis import given, settings
@@ -114,22 +113,3 @@ def test_raw_memory_from_a_pipe_is_left_as_it_is() -> None:
 @settings(deadline=None)
 def test_any_bytes_from_a_pipe(image: bytes, chunk: int) -> None:
     assert assembled(shifted.FORMAT, image, chunk=chunk).file == image
-
-
-@pytest.mark.slow
-def test_rate() -> None:
-    """At least 300 MiB/s."""
-
-    class Nothing(SparseAssembly):
-        def memory(self, block: int, offset: int, data: memoryview | bytes) -> None:
-            pass
-
-    image = dump(memory(2048, 8) * 16)
-    source = Source(
-        chunks(image, 1 << 20),
-        size=len(image),
-        read_at=lambda offset, count: image[offset : offset + count],
-    )
-    start = time.perf_counter()
-    shifted.FORMAT.read(source, Nothing())
-    assert len(image) / (time.perf_counter() - start) > 300 << 20

@@ -2,7 +2,6 @@
 
 import random
 import struct
-import time
 from typing import Any
 
 import pytest
@@ -14,7 +13,7 @@ from difffs.images import elf, xen
 from difffs.images.format import NotThisFormat
 from difffs.images.source import Source
 from tests.images.elf_builder import elf_core
-from tests.images.sparse_assembly import SparseAssembly, assembled, chunks, survives
+from tests.images.sparse_assembly import SparseAssembly, assembled, survives
 from tests.images.xen_builder import NO_FRAME, PAGE, xen_core
 
 
@@ -162,30 +161,3 @@ def test_flipped_bytes(
     for place, value in flips:
         core[place % (len(core) if place % 4 == 0 else 640)] = value
     survives(xen.FORMAT, bytes(core), seekable=seekable)
-
-
-@pytest.mark.slow
-def test_rate() -> None:
-    """At least 300 MiB/s, of pages in runs of three and of 16 MiB."""
-
-    class Nothing(SparseAssembly):
-        def literal(self, data: memoryview | bytes) -> None:
-            pass
-
-        def memory(self, block: int, offset: int, data: memoryview | bytes) -> None:
-            pass
-
-    count = 16384
-    for pages in (
-        [(index + (index // 3), bytes(PAGE)) for index in range(count)],
-        [(index + (index // 4096), bytes(PAGE)) for index in range(count)],
-    ):
-        core = xen_core(pages)
-
-        def read_at(offset: int, length: int, core: bytes = core) -> bytes:
-            return core[offset : offset + length]
-
-        source = Source(chunks(core, 1 << 20), read_at=read_at)
-        start = time.perf_counter()
-        xen.FORMAT.read(source, Nothing())
-        assert len(core) / (time.perf_counter() - start) > 300 << 20
