@@ -117,7 +117,8 @@ def _image(image: StoredImage, packing: Form | None) -> Wanted:
     if packing is Form.RECOMPRESSED:
         if not contents:
             raise EnvironmentProblem(
-                f"{packed['compression']} is not installed: install it, or export --unpacked"
+                f"nothing here compresses by {packed['compression']}: install it (apt install"
+                f" {packed['compression']}), or export --unpacked"
             )
         last = contents[-1]
         contents.append(replace(last, form=Form.RECOMPRESSED, size=None, digest=None))
@@ -200,8 +201,8 @@ def _sparse(pieces: Pieces) -> Pieces:
     for offset, data in pieces:
         start = at = 0
         while at < len(data):
-            page = data[at : at + PAGE_SIZE]
-            if page == _ZERO_PAGE:
+            # As bytes: views are compared item by item.
+            if bytes(data[at : at + PAGE_SIZE]) == _ZERO_PAGE:
                 if at > start:
                     yield offset + start, data[start:at]
                 start = at + PAGE_SIZE

@@ -15,6 +15,9 @@ from typing import Protocol
 
 from difffs.page import PAGE_SIZE
 
+LIKE_BYTES = 1024
+"""Bytes from the start of compressed data that tell how it was made: level, name, time."""
+
 Block = int
 """A block of the guest's memory, by its place in the list given to ``Assembly.blocks``."""
 
@@ -112,8 +115,8 @@ class Assembly(Protocol):
         """What is covered is the *unpacked* form (see ``Source.unpack``). The file as it was given
         is that form up to `start`, with the bytes of `replaced` (offset, bytes) in it, and what
         lies behind `start` compressed by `compression` (gzip, bzip2, xz, lzop, zstd). `like` are
-        the first bytes of the compressed ones (``compression.LIKE_BYTES``, fewer of a shorter
-        image), which ``repacking.repackings`` goes by: they tell level, name and time."""
+        the first bytes of the compressed ones (LIKE_BYTES, fewer of a shorter image), which
+        ``repacking.repackings`` goes by: they tell level, name and time."""
 
     # ---- a file that holds the image in pieces -----------------------------------------------
 
@@ -140,4 +143,4 @@ class Assembly(Protocol):
         """Outer zero bytes that are none of the inner file's."""
 
 
-__all__ = ["PAGE_SIZE", "Assembly", "Block", "Packing"]
+__all__ = ["LIKE_BYTES", "PAGE_SIZE", "Assembly", "Block", "Packing"]

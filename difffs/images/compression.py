@@ -20,9 +20,6 @@ from difffs.errors import EnvironmentProblem, UsageError
 from difffs.images.source import Source
 from difffs.images.tool import ToolFailed, through
 
-LIKE_BYTES = 1024
-"""Bytes from the start of compressed data that tell how it was made: level, name, time."""
-
 MAXIMUM_WINDOW = 32 << 20
 """Bytes of unpacked data that compressed data may refer back to: what ``xz -8`` and
 ``zstd --ultra -20`` make, and all that is less."""

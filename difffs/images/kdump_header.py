@@ -27,7 +27,6 @@ ZLIB = 0x01
 LZO = 0x02
 SNAPPY = 0x04
 INCOMPLETE = 0x08
-EXCLUDED_VMEMMAP = 0x10
 ZSTD = 0x20
 COMPRESSIONS = {ZLIB: "zlib", LZO: "lzo", SNAPPY: "snappy", ZSTD: "zstd"}
 """Of the main header's status (what the writer was told to use) and of a page's flags."""

@@ -16,8 +16,8 @@ import re
 import struct
 from dataclasses import dataclass
 
-from difffs.images.assembly import Assembly
-from difffs.images.compression import LIKE_BYTES, compression_of, unpacked
+from difffs.images.assembly import LIKE_BYTES, Assembly
+from difffs.images.compression import compression_of, unpacked
 from difffs.images.format import Format, NotThisFormat
 from difffs.images.migration import MAGIC as STREAM_MAGIC
 from difffs.images.migration import read_stream

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable
 
-from difffs.images.assembly import Assembly
-from difffs.images.compression import LIKE_BYTES, unpacked
+from difffs.images.assembly import LIKE_BYTES, Assembly
+from difffs.images.compression import unpacked
 from difffs.images.format import PREFIX_BYTES, Format, NotThisFormat
 from difffs.images.plain import read_plain
 from difffs.images.source import Source

@@ -16,9 +16,9 @@ from functools import partial
 from typing import Protocol
 
 from difffs.errors import EnvironmentProblem
+from difffs.images.assembly import LIKE_BYTES
 from difffs.images.compression import (
     BZIP2_HEAD,
-    LIKE_BYTES,
     ZSTD_MAGIC,
     ZstdFrame,
     compression_of,
@@ -58,15 +58,6 @@ def repackings(kind: str, like: bytes = b"") -> list[Repacking]:
         by, new_encoder = _ENCODERS[kind](like)
         ways.append(Repacking(f"{by} (the library)", partial(_packed_by, new_encoder, header)))
     return ways
-
-
-def repacked(kind: str, pieces: Iterable[memoryview | bytes], like: bytes = b"") -> Iterator[bytes]:
-    """The compressed form of a stream by the first of repackings(); ``EnvironmentProblem`` when
-    there is none."""
-    ways = repackings(kind, like)
-    if not ways:
-        raise EnvironmentProblem(f"to compress by {kind}, install it (apt install {kind})")
-    return ways[0].pieces(pieces)
 
 
 def _packed_by_tool(

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from difffs.errors import CorruptStore, FormatTooNew
-from difffs.images.compression import LIKE_BYTES
+from difffs.images.assembly import LIKE_BYTES
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 
 _HEAD = struct.Struct("<8sII")  # magic, length and first page of the text; 0: behind this head

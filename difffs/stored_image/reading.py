@@ -25,11 +25,6 @@ class StoredImage:
         self._read = read
 
     @property
-    def format(self) -> str:
-        """The format's name."""
-        return str(self.head["details"].get("format", "raw"))
-
-    @property
     def digest(self) -> str:
         """xxh3-128 of the file."""
         return str(self.head["digest"])

@@ -57,7 +57,7 @@ def _read_file(file: ComposedFile) -> None:
 
 def _look_at(image: StoredImage) -> None:
     """Asks for all that an export asks for."""
-    json.dumps([image.format, image.digest])
+    json.dumps([image.head["details"], image.digest])
     for block in image.blocks:
         out = memoryview(bytearray(min(block["length"], 5000)))
         image.read_block(block, 0, out)

@@ -9,6 +9,7 @@ import lzma
 import os
 import shutil
 import stat
+import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -134,6 +135,20 @@ def _tried(unpack: Any, data: bytes) -> bytes:
     except Exception:
         return b""
     return result
+
+
+@pytest.mark.skipif(shutil.which("lzop") is None, reason="no lzop (apt install lzop)")
+def test_what_compressed_it_is_named_where_it_is_missing(
+    store: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    packed = subprocess.run(["lzop", "-c"], input=CORE, stdout=subprocess.PIPE, check=True).stdout
+    assert put(store, packed) == 0
+    monkeypatch.setenv("PATH", "/nowhere")
+    capsys.readouterr()
+    assert main(["export", str(store), "guest", str(store.parent / "x"), "--recompress"]) == 2
+    assert "apt install lzop" in capsys.readouterr().err
+    assert get(store, "guest") == CORE
+    assert "unpacked form" in capsys.readouterr().err
 
 
 def test_compressed_plain_memory_is_unpacked(store: Path) -> None:

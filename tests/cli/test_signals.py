@@ -1,4 +1,5 @@
-"""Commands that are ended by a signal put away what they have begun; SIGUSR1 ends none."""
+"""Commands that are ended by a signal put away what they have begun, or leave it to the next that
+writes; SIGUSR1 ends none."""
 
 import os
 import re

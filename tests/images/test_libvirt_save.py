@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 
 from difffs.errors import EnvironmentProblem, ImageDamaged, UsageError
 from difffs.images import libvirt_save as reader
-from difffs.images.compression import LIKE_BYTES
+from difffs.images.assembly import LIKE_BYTES
 from difffs.images.format import NotThisFormat
-from difffs.images.repacking import repacked
 from difffs.images.source import Source
 from difffs.page import PAGE_SIZE
 from tests.images.libvirt_save_builder import XML, libvirt_save
 from tests.images.plain_assembly import PlainAssembly
+from tests.images.repacked import repacked
 from tests.images.small_stream import small_stream
 
 PAGES = [os.urandom(PAGE_SIZE), bytes(PAGE_SIZE), b"text" * 1024, os.urandom(PAGE_SIZE)]
