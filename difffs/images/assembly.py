@@ -11,8 +11,9 @@ in-memory twin that rebuilds file and memory.
 """
 
 from enum import IntEnum
-from typing import Protocol
+from typing import Any, Protocol
 
+from difffs.errors import ImageDamaged
 from difffs.page import PAGE_SIZE
 
 LIKE_BYTES = 1024
@@ -27,6 +28,35 @@ class Packing(IntEnum):
 
     ZLIB_1 = 1
     """``zlib.compress(page, 1)``: kdump files of QEMU and makedumpfile."""
+
+
+class Told:
+    """What a reader says for people: the part of an assembly that all that keep it have alike."""
+
+    def __init__(self, name: str) -> None:
+        """`name` is the image's, for errors."""
+        self.name = name
+        self.facts: dict[str, Any] = {}
+        self.notes: list[str] = []
+
+    def details(self, **facts: object) -> None:
+        """See ``Assembly``."""
+        self.facts.update(facts)
+
+    def unusual(self, text: str) -> None:
+        """See ``Assembly``."""
+        if text not in self.notes:
+            self.notes.append(text)
+
+    def stays_memory(self, block: str) -> None:
+        """Note that the block that came first stays the guest's memory: its pages are there."""
+        self.unusual(f"the block {block!r}, which comes first, is taken for the guest's memory")
+
+    def damaged(self, text: str) -> ImageDamaged:
+        """The error of an image that tells what cannot be."""
+        return ImageDamaged(
+            f"image {self.name} is damaged: {text}; get it anew, or take it --as-is"
+        )
 
 
 class Assembly(Protocol):
@@ -143,4 +173,4 @@ class Assembly(Protocol):
         """Outer zero bytes that are none of the inner file's."""
 
 
-__all__ = ["LIKE_BYTES", "PAGE_SIZE", "Assembly", "Block", "Packing"]
+__all__ = ["LIKE_BYTES", "PAGE_SIZE", "Assembly", "Block", "Packing", "Told"]

@@ -3,8 +3,7 @@
 import errno
 import os
 
-from difffs.errors import ImageDamaged
-from difffs.images.assembly import Block, Packing
+from difffs.images.assembly import Block, Packing, Told
 from difffs.linux import punch_hole
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 
@@ -12,7 +11,7 @@ _ZEROS = bytes(1 << 20)
 _ZERO_PAGE = bytes(PAGE_SIZE)
 
 
-class MemoryFile:
+class MemoryFile(Told):
     """An ``Assembly`` that writes the guest's memory into a file, each byte at its address.
 
     Pages of zeros are holes, and so is what nothing is said about. Nothing else of the image is
@@ -24,34 +23,18 @@ class MemoryFile:
         """`file` is the descriptor of an empty regular file, and stays the caller's; `name` is the
         image's, for errors. Every call about memory can raise ``OSError`` of the file.
         """
-        self.facts: dict[str, object] = {}
-        self.notes: list[str] = []
+        super().__init__(name)
         self.compression: str | None = None
         """What the image is compressed by, the outermost; None for one that is not."""
         self.length = 0
         """Bytes of the memory, and of the file."""
         self._file = file
-        self._name = name
         self._memory: Block = -1
         self._memory_name = ""
         self._written_end = 0
         """Where the last of the bytes ends that were ever written: all behind it is a hole."""
 
-    def _damaged(self, text: str) -> ImageDamaged:
-        return ImageDamaged(
-            f"image {self._name} is damaged: {text}; get it anew, or take it --as-is"
-        )
-
     # ---- facts -------------------------------------------------------------------------------
-
-    def details(self, **facts: object) -> None:
-        """See ``Assembly``."""
-        self.facts.update(facts)
-
-    def unusual(self, text: str) -> None:
-        """See ``Assembly``."""
-        if text not in self.notes:
-            self.notes.append(text)
 
     def packed(
         self, compression: str, start: int, replaced: list[tuple[int, bytes]], like: bytes = b""
@@ -69,10 +52,7 @@ class MemoryFile:
     def more_blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
         """See ``Assembly``. What was the guest's memory stays that."""
         if memory != self._memory:
-            self.unusual(
-                f"the block {self._memory_name!r}, which comes first, is taken for the guest's"
-                " memory"
-            )
+            self.stays_memory(self._memory_name)
 
     def grow(self, block: Block, length: int) -> None:
         """See ``Assembly``."""
@@ -83,7 +63,7 @@ class MemoryFile:
 
     def _set_length(self, length: int) -> None:
         if not 0 <= length <= MAXIMUM_VOLUME_SIZE:
-            raise self._damaged(f"its memory has {length:,} bytes")
+            raise self.damaged(f"its memory has {length:,} bytes")
         os.ftruncate(self._file, length)
         self.length = length
 
@@ -140,7 +120,7 @@ class MemoryFile:
         if block != self._memory:
             return False
         if offset < 0 or offset + length > self.length:
-            raise self._damaged(f"it has memory at {offset:,}, behind its {self.length:,} bytes")
+            raise self.damaged(f"it has memory at {offset:,}, behind its {self.length:,} bytes")
         return True
 
     def _put(self, offset: int, data: memoryview, *, zeros: bool) -> None:

@@ -8,8 +8,8 @@ from itertools import islice
 from typing import Any
 
 from difffs.engine import Engine
-from difffs.errors import ImageDamaged, UsageError
-from difffs.images.assembly import Block, Packing
+from difffs.errors import UsageError
+from difffs.images.assembly import Block, Packing, Told
 from difffs.images.layout import Kind, Row, Volume
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
 from difffs.store import Store
@@ -54,19 +54,17 @@ class BlockPlace:
         self.marks = PageMarks()
 
 
-class StoredAssembly:
+class StoredAssembly(Told):
     """An ``Assembly`` that stores an image. The volumes are orphans until somebody links them: a
     process that is killed leaves nothing behind."""
 
     def __init__(self, engine: Engine, name: str, mode: int, uid: int, gid: int) -> None:
         """`name` is for errors; the files get the mode."""
+        super().__init__(name)
         self.engine = engine
         self.store: Store = engine.store
-        self.facts: dict[str, Any] = {}
-        self.notes: list[str] = []
         self.size = 0
         """Of the image, after finish()."""
-        self._name = name
         with self.store.lock:
             names = self.store.namespace
             self.image = names.create_orphan(mode, uid, gid)
@@ -94,26 +92,12 @@ class StoredAssembly:
             return [self.image]
         return list(made)
 
-    def _damaged(self, text: str) -> ImageDamaged:
-        return ImageDamaged(
-            f"image {self._name} is damaged: {text}; get it anew, or store it --as-is"
-        )
-
     # ---- what a reader tells -----------------------------------------------------------------
-
-    def details(self, **facts: object) -> None:
-        """See ``Assembly``."""
-        self.facts.update(facts)
-
-    def unusual(self, text: str) -> None:
-        """See ``Assembly``."""
-        if text not in self.notes:
-            self.notes.append(text)
 
     def blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
         """See ``Assembly``."""
         if len(blocks) > MAXIMUM_BLOCKS:
-            raise self._damaged(f"it has {len(blocks):,} blocks of memory")
+            raise self.damaged(f"it has {len(blocks):,} blocks of memory")
         self._main = memory
         for index, (name, length) in enumerate(blocks):
             self._blocks.append(self._new_block(name, length, main=index == memory))
@@ -121,16 +105,15 @@ class StoredAssembly:
     def more_blocks(self, blocks: list[tuple[str, int]], memory: int) -> None:
         """See ``Assembly``. What was the guest's memory stays that: its pages are in the volume."""
         if len(self._blocks) + len(blocks) > MAXIMUM_BLOCKS:
-            raise self._damaged("it has too many blocks of memory")
+            raise self.damaged("it has too many blocks of memory")
         for name, length in blocks:
             self._blocks.append(self._new_block(name, length, main=False))
         if memory != self._main:
-            name = self._blocks[self._main].name
-            self.unusual(f"the block {name!r}, which comes first, is taken for the guest's memory")
+            self.stays_memory(self._blocks[self._main].name)
 
     def _new_block(self, name: str, length: int, *, main: bool) -> BlockPlace:
         if not 0 <= length <= MAXIMUM_VOLUME_SIZE:
-            raise self._damaged(f"its memory {name!r} has {length:,} bytes")
+            raise self.damaged(f"its memory {name!r} has {length:,} bytes")
         if main:
             with self.store.lock:
                 self.store.namespace.set_size(self.memory_volume, length)
@@ -144,7 +127,7 @@ class StoredAssembly:
         if place.volume is not Volume.MEMORY or length < place.length:
             raise ValueError("only the guest's memory can grow")
         if length > MAXIMUM_VOLUME_SIZE:
-            raise self._damaged(f"its memory {place.name!r} has {length:,} bytes")
+            raise self.damaged(f"its memory {place.name!r} has {length:,} bytes")
         place.length = length
         with self.store.lock:
             self.store.namespace.set_size(self.memory_volume, length)
@@ -183,7 +166,7 @@ class StoredAssembly:
     def _place(self, block: Block, offset: int, length: int) -> BlockPlace:
         place = self._blocks[block]
         if offset < 0 or offset + length > place.length:
-            raise self._damaged(
+            raise self.damaged(
                 f"it has memory {place.name!r} at {offset:,}, behind its {place.length:,} bytes"
             )
         return place
@@ -326,7 +309,7 @@ class StoredAssembly:
         """See ``Assembly``."""
         if self.packed_as is not None:
             raise UsageError(
-                f"image {self._name} is compressed twice: unpack it once, and import that"
+                f"image {self.name} is compressed twice: unpack it once, and import that"
             )
         self.packed_as = {
             "compression": compression,

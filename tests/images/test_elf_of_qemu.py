@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from difffs.images import elf
-from tests.images.paused_guest import DATA, DATA_AT, MEMORY, PausedGuest, obstacle
+from tests.images.small_guest import DATA, DATA_AT, MEMORY, PausedGuest, obstacle
 from tests.images.sparse_assembly import assembled
 
 pytestmark = [

@@ -6,7 +6,7 @@ import pytest
 
 from difffs.images import flattened, kdump
 from tests.images.kdump_builder import END
-from tests.images.paused_guest import DATA, DATA_AT, MEMORY, PausedGuest, obstacle
+from tests.images.small_guest import DATA, DATA_AT, MEMORY, PausedGuest, obstacle
 from tests.images.sparse_assembly import assembled
 
 pytestmark = [

@@ -7,16 +7,10 @@ from pathlib import Path
 import pytest
 
 from difffs.images import migration
-from tests.images.migrating_guest import (
-    DATA,
-    DATA_AT,
-    MEMORY,
-    MigratingGuest,
-    boot_sector,
-    obstacle,
-)
+from tests.images.migrating_guest import MigratingGuest, boot_sector
 from tests.images.plain_assembly import PlainAssembly
 from tests.images.reading import read_image
+from tests.images.small_guest import DATA, DATA_AT, MEMORY, obstacle
 
 pytestmark = [
     pytest.mark.integration,
@@ -49,7 +43,7 @@ def test_a_paused_guest(
             guest.capabilities(*capabilities)
         data = guest.migrate()
         assembly = read_image(migration.FORMAT, data, 1 << 20)
-        is_memory(assembly, guest.raw())
+        is_memory(assembly, guest.raw.read_bytes())
     assert assembly.names[assembly.main] in ("ram", "/objects/ram")
     assert assembly.notes == []
     if "compress" not in capabilities:
@@ -79,7 +73,7 @@ def test_disks_and_their_bitmaps_between_the_parts_of_memory(tmp_path: Path, wha
             data = guest.migrate()
         else:
             data = guest.migrate(blk=True)
-        is_memory(read_image(migration.FORMAT, data, 1 << 20), guest.raw())
+        is_memory(read_image(migration.FORMAT, data, 1 << 20), guest.raw.read_bytes())
 
 
 @pytest.mark.slow
@@ -115,4 +109,4 @@ def test_a_guest_that_writes_meanwhile(
         if capabilities:
             guest.capabilities(*capabilities)
         guest.take_in(data)
-        is_memory(assembly, guest.raw())
+        is_memory(assembly, guest.raw.read_bytes())

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from difffs.images import qcow2
-from tests.images.paused_guest import DATA, DATA_AT, PausedGuest, obstacle
 from tests.images.qcow2_builder import assembled
+from tests.images.small_guest import DATA, DATA_AT, PausedGuest, obstacle
 
 pytestmark = [
     pytest.mark.integration,

@@ -1,11 +1,11 @@
-"""A paused guest of the installed QEMU with known data in its memory, to have it dumped."""
+"""Guests of the installed QEMU with known data in their memory, to have it written."""
 
 import json
 import random
 import shutil
 import subprocess
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 QEMU = "qemu-system-x86_64"
 MEMORY = 8 << 20
@@ -18,11 +18,13 @@ def obstacle() -> str | None:
     return None if shutil.which(QEMU) else f"no {QEMU}"
 
 
-class PausedGuest:
-    """A guest of 8 MiB that never ran, with DATA at DATA_AT; a context manager."""
+class SmallGuest:
+    """A guest of 8 MiB with DATA at DATA_AT; a context manager."""
 
-    def __init__(self, folder: Path, *options: str) -> None:
-        """`folder` is empty and takes its files; ``raw`` is its memory as a file."""
+    def __init__(self, folder: Path, *options: str, machine: str = "q35") -> None:
+        """`folder` takes its files; ``raw`` is its memory as one of them. Further options may be
+        ``-S``, devices, ``-incoming``."""
+        folder.mkdir(exist_ok=True)
         self.folder = folder
         self.raw = folder / "raw"
         data = folder / "data"
@@ -31,8 +33,8 @@ class PausedGuest:
         loader = f"loader,file={data},addr={DATA_AT:#x},force-raw=on"
         self._process = subprocess.Popen(
             [
-                *(QEMU, "-accel", "tcg,tb-size=32", "-S", "-m", str(MEMORY >> 20)),
-                *("-object", backend, "-machine", "q35,memory-backend=ram"),
+                *(QEMU, "-accel", "tcg,tb-size=32", "-m", str(MEMORY >> 20)),
+                *("-object", backend, "-machine", f"{machine},memory-backend=ram"),
                 *("-nodefaults", "-display", "none", "-no-user-config", "-qmp", "stdio"),
                 *("-device", loader, *options),
             ],
@@ -41,7 +43,7 @@ class PausedGuest:
             text=True,
         )
 
-    def __enter__(self) -> "PausedGuest":
+    def __enter__(self) -> Self:
         self._answer()
         self.command("qmp_capabilities")
         return self
@@ -50,10 +52,11 @@ class PausedGuest:
         self._process.kill()
         self._process.communicate()
 
-    def command(self, name: str, **arguments: object) -> Any:
-        """What a command of QEMU's machine protocol returns."""
+    def command(self, name: str, /, **arguments: object) -> Any:
+        """What a command of QEMU's machine protocol returns; underscores stand for hyphens."""
         assert self._process.stdin is not None
-        print(json.dumps({"execute": name, "arguments": arguments}), file=self._process.stdin)
+        words = {key.replace("_", "-"): value for key, value in arguments.items()}
+        print(json.dumps({"execute": name, "arguments": words}), file=self._process.stdin)
         self._process.stdin.flush()
         while True:
             answer = self._answer()
@@ -61,14 +64,22 @@ class PausedGuest:
             if "return" in answer:
                 return answer["return"]
 
-    def dump(self, **arguments: object) -> bytes:
-        """What dump-guest-memory writes."""
-        path = self.folder / "dump"
-        self.command("dump-guest-memory", protocol=f"file:{path}", **arguments)
-        return path.read_bytes()
-
     def _answer(self) -> Any:
         assert self._process.stdout is not None
         line = self._process.stdout.readline()
         assert line, "QEMU ended"
         return json.loads(line)
+
+
+class PausedGuest(SmallGuest):
+    """One that never ran."""
+
+    def __init__(self, folder: Path, *options: str) -> None:
+        """As a SmallGuest's."""
+        super().__init__(folder, "-S", *options)
+
+    def dump(self, **arguments: object) -> bytes:
+        """What dump-guest-memory writes."""
+        path = self.folder / "dump"
+        self.command("dump-guest-memory", protocol=f"file:{path}", **arguments)
+        return path.read_bytes()
