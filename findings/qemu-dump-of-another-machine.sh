@@ -18,38 +18,12 @@
 need qemu-system-x86_64 qemu-system-x86
 need python3 python3
 
-python3 - <<'PYTHON'
-import json
-import subprocess
-import sys
+PYTHONPATH=$findings python3 - <<'PYTHON'
+from qemu_monitor import Guest
 
-guest = subprocess.Popen(
-    [
-        "qemu-system-x86_64", "-S", "-machine", "q35", "-m", "32M", "-accel", "tcg,tb-size=32",
-        "-display", "none", "-nodefaults", "-qmp", "stdio",
-    ],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
-)
-
-
-def ask(command, **arguments):
-    guest.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-    guest.stdin.flush()
-    for line in guest.stdout:
-        answer = json.loads(line)
-        if "error" in answer:
-            sys.exit(f"{command}: {answer['error']['desc']}")
-        if "return" in answer:
-            return
-
-
-guest.stdout.readline()  # the greeting
-ask("qmp_capabilities")
-ask("dump-guest-memory", paging=False, protocol="file:dump")
-ask("quit")
-guest.wait(30)
+guest = Guest("-S", "-machine", "q35", "-m", "32M")
+guest.ask("dump-guest-memory", paging=False, protocol="file:dump")
+guest.quit()
 PYTHON
 cat >header.py <<'PYTHON'
 import struct

@@ -19,43 +19,20 @@ need python3 python3
 
 compared() { # VGA: what differs between the two images of a guest that is still in its firmware
     rm -f memory saved
-    python3 - "$1" <<'PYTHON'
-import json
-import subprocess
+    PYTHONPATH=$findings python3 - "$1" <<'PYTHON'
 import sys
 import time
 
-guest = subprocess.Popen(
-    [
-        "qemu-system-x86_64", "-machine", "pc,memory-backend=memory", "-m", "32M",
-        "-object", "memory-backend-file,id=memory,size=32M,mem-path=memory,share=on",
-        "-accel", "tcg,tb-size=32", "-display", "none", "-nodefaults", "-vga", sys.argv[1],
-        "-qmp", "stdio",
-    ],
-    stdin=subprocess.PIPE,
-    stdout=subprocess.PIPE,
-    text=True,
+from qemu_monitor import Guest
+
+guest = Guest(
+    *("-machine", "pc,memory-backend=memory", "-m", "32M", "-vga", sys.argv[1]),
+    *("-object", "memory-backend-file,id=memory,size=32M,mem-path=memory,share=on"),
 )
-
-
-def ask(command, **arguments):
-    guest.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-    guest.stdin.flush()
-    for line in guest.stdout:
-        answer = json.loads(line)
-        if "error" in answer:
-            sys.exit(f"{command}: {answer['error']['desc']}")
-        if "return" in answer:
-            return
-
-
-guest.stdout.readline()  # the greeting
-ask("qmp_capabilities")
 time.sleep(3)  # the firmware shows itself on the screen
-ask("stop")
-ask("pmemsave", val=0, size=32 << 20, filename="saved")
-ask("quit")
-guest.wait(30)
+guest.ask("stop")
+guest.ask("pmemsave", val=0, size=32 << 20, filename="saved")
+guest.quit()
 with open("memory", "rb") as one, open("saved", "rb") as other:
     a, b = one.read(), other.read()
 differ = [at for at in range(0, 32 << 20, 4096) if a[at : at + 4096] != b[at : at + 4096]]

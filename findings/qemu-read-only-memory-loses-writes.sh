@@ -21,45 +21,20 @@ need python3 python3
 written() { # OPTIONS of the backend: pages that hold something when the firmware has run
     rm -f memory saved
     truncate -s 32M memory
-    python3 - "$1" <<'PYTHON'
-import json
-import subprocess
+    PYTHONPATH=$findings python3 - "$1" <<'PYTHON'
 import sys
 import time
 
+from qemu_monitor import Guest
+
 backend = f"memory-backend-file,id=memory,size=32M,mem-path=memory,{sys.argv[1]}"
+options = ["-machine", "pc,memory-backend=memory", "-m", "32M", "-object", backend, "-vga", "none"]
 with open("messages", "a") as messages:
-    guest = subprocess.Popen(
-        [
-            "qemu-system-x86_64", "-machine", "pc,memory-backend=memory", "-m", "32M",
-            "-object", backend, "-accel", "tcg,tb-size=32", "-display", "none", "-nodefaults",
-            "-vga", "none", "-qmp", "stdio",
-        ],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=messages,
-        text=True,
-    )
-
-
-def ask(command, **arguments):
-    guest.stdin.write(json.dumps({"execute": command, "arguments": arguments}) + "\n")
-    guest.stdin.flush()
-    for line in guest.stdout:
-        answer = json.loads(line)
-        if "error" in answer:
-            sys.exit(f"{command}: {answer['error']['desc']}")
-        if "return" in answer:
-            return
-
-
-guest.stdout.readline()  # the greeting
-ask("qmp_capabilities")
+    guest = Guest(*options, messages=messages)
 time.sleep(3)
-ask("stop")
-ask("pmemsave", val=0, size=640 << 10, filename="saved")
-ask("quit")
-guest.wait(30)
+guest.ask("stop")
+guest.ask("pmemsave", val=0, size=640 << 10, filename="saved")
+guest.quit()
 with open("saved", "rb") as saved:
     pages = iter(lambda: saved.read(4096), b"")
     print(sum(any(page) for page in pages))
