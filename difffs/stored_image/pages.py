@@ -24,9 +24,11 @@ class PageWriter:
         self._staging = memoryview(bytearray(STAGED_PAGES * PAGE_SIZE))
         self._numbers = array("Q")
         self._volume = 0
-        # A page that is written in parts, as the last one of what has come so far.
+        # A page that is written in parts, as the last one of what has come so far, and which bytes
+        # of it have come. What it holds beside them is asked for only when they are not all.
         self._partial: tuple[int, int] | None = None
         self._content = bytearray(PAGE_SIZE)
+        self._from = self._to = 0
 
     def write(self, volume: int, offset: int, data: memoryview | bytes) -> None:
         """Writes bytes anywhere; what a page has beside them stays."""
@@ -42,19 +44,25 @@ class PageWriter:
             view, offset = view[count:], offset + count
 
     def _write_part(self, volume: int, page: int, start: int, data: memoryview) -> None:
-        if self._partial != (volume, page):
-            content = bytearray(PAGE_SIZE)
-            self.read(volume, page, content)
+        if self._partial != (volume, page) or start != self._to:
+            self._end_part()
             self._partial = volume, page
-            self._content = content
-        self._content[start : start + len(data)] = data
-        if start + len(data) == PAGE_SIZE:
+            self._from = start
+        self._to = start + len(data)
+        self._content[start : self._to] = data
+        if self._to == PAGE_SIZE:
             self._end_part()
 
     def _end_part(self) -> None:
-        if self._partial is not None:
-            (volume, page), self._partial = self._partial, None
-            self.write_pages(volume, page, self._content)
+        if self._partial is None:
+            return
+        (volume, page), self._partial = self._partial, None
+        start, end, content = self._from, self._to, self._content
+        if end - start < PAGE_SIZE:
+            content = bytearray(PAGE_SIZE)
+            self.read(volume, page, content)
+            content[start:end] = self._content[start:end]
+        self.write_pages(volume, page, content)
 
     def write_pages(self, volume: int, first: int, pages: memoryview | bytearray) -> None:
         """Writes whole pages."""
