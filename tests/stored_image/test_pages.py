@@ -2,6 +2,7 @@
 
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -39,7 +40,9 @@ def test_what_was_written_last_is_there_wherever_it_lies(
         assert opened.read(volume, 0, LENGTH // PAGE_SIZE) == bytes(expected)
 
 
-def test_pieces_that_go_on_from_each_other_ask_for_nothing() -> None:
+def test_pieces_that_go_on_from_each_other_ask_for_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     random = Random(2)
     content = random.randbytes(LENGTH)
     with scratch() as folder, OpenStore(folder / "store", "default") as opened:
@@ -52,7 +55,7 @@ def test_pieces_that_go_on_from_each_other_ask_for_nothing() -> None:
             asked.append(first)
             read(number, first, out)
 
-        writer.read = counted  # type: ignore[method-assign]
+        monkeypatch.setattr(writer, "read", counted)
         at = 0
         while at < LENGTH:
             count = random.randrange(1, 9000)
