@@ -5,10 +5,9 @@ volume that it needs, and not for as long as it lasts: others wait for a megabyt
 """
 
 import errno
-import struct
 from collections import OrderedDict
 
-from difffs.errors import CorruptStore, DifffsError
+from difffs.errors import CorruptStore
 from difffs.images.composed import ComposedFile
 from difffs.store.inode import Inode
 from difffs.stored_image.reading import open_image
@@ -16,18 +15,6 @@ from difffs.volume import Volumes
 
 _KEPT_FILES = 8
 """Files whose layout is at hand: a MiB or three each, made again when it is needed again."""
-
-# What reading a layout can run into that is not as it was when the image was stored. The file was
-# compared then, so that this is damage; and it is no reason to refuse writes to others.
-_DAMAGE = (
-    ArithmeticError,
-    AssertionError,
-    FileNotFoundError,
-    LookupError,
-    TypeError,
-    ValueError,
-    struct.error,
-)
 
 
 class OpenImages:
@@ -41,10 +28,7 @@ class OpenImages:
 
     def read_into(self, image: Inode, offset: int, out: memoryview) -> int:
         """Fill ``out`` from ``offset`` on; return how many bytes of it count, fewer at the end."""
-        try:
-            return self._file(image).read_into(offset, out)
-        except _DAMAGE as error:
-            raise _damage(error) from error
+        return self._file(image).read_into(offset, out)
 
     def seek_data(self, image: Inode, offset: int) -> int:
         """Return the first byte of data at or behind ``offset``; ENXIO when there is none."""
@@ -64,10 +48,7 @@ class OpenImages:
     def _hole(self, image: Inode, offset: int) -> tuple[int, int]:
         if offset >= image.size:
             return image.size, image.size
-        try:
-            return self._file(image).hole(offset)
-        except _DAMAGE as error:
-            raise _damage(error) from error
+        return self._file(image).hole(offset)
 
     def forget(self, number: int) -> None:
         """Let go of what is kept for an image that nobody has open any more."""
@@ -91,13 +72,14 @@ class OpenImages:
 
     def _read_part(self, number: int, offset: int, out: memoryview) -> None:
         """Fill ``out`` with bytes of a volume that has them all."""
-        count = self._volumes.read_into(number, offset, out)
+        try:
+            count = self._volumes.read_into(number, offset, out)
+        except FileNotFoundError:
+            raise CorruptStore(
+                "one of the volumes that the image is made up of is missing: run `difffs check`"
+            ) from None
         if count != len(out):
             raise CorruptStore(
                 "the image's layout names bytes behind the end of one of its volumes: run"
                 " `difffs check`"
             )
-
-
-def _damage(error: Exception) -> DifffsError:
-    return CorruptStore(f"the image's layout is damaged ({error!r}): run `difffs check`")

@@ -24,6 +24,7 @@ from difffs.page import PAGE_SIZE
 from difffs.store import Store
 from difffs.store.namespace import Namespace
 from difffs.stored_image.head import pack_head
+from difffs.stored_image.reading import ReadVolume, open_image
 from difffs.volume import Volumes
 from tests.mount.invented_image import Content, store, store_in
 from tests.stores import open_volumes
@@ -369,6 +370,53 @@ def test_a_damaged_head_is_an_input_output_error_and_stops_nobody(
         assert volumes.failed is None
         do.release(None, handle)
         do.close()
+
+
+@pytest.mark.expected_log("the image's layout")
+def test_a_damaged_layout_is_an_input_output_error_and_stops_nobody(tmp_path: Path) -> None:
+    content = store_in(tmp_path / "store")
+    random = Random(7)
+    failed = 0
+    with open_volumes(tmp_path / "store") as volumes:
+        image = volumes.namespace.lookup("/image")
+        first, _pages = open_image(image, volumes_reader(volumes)).head["layout"]["extents"][0]
+        page = bytearray(PAGE_SIZE)
+        volumes.read_into(image.skeleton, first * PAGE_SIZE, memoryview(page))
+        for _ in range(150):
+            damaged = bytearray(page)
+            for _ in range(random.randrange(1, 5)):
+                damaged[random.randrange(320)] = random.choice(
+                    (0, 1, 5, 255, random.randrange(256))
+                )
+            volumes.write(image.skeleton, first * PAGE_SIZE, bytes(damaged))
+            do = Served(volumes, content).do
+            handle = do.open("/image", os.O_RDONLY)
+            for offset in (0, len(content.file) // 2, len(content.file) - 9):
+                out = memoryview(bytearray(5000))
+                failed += answer(partial(do.read, None, out, offset, handle)) == errno.EIO
+                answer(partial(do.lseek, None, offset, os.SEEK_HOLE, handle))
+            assert volumes.failed is None
+            do.release(None, handle)
+            do.close()
+    assert failed > 50
+
+
+def answer(call: Callable[[], Any]) -> int:
+    """The error number of a call that may go well (0) or find damage."""
+    try:
+        call()
+    except OSError as error:
+        return error.errno or 0
+    return 0
+
+
+def volumes_reader(volumes: Volumes) -> ReadVolume:
+    """Reads an image's parts as the mount does."""
+
+    def read(number: int, offset: int, out: memoryview) -> None:
+        assert volumes.read_into(number, offset, out) == len(out)
+
+    return read
 
 
 def test_many_images_are_open_at_once(tmp_path: Path) -> None:
