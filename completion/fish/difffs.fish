@@ -115,7 +115,7 @@ complete -c difffs -n '_shtab_difffs_using stats' -l watch -x -d 'again and agai
 complete -c difffs -n '_shtab_difffs_using stats; and test $_shtab_difffs_npos -ge 0' -ka "(__fish_complete_directories)" -d 'several for --prometheus and for columns'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a check -d 'verify a store: every invariant and checksum'
 complete -c difffs -n '_shtab_difffs_using check' -s h -l help -d 'show this help message and exit'
-complete -c difffs -n '_shtab_difffs_using check' -l no-payloads -d 'leave out the decoding of every payload, which takes most of the time'
+complete -c difffs -n '_shtab_difffs_using check' -l no-payloads -d 'leave out the decoding of every payload and image, which takes most of the time'
 complete -c difffs -n '_shtab_difffs_using check' -l json -d 'one JSON object on stdout'
 complete -c difffs -n '_shtab_difffs_using check; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a swapon -d 'swap to a store'

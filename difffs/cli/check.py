@@ -8,6 +8,7 @@ from difffs.cli.opening import open_to_read
 from difffs.cli.report import SCHEMA_VERSION, print_json
 from difffs.errors import CorruptStore
 from difffs.progress import Progress
+from difffs.stored_image.check import check_images
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -16,7 +17,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--no-payloads",
         action="store_true",
-        help="leave out the decoding of every payload, which takes most of the time",
+        help="leave out the decoding of every payload and image, which takes most of the time",
     )
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -31,10 +32,12 @@ def run(arguments: argparse.Namespace) -> int:
             Progress("check", 0, unit="objects") as progress,
         ):
             objects = store.object_count()
-            for finding in store.check(progress.update, payloads=not arguments.no_payloads):
-                findings.append(
-                    {"kind": finding.kind, "where": finding.where, "text": finding.text}
-                )
+            whole = not arguments.no_payloads
+            found = store.check(progress.update, payloads=whole)
+            found += check_images(store, whole=whole)
+            findings += (
+                {"kind": each.kind, "where": each.where, "text": each.text} for each in found
+            )
     except CorruptStore as error:
         # So damaged that it cannot even be opened.
         findings.append({"kind": "store", "where": str(arguments.store), "text": str(error)})

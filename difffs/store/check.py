@@ -37,7 +37,7 @@ class Finding:
     """One thing that is wrong."""
 
     kind: str
-    """header, table, reference, base, space, payload, digest or name."""
+    """header, table, reference, base, space, payload, digest or name; the command adds image."""
     where: str
     text: str
 

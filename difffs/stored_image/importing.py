@@ -2,18 +2,14 @@
 
 import os
 
-import xxhash
-
 from difffs.engine import Engine
 from difffs.errors import ImageDamaged
-from difffs.images.composed import Readable
 from difffs.images.format import Format
 from difffs.images.source import Source
 from difffs.store import Store
 from difffs.stored_image.assembly import StoredAssembly
+from difffs.stored_image.digest import digest_of
 from difffs.stored_image.reading import open_image, volume_reader
-
-_PIECE = 1 << 20
 
 
 def store_image(engine: Engine, source: Source, form: Format, mode: int) -> StoredAssembly:
@@ -51,17 +47,6 @@ def _finish(assembly: StoredAssembly, source: Source, form: Format) -> None:
             f"image {source.name} cannot be rebuilt from its parts; store it --as-is, and report"
             " this"
         )
-
-
-def digest_of(file: Readable) -> str:
-    """xxh3-128 of a file, in hexadecimal."""
-    digest = xxhash.xxh3_128()
-    buffer = memoryview(bytearray(_PIECE))
-    offset = 0
-    while length := file.read_into(offset, buffer):
-        digest.update(buffer[:length])
-        offset += length
-    return digest.hexdigest()
 
 
 def remove_parts(store: Store, assembly: StoredAssembly) -> None:

@@ -19,6 +19,7 @@ import pytest
 import zstandard
 
 from difffs.cli.main import main
+from difffs.engine import Engine
 from difffs.images.formats import FORMAT_NAMES
 from difffs.store import Store
 from tests.images.elf_builder import Mapping, elf_core
@@ -201,6 +202,32 @@ def test_a_damaged_image_is_one_line_and_nothing_half(
         while opened.remove_some():
             pass
     assert names(store) == {"before"}
+
+
+def test_check_names_an_image_that_is_not_as_it_was_imported(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    put(store, CORE)
+    with Store.open(store) as opened, Engine(opened) as engine:
+        memory = opened.namespace.lookup("/guest").memory
+        engine.write(memory, [3], MEMORY[:4096])
+    capsys.readouterr()
+    assert main(["check", str(store), "--json"]) == 1
+    [finding] = report(capsys)["findings"]
+    assert finding == {
+        "kind": "image",
+        "where": "guest",
+        "text": "its bytes are not those that were imported",
+    }
+    assert main(["check", str(store), "--no-payloads"]) == 0
+    with Store.open(store) as opened, Engine(opened) as engine:
+        engine.write(memory, [3], MEMORY[3 * 4096 : 4 * 4096])
+    assert main(["check", str(store)]) == 0
+    with Store.open(store) as opened, Engine(opened) as engine:
+        engine.write(opened.namespace.lookup("/guest").skeleton, [0], bytes(4096))
+    capsys.readouterr()
+    assert main(["check", str(store), "--no-payloads"]) == 1
+    assert "image: guest: the image's head is damaged" in capsys.readouterr().out
 
 
 def test_both_names_must_be_free(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
