@@ -42,8 +42,6 @@ RAW = "raw"
 # beside an image of memory; a larger file is something else, and keeps its holes.
 _LARGEST_DENSE_IMAGE = 1 << 40
 
-_PIECE = 256 << 10
-
 _COMMIT_EVERY = 256
 """Changed index pages (some 200 MiB of image) at which a commit is made in between: what waits for
 the disk stays small, and the end of a long import is no long wait."""
@@ -208,7 +206,9 @@ def import_image(
             if form is None:
                 size = _import_plain(engine, wanted, image, progress)
             else:
-                source = _source(image, progress)
+                from difffs.image_source import source_of
+
+                source = source_of(image, progress)
                 try:
                     size = _import_formatted(engine, wanted, image, source, form, described)
                 except NotThisFormat as other:
@@ -238,20 +238,6 @@ def import_image(
         "seconds": seconds,
         "pages_per_second": size / PAGE_SIZE / max(seconds, 1e-9),
     }
-
-
-def _source(image: ImageReader, progress: Progress) -> "Source":
-    from difffs.images.source import Source
-
-    def chunks() -> Iterator[memoryview]:
-        done = 0
-        for chunk in image.chunks():
-            for start in range(0, len(chunk), _PIECE):  # what a reader keeps is of this size
-                yield chunk[start : start + _PIECE]
-            done += len(chunk)
-            progress.update(done)
-
-    return Source(chunks(), name=image.name, size=image.size, read_at=image.read_at)
 
 
 def _import_formatted(

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from difffs.errors import UsageError
 from difffs.image import ImageReader
+from difffs.image_source import source_of
 from difffs.images.format import Format
 from difffs.images.memory_file import MemoryFile
-from difffs.images.source import Source
 from difffs.page import PAGE_SIZE
 from difffs.progress import Progress
 from difffs.study.corpus import Origin
@@ -24,7 +23,7 @@ def take_memory(image: ImageReader, form: Format, into: Path, progress: Progress
     in it, ``NotThisFormat`` when it is of another format after all. ``OSError`` when the file
     cannot be written; what has been written of it is left.
     """
-    source = Source(_told(image, progress), name=image.name, size=image.size, read_at=image.read_at)
+    source = source_of(image, progress)
     file = os.open(into, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:
         assembly = MemoryFile(file, image.name)
@@ -42,11 +41,3 @@ def take_memory(image: ImageReader, form: Format, into: Path, progress: Progress
         assembly.compression,
         tuple(assembly.notes),
     )
-
-
-def _told(image: ImageReader, progress: Progress) -> Iterator[memoryview]:
-    done = 0
-    for chunk in image.chunks():
-        yield chunk
-        done += len(chunk)
-        progress.update(done)
