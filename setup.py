@@ -39,6 +39,8 @@ def extension(module: str, sources: list[str]) -> Extension:
         depends=[
             "native/binary_coder.h",
             "native/symbol_coder.h",
+            "native/data_path.h",
+            "difffs/_volume_pages.pxi",
             *(f"native/{name}.h" for name in sources),
         ],
         include_dirs=["native"],
@@ -49,11 +51,14 @@ def extension(module: str, sources: list[str]) -> Extension:
 
 
 codecs = ["page", "codec", "vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder"]
+pages = ["key_map", "page_tables", "write_buffer", "volume_pages"]
 extensions = [
-    extension("difffs._kernels", ["tables", "extents", "router", *codecs]),
+    extension(
+        "difffs._kernels",
+        [*codecs, *pages, "tables", "extents", "router"],
+    ),
     # what only the study needs, so that the daemon does not carry it
     extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),
-    extension("difffs.mount._read_callback", []),
-    extension("difffs.mount._session_io", []),
+    extension("difffs.mount._answering", ["answering"]),
 ]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))

@@ -6,10 +6,7 @@ Python calls with batches and the calls release the GIL where they work for long
 _kernels.pyi give the types. Each pure function has a plain Python twin in the tests.
 """
 from cpython.array cimport array, clone
-from cpython.bytearray cimport PyByteArray_AS_STRING, PyByteArray_GET_SIZE
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from cpython.dict cimport PyDict_GetItem
-from cpython.ref cimport PyObject
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
@@ -136,8 +133,7 @@ cdef extern from "extents.h" nogil:
     int extents_init(extents *self)
     void extents_free(extents *self)
     int extents_grow(extents *self, uint32_t count)
-    read_status extents_record(extents *self, uint32_t id, object_record *record,
-                               uint32_t *side)
+    read_status extents_record(extents *self, uint32_t id, object_record *record)
     uint32_t record_length(const object_record *record)
     uint32_t record_page_references(const object_record *record)
     read_result extents_read(extents *self, codec_context *context, uint32_t id, uint8_t *page)
@@ -213,12 +209,6 @@ cdef extern from "router.h" nogil:
 cdef extern from "vcdiff.h" nogil:
     enum: VCDIFF_STREAM_OVERHEAD
     long vcdiff_to_stream(const uint8_t *patch, size_t length, uint8_t *out, size_t capacity)
-
-# Page tables: an array of 1,016 object ids behind a 16-byte prefix {checksum, objects, zeros, 0}.
-cdef enum:
-    TABLE_PREFIX = 16
-    TABLE_ENTRIES_C = 1016
-
 
 # Pages that are decoded without letting the GIL go. Taking it again takes longer, when another
 # thread has begun to run Python meanwhile.
@@ -755,43 +745,22 @@ cdef class Extents:
             return None
         return self.read_ids(&ids[0], count, &out[0], context)
 
-    def read_table(self, bytearray table, uint32_t first, uint32_t count,
-                   uint8_t[::1] out not None, Py_ssize_t at, Context context not None):
-        """Like read, for entries [first, first + count) of a page table chunk, into page `at` of
-        out. A missing chunk (None) is all holes."""
-        if at < 0 or count == 0 or out.shape[0] < (at + <Py_ssize_t>count) * PAGE_BYTES:
-            raise ValueError("the buffer is too small")
-        if table is None:
-            memset(&out[at * PAGE_BYTES], 0, <size_t>count * PAGE_BYTES)
-            return None
-        if <uint64_t>first + count > TABLE_ENTRIES_C or len(table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
-            raise IndexError(first + count)
-        return self.read_ids(<uint32_t *>PyByteArray_AS_STRING(table) + 4 + first, count,
-                             &out[at * PAGE_BYTES], context)
-
-    cdef bint decode_mapped(self, dict chunks, object volume, uint64_t first, uint64_t count,
-                            uint8_t *out, Context context) except -1:
-        """Decodes a few pages of one chunk; False where it is not in memory, or pages span two."""
-        cdef uint64_t entry = first % TABLE_ENTRIES_C
-        cdef PyObject *table = PyDict_GetItem(chunks, (volume, first // TABLE_ENTRIES_C))
-        cdef read_result result
-        if table == NULL or entry + count > TABLE_ENTRIES_C:
-            return False
-        if PyByteArray_GET_SIZE(<object>table) != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
-            return False
-        cdef const uint32_t *ids = <const uint32_t *>PyByteArray_AS_STRING(<object>table) + 4
-        return self.decode_all(ids + entry, <Py_ssize_t>count, out, context, &result, self.decoded,
-                               self.decode_nanoseconds) == <Py_ssize_t>count
-
-    def read_page(self, dict chunks, object volume, uint64_t page, uint8_t[::1] out not None,
-                  Context context not None):
-        """Decodes one page into the beginning of out, by the page tables in memory.
-
-        `chunks` maps (volume, chunk) to page table chunks. False, and nothing promised of out,
-        where something is missing or wrong: the long way then finds out what.
-        """
-        return (out.shape[0] >= PAGE_BYTES and
-                self.decode_mapped(chunks, volume, page, 1, &out[0], context))
+    def read_mapped(self, TableChunks chunks not None, uint32_t volume, uint64_t first,
+                    uint8_t[::1] out not None, Py_ssize_t at, Py_ssize_t count,
+                    Context context not None):
+        """Like read, for `count` pages of a volume from `first` on, all of one chunk in memory, into
+        page `at` of out. The store's lock must be held."""
+        cdef uint64_t entry = first % TABLE_ENTRIES_NATIVE
+        cdef uint32_t ids[TABLE_ENTRIES_NATIVE]
+        cdef table_chunk *chunk
+        if (at < 0 or count < 1 or out.shape[0] < (at + count) * PAGE_BYTES or
+                entry + <uint64_t>count > TABLE_ENTRIES_NATIVE):
+            raise ValueError("the buffer is too small, or pages of two chunks")
+        chunk = chunks.must_find(volume, <uint32_t>(first // TABLE_ENTRIES_NATIVE))
+        pthread_rwlock_rdlock(&chunks.lock)
+        memcpy(ids, chunk_ids(chunk) + entry, 4 * <size_t>count)
+        pthread_rwlock_unlock(&chunks.lock)
+        return self.read_ids(ids, count, &out[at * PAGE_BYTES], context)
 
     def reference(self, const uint32_t[::1] ids not None, bint by_patch):
         """One more reference to each; headers must be loaded. ValueError names a wrong id."""
@@ -830,10 +799,10 @@ cdef class Extents:
         cdef Py_ssize_t i
         cdef double total = 0
         cdef object_record record
-        cdef uint32_t side, pages
+        cdef uint32_t pages
         with nogil:
             for i in range(ids.shape[0]):
-                if extents_record(&self.native, ids[i], &record, &side) != READ_OK:
+                if extents_record(&self.native, ids[i], &record) != READ_OK:
                     continue
                 pages = record_page_references(&record)
                 total += <double>record_length(&record) / <double>(pages if pages else 1)
@@ -868,154 +837,6 @@ cdef class Extents:
             if not self.native.array[number].in_use:
                 return number
         return max(1, self.native.count)
-
-
-cdef class PageSlots:
-    """Memory for pages that wait to be stored, a slot of a page each, and when each was written.
-
-    The caller keeps which page is in which slot, by page key, least recently written first. Lock
-    rule: as for the caller's own tables.
-    """
-    cdef uint8_t[::1] memory
-    cdef uint64_t *ticks
-    cdef list free              # slots that were in use; the last is taken first
-    cdef Py_ssize_t untouched   # from this one on, slots have never been used
-    cdef readonly Py_ssize_t count
-
-    def __cinit__(self, uint8_t[::1] memory not None):
-        self.count = memory.shape[0] // PAGE_BYTES
-        self.memory = memory
-        self.ticks = <uint64_t *>calloc(<size_t>self.count + 1, sizeof(uint64_t))
-        if self.ticks == NULL:
-            raise MemoryError("page slots")
-        self.free = []
-        self.untouched = 0
-
-    def __dealloc__(self):
-        free(self.ticks)
-
-    @property
-    def available(self):
-        """Slots that are free."""
-        return len(self.free) + self.count - self.untouched
-
-    cpdef object take(self):
-        """A free slot, of those used before first, so that memory is touched late; or None."""
-        if self.free:
-            return self.free.pop()
-        if self.untouched == self.count:
-            return None
-        self.untouched += 1
-        return self.untouched - 1
-
-    def give_back(self, slots):
-        """Makes slots free again."""
-        self.free.extend(slots)
-
-    cdef Py_ssize_t checked(self, Py_ssize_t slot) except -1:
-        if not 0 <= slot < self.count:
-            raise IndexError(slot)
-        return slot
-
-    def put(self, dict waiting not None, uint64_t key, const uint8_t[::1] data not None,
-            uint64_t tick):
-        """Copies whole pages, with keys from `key` on, to the end of `waiting`. A page that is
-        there keeps its slot. Returns how many: fewer when no slot is free."""
-        cdef Py_ssize_t count = data.shape[0] // PAGE_BYTES
-        cdef Py_ssize_t i, slot
-        for i in range(count):
-            page = key + <uint64_t>i
-            place = waiting.pop(page, None)
-            if place is None:
-                place = self.take()
-                if place is None:
-                    return i
-            slot = self.checked(place)
-            memcpy(&self.memory[slot * PAGE_BYTES], &data[i * PAGE_BYTES], PAGE_BYTES)
-            self.ticks[slot] = tick
-            waiting[page] = place
-        return count
-
-    def touch(self, Py_ssize_t slot, uint64_t tick):
-        """Notes that the slot was written."""
-        self.ticks[self.checked(slot)] = tick
-
-    def oldest(self, dict waiting not None, Py_ssize_t most, uint64_t latest):
-        """The keys of at most so many pages from the front, up to the first written later."""
-        keys = []
-        for key, place in waiting.items():
-            if len(keys) == most or self.ticks[self.checked(place)] > latest:
-                break
-            keys.append(key)
-        return keys
-
-    def gather(self, list slots not None, uint8_t[::1] out not None):
-        """Copies the pages in these slots one behind the other."""
-        cdef Py_ssize_t count = len(slots)
-        cdef Py_ssize_t i, slot
-        if out.shape[0] < count * PAGE_BYTES:
-            raise ValueError("the buffer is too small")
-        for i in range(count):
-            slot = self.checked(slots[i])
-            memcpy(&out[i * PAGE_BYTES], &self.memory[slot * PAGE_BYTES], PAGE_BYTES)
-
-
-cdef class PageReader:
-    """Reads a few whole pages where nothing stands in the way: their page table and headers are in
-    memory, and none waits in a buffer to be stored.
-
-    Lock rule: `lock` is the store's, and held while a read looks at anything. `waiting` and
-    `routing` have the keys inode << 32 | page of buffered pages.
-    """
-    cdef Extents extents
-    cdef Context context
-    cdef dict chunks
-    cdef dict waiting
-    cdef dict routing
-    cdef object acquire
-    cdef object release
-
-    def __cinit__(self, Extents extents not None, Context context not None, dict chunks not None,
-                  lock, dict waiting not None, dict routing not None):
-        self.extents = extents
-        self.context = context
-        self.chunks = chunks
-        self.waiting = waiting
-        self.routing = routing
-        self.acquire = lock.acquire
-        self.release = lock.release
-
-    cdef bint is_buffered(self, uint64_t volume, uint64_t first, uint64_t count) except -1:
-        cdef uint64_t page
-        if not self.waiting and not self.routing:
-            return False
-        for page in range(first, first + count):
-            key = volume << 32 | page
-            if key in self.waiting or key in self.routing:
-                return True
-        return False
-
-    cdef bint decode(self, inode, uint64_t offset, uint64_t size, uint8_t *out) except -1:
-        cdef uint64_t first = offset // PAGE_BYTES
-        cdef uint64_t count = size // PAGE_BYTES
-        if offset + size > <uint64_t>inode.size:
-            return False
-        volume = inode.number
-        return (not self.is_buffered(volume, first, count) and
-                self.extents.decode_mapped(self.chunks, volume, first, count, out, self.context))
-
-    def read(self, inode, uint64_t offset, uint64_t size, size_t address):
-        """Fills the `size` bytes at `address` from `offset` of a volume (anything with a number
-        and a size). False, and nothing promised of the bytes, where the long way must be taken."""
-        cdef bint done
-        if offset % PAGE_BYTES or size % PAGE_BYTES or not 0 < size <= SHORT_READ * PAGE_BYTES:
-            return False
-        self.acquire()
-        try:
-            done = self.decode(inode, offset, size, <uint8_t *>address)
-        finally:
-            self.release()
-        return done
 
 
 cdef class Staged:
@@ -1305,81 +1126,4 @@ cdef class Batch:
         return r.route, r.codec, r.depth, r.length
 
 
-TABLE_ENTRIES = TABLE_ENTRIES_C
-TABLE_BYTES = TABLE_PREFIX + 4 * TABLE_ENTRIES_C
-
-
-cdef uint32_t *table_words(uint8_t[::1] table) except NULL:
-    if table.shape[0] != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
-        raise ValueError(f"a page table chunk of {table.shape[0]} bytes")
-    return <uint32_t *>&table[0]
-
-
-cdef inline void table_count(uint32_t *words, uint32_t id, uint32_t change) noexcept nogil:
-    if id == ID_ZERO:
-        words[2] += change
-    elif id != 0:
-        words[1] += change
-
-
-def table_map(uint8_t[::1] table not None, const uint64_t[::1] pages not None,
-              const uint32_t[::1] ids not None, Py_ssize_t start, Py_ssize_t end, released not None):
-    """Maps pages[start:end], all of this chunk, to ids; appends the former ids to released."""
-    cdef uint32_t *words = table_words(table)
-    cdef uint32_t *entry
-    cdef Py_ssize_t i
-    if start < 0 or end > pages.shape[0] or end > ids.shape[0]:
-        raise IndexError(end)
-    for i in range(start, end):
-        entry = words + 4 + pages[i] % TABLE_ENTRIES_C
-        table_count(words, entry[0], <uint32_t>-1)
-        table_count(words, ids[i], 1)
-        if entry[0] != 0 and entry[0] != ID_ZERO:
-            released.append(entry[0])
-        entry[0] = ids[i]
-
-
-def table_fill(uint8_t[::1] table not None, uint32_t first, uint32_t count, uint32_t id, released not None):
-    """Maps entries [first, first + count) to a hole (0) or zero (255)."""
-    cdef uint32_t *words = table_words(table)
-    cdef uint32_t i
-    if <uint64_t>first + count > TABLE_ENTRIES_C or id not in (0, ID_ZERO):
-        raise IndexError(first + count)
-    for i in range(first, first + count):
-        if words[4 + i] != 0 and words[4 + i] != ID_ZERO:
-            released.append(words[4 + i])
-        table_count(words, words[4 + i], <uint32_t>-1)
-        table_count(words, id, 1)
-        words[4 + i] = id
-
-
-def table_lookup(uint8_t[::1] table, uint32_t first, uint32_t count, uint32_t[::1] ids not None,
-                 Py_ssize_t at):
-    """Copies entries to ids[at:at + count]; a missing chunk (None) is all holes."""
-    if <uint64_t>first + count > TABLE_ENTRIES_C or at < 0 or at + <Py_ssize_t>count > ids.shape[0]:
-        raise IndexError(first + count)
-    if count == 0:
-        return
-    if table is None:
-        memset(&ids[at], 0, 4 * count)
-    else:
-        memcpy(&ids[at], table_words(table) + 4 + first, 4 * count)
-
-
-def table_seal(uint8_t[::1] table not None):
-    """Writes the checksum; True when the chunk maps nothing and need not be kept."""
-    cdef uint32_t *words = table_words(table)
-    words[0] = payload_checksum(<uint8_t *>(words + 1), TABLE_PREFIX - 4 + 4 * TABLE_ENTRIES_C)
-    return words[1] == 0 and words[2] == 0
-
-
-def table_counts(const uint8_t[::1] table not None):
-    """(objects, zeros) of a stored chunk; ValueError when its checksum is wrong."""
-    cdef const uint32_t *words
-    if table.shape[0] != TABLE_PREFIX + 4 * TABLE_ENTRIES_C:
-        raise ValueError(f"a page table chunk of {table.shape[0]} bytes")
-    words = <const uint32_t *>&table[0]
-    if words[0] != payload_checksum(<const uint8_t *>(words + 1),
-                                    TABLE_PREFIX - 4 + 4 * TABLE_ENTRIES_C):
-        raise ValueError("a page table chunk whose checksum is wrong")
-    return words[1], words[2]
+include "_volume_pages.pxi"

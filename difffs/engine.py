@@ -34,7 +34,6 @@ class Engine:
     def __init__(self, store: Store, workers: int = 1) -> None:
         """`workers` threads share the native work of each batch, this one included."""
         self.store = store
-        self._read_pages = store.read_pages
         self.workers = max(1, workers)
         self._batch = Batch(store.recipe)
         # With several workers: the batch that one of them classifies while this thread packs.
@@ -42,10 +41,6 @@ class Engine:
         self._classified: Future[None] | None = None
         self._contexts = [Context() for _ in range(self.workers)]
         self._pool = ThreadPoolExecutor(self.workers - 1, "difffs-route") if workers > 1 else None
-        # A large read is shared with a thread of its own, made for the first of them: behind what
-        # the workers encode, it would wait with the store's lock held.
-        self._reading_pool: ThreadPoolExecutor | None = None
-        self._readers = (Context(), Context())
         self._trainer: DictionaryTrainer | None = None
         recipe = store.recipe
         if recipe.compress_codec is Codec.ZSTD and recipe.dictionary_bytes:
@@ -55,7 +50,7 @@ class Engine:
                 self._trainer = DictionaryTrainer(recipe.dictionary_bytes, recipe.compress_level)
 
     def _use(self, dictionary: Dictionary) -> None:
-        for context in (*self._contexts, *self._readers):
+        for context in self._contexts:
             context.use(dictionary)
         self._batch.use_dictionary()
         self._next.use_dictionary()
@@ -71,10 +66,9 @@ class Engine:
 
     def close(self) -> None:
         """Ends the workers."""
-        for pool in (self._pool, self._reading_pool):
-            if pool is not None:
-                pool.shutdown()
-        self._pool = self._reading_pool = None
+        if self._pool is not None:
+            self._pool.shutdown()
+        self._pool = None
 
     def __enter__(self) -> "Engine":
         return self
@@ -164,6 +158,14 @@ class Engine:
     def adopt(self, ids: "array[int]", targets: Iterable[Target]) -> None:
         """Maps routed pages into volumes."""
         self.store.adopt(self._batch, ids, targets)
+        self._finish()
+
+    def adopt_buffered(self, ids: "array[int]", keys: "array[int]", slots: "array[int]") -> None:
+        """Maps routed pages that came from the write buffer; see Store.adopt_buffered()."""
+        self.store.adopt_buffered(self._batch, ids, keys, slots)
+        self._finish()
+
+    def _finish(self) -> None:
         for route, (pages, out, spent) in zip(Route, self._batch.totals(), strict=True):
             counter = self.store.counters[route.name.lower()]
             counter[0] += pages
@@ -220,28 +222,7 @@ class Engine:
 
     def read(self, volume: int, first_page: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages [first_page, first_page + count)."""
-        if count < 2 * _SMALLEST_SLICE or self.workers == 1:
-            self._read_pages(volume, first_page, count, out)
-            return
-        store = self.store
-        view = memoryview(out)
-        half = count // 2
-        middle = half * PAGE_SIZE
-        with store.lock:  # held for both threads; only this one touches the index
-            if self._reading_pool is None:
-                self._reading_pool = ThreadPoolExecutor(1, "difffs-read")
-            ids = store.lookup(volume, first_page, count)
-            read = store.extents.read
-            other = self._reading_pool.submit(read, ids[:half], view[:middle], self._readers[0])
-            try:
-                failed = read(ids[half:], view[middle:], self._readers[1])
-            finally:
-                wait([other])
-            # What lacks a header, or cannot be read, is the store's to load or to name.
-            if other.result() is not None:
-                store.read_pages(volume, first_page, half, view[:middle])
-            if failed is not None:
-                store.read_pages(volume, first_page + half, count - half, view[middle:])
+        self.store.read_pages(volume, first_page, count, out)
 
     def commit(self) -> None:
         """Makes everything written so far durable."""

@@ -48,7 +48,7 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
 def _routes(store: Store) -> dict[str, dict[str, int]]:
     """Work done since the store was made; decode since it was opened."""
     decoded = {route: [0, 0] for route in Route}
-    for codec, (count, nanoseconds) in enumerate(store.extents.decode_totals):
+    for codec, (count, nanoseconds) in enumerate(store.decode_totals()):
         route = ROUTE_OF_CODEC.get(codec)
         if route is not None:
             decoded[route][0] += count

@@ -5,7 +5,8 @@ batches, routes them and maps them. A page rewritten while it waits is routed on
 clock: what changes is left alone). flush() drains the buffer and commits.
 
 Lock rule: everything here is guarded by the store's lock; the routing thread drops it while it
-routes and while it commits (docs/concurrency.md).
+routes and while it commits (docs/concurrency.md). Beside it, what answers for open volumes without
+Python (`pages`) reads and writes whole pages, with the page lock only.
 """
 
 import errno
@@ -13,7 +14,6 @@ import logging
 import threading
 import time
 from array import array
-from bisect import bisect_left
 from collections.abc import Callable
 
 from difffs.engine import BATCH_PAGES, Engine
@@ -23,7 +23,7 @@ from difffs.store import Store
 from difffs.store.inode import Inode
 from difffs.store.namespace import Namespace
 from difffs.store.page_tables import HOLE, ZERO
-from difffs.write_buffer import WriteBuffer, page_key
+from difffs.write_buffer import open_pages, page_key
 
 logger = logging.getLogger("difffs.volume")
 
@@ -45,6 +45,9 @@ _REMOVED_FIRST = 8
 _TICK = 0.1
 """Seconds between looks at the buffer; a page not written for two ticks is quiet."""
 
+_HINDERED_SECONDS = 1.0
+"""Seconds until the next try while there is no room, or writing has stopped."""
+
 _ZERO_PAGE = bytes(PAGE_SIZE)
 
 
@@ -61,12 +64,11 @@ class Volumes:
         self.lock = self.store.lock
         self.failed: DifffsError | None = None
         """Set after an internal surprise: nothing more is written, reading goes on."""
-        self._buffer = WriteBuffer(max(2 * BATCH_PAGES, buffer_bytes // PAGE_SIZE))
+        self.pages = open_pages(self.store, max(2 * BATCH_PAGES, buffer_bytes // PAGE_SIZE))
+        """The pages of open volumes, for whoever answers requests without Python."""
         self._quiet_ticks = max(1, round(quiet_seconds / _TICK))
         self._tick = 0
         self._started = time.monotonic()
-        self.page_reader = self.store.page_reader(self._buffer.waiting, self._buffer.routing)
-        """Reads a few pages without more ado where it can; where not, read_into() does."""
         self._staging = bytearray(BATCH_PAGES * PAGE_SIZE)
         self._full: TryAgain | None = None
         self._flush_asked = 0
@@ -76,7 +78,6 @@ class Volumes:
         self._last_commit = time.monotonic()
         self._closing = False
         self._room = threading.Condition(self.lock)
-        self._work = threading.Condition(self.lock)
         self._flushed = threading.Condition(self.lock)
         self._thread = threading.Thread(
             target=self._route_forever, name="difffs-router", daemon=True
@@ -90,19 +91,19 @@ class Volumes:
     @property
     def write_buffer_bytes(self) -> int:
         """Bytes of the write buffer in use now."""
-        return self._buffer.used * PAGE_SIZE
+        return (self.pages.slots - self.pages.available) * PAGE_SIZE
 
     def data_pages(self, inode: int) -> int:
         """Pages of a volume that hold data or may do so soon: those that are stored and no holes,
         and those that wait in the buffer. At most as many as its size has."""
         with self.lock:
-            found = self.store.mapped_pages(inode) + self._buffer.pages(inode)
+            found = self.store.mapped_pages(inode) + self.pages.buffered(inode)
             return min(found, page_count(self.namespace.get(inode).size))
 
     @property
     def buffer_bytes(self) -> int:
         """Bytes of the write buffer at most."""
-        return self._buffer.slots * PAGE_SIZE
+        return self.pages.slots * PAGE_SIZE
 
     def read(self, inode: int, offset: int, size: int) -> bytes:
         """Bytes of a volume, fewer at its end; PayloadDamaged when a page cannot be rebuilt."""
@@ -128,23 +129,20 @@ class Volumes:
             return end - offset
 
     def _read_pages(self, inode: int, first: int, count: int, out: memoryview) -> None:
-        if not self._buffer.pages(inode):
+        if not self.pages.buffered(inode):
             self.engine.read(inode, first, count, out)
             return
-        key = page_key(inode, first)
+        # Pages leave the buffer for the page tables with the lock only, which the caller holds.
         run = 0  # pages not in the buffer, up to here
         for index in range(count):
-            slot = self._buffer.slot(key + index)
-            if slot is None:
+            page = out[index * PAGE_SIZE : (index + 1) * PAGE_SIZE]
+            if not self.pages.copy_buffered(page_key(inode, first + index), page):
                 run += 1
                 continue
             if run:
                 self.engine.read(inode, first + index - run, run, out[(index - run) * PAGE_SIZE :])
                 run = 0
-            out[index * PAGE_SIZE : (index + 1) * PAGE_SIZE] = self._buffer.view(slot)
-        if run == count:
-            self.engine.read(inode, first, count, out)
-        elif run:
+        if run:
             self.engine.read(inode, first + count - run, run, out[(count - run) * PAGE_SIZE :])
 
     # -- writing ---------------------------------------------------------------------------------
@@ -183,69 +181,61 @@ class Volumes:
         return size
 
     def _written(self, record: Inode, end: int) -> None:
-        self.namespace.set_size(record, max(record.size, end))
+        self._set_size(record, max(record.size, end))
+
+    def _set_size(self, record: Inode, size: int) -> None:
+        self.namespace.set_size(record, size)
+        self.pages.set_size(record.number, size)
+
+    def note_writes(self, inode: int = 0) -> None:
+        """Gives volumes that were written without Python their times: one, or all of them."""
+        with self.lock:
+            for number, nanoseconds in self.pages.take_written(inode):
+                self.namespace.note_write(number, nanoseconds)
 
     def _put_whole(self, inode: int, page: int, data: memoryview) -> int:
         """Puts whole pages as far as there is room for them without waiting; how many."""
-        put = self._buffer.put_pages(inode, page, data, self._tick)
-        if self._buffer.is_crowded:
-            self._work.notify()
-        return put
+        return self.pages.put(page_key(inode, page), data)
 
     def _put(self, inode: int, page: int, start: int, data: memoryview) -> None:
-        slot = self._buffer.take_waiting(inode, page)
-        if slot is None:
-            slot = self._take_slot(inode)
-            # Waiting for room drops the lock, so the page may be in the buffer by now.
-            other = self._buffer.take_waiting(inode, page)
-            if other is not None:
-                self._buffer.give_back([slot])
-                slot = other
-            elif len(data) != PAGE_SIZE:
-                try:
-                    self._copy_page(inode, page, slot)
-                except BaseException:
-                    self._buffer.give_back([slot])
-                    raise
-        self._buffer.view(slot)[start : start + len(data)] = data
-        self._buffer.put_slot(inode, page, slot, self._tick)
+        """Puts a page, or a part of one. Waits for room, with the lock free meanwhile."""
+        key = page_key(inode, page)
+        content = bytearray(PAGE_SIZE)
+        while not self.pages.write_waiting(key, start, data):
+            self.store.lookup(inode, page, 1)  # brings what place() looks at into memory
+            place = self.pages.place(key)
+            if len(data) != PAGE_SIZE:
+                self._read_pages(inode, page, 1, memoryview(content))
+            content[start : start + len(data)] = data
+            put = self.pages.put_from(key, place, content)
+            if put:
+                return
+            if put is None:
+                self._wait_for_room(inode)
 
-    def _copy_page(self, inode: int, page: int, slot: int) -> None:
-        routing = self._buffer.routing.get(page_key(inode, page))
-        if routing is not None:
-            self._buffer.view(slot)[:] = self._buffer.view(routing)
-        else:
-            self.engine.read(inode, page, 1, self._buffer.view(slot))
-
-    def _take_slot(self, inode: int) -> int:
-        if self._buffer.is_crowded:
-            self._work.notify()
-        while (slot := self._buffer.take_slot()) is None:
+    def _wait_for_room(self, inode: int) -> None:
+        while not self.pages.available:
             self._writable()
             if self._full is not None:
                 raise self._full.again()
-            self._work.notify()
+            self.pages.wake()
             self._room.wait(1.0)
             self.namespace.get(inode)  # raises when the volume was removed meanwhile
-        return slot
 
     # -- changing size and holes -----------------------------------------------------------------
 
     def _forget_buffered(self, inode: int, first: int, end: int) -> None:
         """Drops buffered pages [first, end); those being routed are not mapped afterwards."""
-        if self._buffer.forget(inode, first, end):
+        if self.pages.forget(inode, first, end):
             self._room.notify_all()
 
     def _zero_bytes(self, inode: int, page: int, start: int, end: int) -> None:
         """Zeros part of a page, unless it is a hole anyway."""
         if start >= end:
             return
-        if self._buffer.slot(page_key(inode, page)) is None and self.store.lookup(inode, page, 1)[
-            0
-        ] in (
-            HOLE,
-            ZERO,
-        ):
+        if self.pages.is_buffered(page_key(inode, page)):
+            pass
+        elif self.store.lookup(inode, page, 1)[0] in (HOLE, ZERO):
             return
         self._put(inode, page, start, memoryview(_ZERO_PAGE)[: end - start])
 
@@ -259,9 +249,11 @@ class Volumes:
         if size > record.size:
             self._clear_tail(inode)
         with self.store.one_change():
+            # What is answered without Python first: nothing is written any more behind the new end.
+            self.pages.set_size(inode, min(size, record.size))
             self._make_hole(inode, page_count(size), page_count(record.size))
             with self.lock:
-                self.namespace.set_size(record, size)
+                self._set_size(record, size)
 
     def _clear_tail(self, inode: int) -> None:
         """Before a volume grows by anything but bytes right behind its end: zeros what lies there
@@ -289,7 +281,7 @@ class Volumes:
                 self._forget_buffered(inode, first, end)
             self.store.make_hole(inode, first, end)
             with self.lock:
-                self._work.notify()
+                self.pages.wake()
 
     def punch(self, inode: int, offset: int, length: int) -> None:
         """Zeros a range and frees its whole pages; the size stays."""
@@ -340,7 +332,7 @@ class Volumes:
             self._writable()
             self._forget_buffered(inode, 0, MAXIMUM_VOLUME_SIZE // PAGE_SIZE)
             self.store.remove(inode, in_use=in_use)
-            self._work.notify()
+            self.pages.wake()
 
     # -- data and holes --------------------------------------------------------------------------
 
@@ -349,8 +341,7 @@ class Volumes:
         with self.lock:
             size = self.namespace.get(inode).size
             page, limit = offset // PAGE_SIZE, page_count(size)
-            buffered = self._buffer.keys(inode, page, limit)
-            best = buffered[0] & 0xFFFFFFFF if buffered else limit
+            best = self.pages.next_buffered(inode, page, limit)
             found = self.store.next_data(inode, page, best)
             found_offset = max(offset, (best if found is None else found) * PAGE_SIZE)
             if offset >= size or found_offset >= size:
@@ -365,7 +356,7 @@ class Volumes:
                 raise OSError(errno.ENXIO, "offset behind the end")
             page, limit = offset // PAGE_SIZE, page_count(size)
             while (page := self.store.next_hole(inode, page, limit)) < limit:
-                if self._buffer.slot(page_key(inode, page)) is None:
+                if not self.pages.is_buffered(page_key(inode, page)):
                     break
                 page += 1
             return min(size, max(offset, page * PAGE_SIZE))
@@ -384,7 +375,7 @@ class Volumes:
             self._flush_asked += 1
             mine = self._flush_asked
             self._full = None
-            self._work.notify()
+            self.pages.wake()
             while self._flush_done < mine:
                 if not self._thread.is_alive():
                     stopped = CorruptStore(f"{self.store.path}: routing has stopped")
@@ -403,7 +394,7 @@ class Volumes:
         finally:
             with self.lock:
                 self._closing = True
-                self._work.notify()
+                self.pages.wake()
             if self._thread.is_alive():
                 self._thread.join()
         if self.failed is not None:
@@ -417,10 +408,11 @@ class Volumes:
             if self.failed is None:
                 self.failed = error
                 logger.error("writing has stopped: %s", error)
+            self.pages.refuse()
             # By whatever way this ends: what may be wrong is never committed.
             self.store.stop(error)
             self._room.notify_all()
-            self._work.notify()
+            self.pages.wake()
 
     def _route_forever(self) -> None:
         try:
@@ -443,11 +435,14 @@ class Volumes:
         with self.lock:
             hindered = self._full is not None or self.failed is not None
             urgent = self._flush_asked > self._flush_done or (
-                (self._buffer.is_crowded or self.store.has_removals) and not hindered
+                (self.pages.is_crowded or self.store.has_removals) and not hindered
             )
-            if not urgent and not self._closing:
-                self._work.wait(1.0 if hindered else _TICK)
+            urgent = urgent or self._closing
+        if not urgent:
+            self.pages.wait_for_work(_HINDERED_SECONDS if hindered else _TICK)
+        with self.lock:
             self._tick = int((time.monotonic() - self._started) / _TICK) + 1
+            self.pages.set_tick(self._tick)
             return not self._closing
 
     def _one_round(self) -> None:
@@ -491,13 +486,15 @@ class Volumes:
         while self.store.remove_some():
             if self.store.uncommitted > COMMIT_CHANGES:
                 self._commit()
-            if self._flush_asked > self._flush_done or self._buffer.is_crowded or self._closing:
+            if self._flush_asked > self._flush_done or self.pages.is_crowded or self._closing:
                 break  # others wait: this goes on with the next round
 
     def _drain(self, *, flushing: bool) -> None:
         """Routes what is quiet; flushing: what waits now, and not what others go on writing."""
         with self.lock:
-            wanted = list(reversed(self._buffer.waiting)) if flushing else None
+            wanted = self.pages.waiting() if flushing else None
+            if wanted is not None:
+                wanted.reverse()
         while self._route_batch(wanted):
             if self._since_commit >= COMMIT_PAGES or self.store.holds_superseded:
                 self._commit()
@@ -510,67 +507,42 @@ class Volumes:
         )
 
     def _commit(self) -> None:
+        self.note_writes()
         self._last_commit = time.monotonic()
         self._since_commit = 0
         self.store.commit()
         self.store.hold_reserve()
 
-    def _choose_batch(self, wanted: list[int] | None) -> list[int]:
+    def _choose_batch(self, wanted: "array[int] | None") -> "array[int]":
         """The keys of up to a batch of pages, ascending.
 
         Of `wanted`, last first; or else quiet pages, and all in a buffer more than half full.
         """
-        keys: list[int] = []
-        if wanted is not None:
-            while wanted and len(keys) < BATCH_PAGES:
-                key = wanted.pop()
-                if key in self._buffer.waiting:
-                    keys.append(key)
-        else:
-            latest = self._tick if self._buffer.is_crowded else self._tick - self._quiet_ticks
-            if latest >= 0:
-                keys = self._buffer.oldest(BATCH_PAGES, latest)
-        keys.sort()
-        return keys
+        if wanted is None:
+            latest = self._tick if self.pages.is_crowded else self._tick - self._quiet_ticks
+            return array("Q", sorted(self.pages.oldest(BATCH_PAGES, latest)) if latest >= 0 else ())
+        keys = array("Q")
+        while wanted and (room := BATCH_PAGES - len(keys)):
+            keys.extend(self.pages.those_waiting(wanted[-room:]))
+            del wanted[-room:]
+        return array("Q", sorted(keys))
 
-    def _route_batch(self, wanted: list[int] | None) -> bool:
+    def _route_batch(self, wanted: "array[int] | None") -> bool:
         with self.lock:
             keys = self._choose_batch(wanted)
             if not keys:
                 return False
-            slots = self._buffer.begin(keys, self._staging)
+            slots = self.pages.begin(keys, self._staging)
         pages = memoryview(self._staging)[: len(keys) * PAGE_SIZE]
         try:
             ids = self.engine.route(pages)
         except TryAgain:
             with self.lock:
-                self._buffer.put_back(keys, slots)
+                self.pages.put_back(keys, slots)
             raise
         with self.lock:
-            wanted = self._buffer.still_wanted(keys, slots)
-            self.engine.adopt(ids, self._targets(keys, ids, wanted))
-            if len(wanted) < len(keys):
-                kept = set(wanted)
-                self.store.release(array("I", [ids[i] for i in range(len(keys)) if i not in kept]))
-            self._buffer.finish(keys, slots)
+            self.engine.adopt_buffered(ids, keys, slots)
             self._since_commit += len(keys)
             self._room.notify_all()
         self.store.settle()
         return True
-
-    @staticmethod
-    def _targets(
-        keys: list[int], ids: "array[int]", wanted: list[int]
-    ) -> list[tuple[int, "array[int]", "array[int]"]]:
-        if len(wanted) < len(keys):
-            keys = [keys[i] for i in wanted]
-            ids = array("I", [ids[i] for i in wanted])
-        targets: list[tuple[int, array[int], array[int]]] = []
-        start = 0
-        while start < len(keys):  # ascending, so that each volume's are together
-            owner = keys[start] >> 32
-            end = bisect_left(keys, (owner + 1) << 32, start)
-            pages = array("Q", [key & 0xFFFFFFFF for key in keys[start:end]])
-            targets.append((owner, pages, ids[start:end]))
-            start = end
-        return targets

@@ -47,34 +47,71 @@ int extents_grow(struct extents *extents, uint32_t count) {
     return result;
 }
 
-enum read_status extents_record(struct extents *extents, uint32_t id, struct object_record *record,
-                                uint32_t *side) {
-    enum read_status status = READ_NO_OBJECT;
+/* With the lock held. */
+static enum read_status copy_record(const struct extents *extents, uint32_t id,
+                                    struct object_snapshot *snapshot) {
     uint32_t number = id_extent(id);
     uint32_t slot = id_slot(id);
-    pthread_rwlock_rdlock(&extents->lock);
-    if (number < extents->count && extents->array[number].in_use && slot >= 1 &&
-        slot <= EXTENT_SLOTS) {
-        const union extent_header *header = extents->array[number].header;
-        if (header == NULL) {
-            status = READ_HEADER_MISSING;
-        } else if (record_codec(&header->records[slot]) != CODEC_NONE) {
-            *record = header->records[slot];
-            *side = header->prefix.side;
-            extents->array[number].touched = 1; /* a lost update only costs a reload */
-            status = READ_OK;
-        }
+    if (number >= extents->count || !extents->array[number].in_use || slot < 1 ||
+        slot > EXTENT_SLOTS) {
+        return READ_NO_OBJECT;
     }
+    struct extent *extent = &extents->array[number];
+    if (extent->header == NULL) {
+        return READ_HEADER_MISSING;
+    }
+    if (record_codec(&extent->header->records[slot]) == CODEC_NONE) {
+        return READ_NO_OBJECT;
+    }
+    /* A lost update only costs a reload. */
+    __atomic_store_n(&extent->touched, 1, __ATOMIC_RELAXED);
+    snapshot->record = extent->header->records[slot];
+    snapshot->id = id;
+    snapshot->epoch = extent->epoch;
+    snapshot->side = extent->header->prefix.side;
+    return READ_OK;
+}
+
+enum read_status extents_record(struct extents *extents, uint32_t id,
+                                struct object_record *record) {
+    struct object_snapshot snapshot;
+    enum read_status status = extents_snapshot(extents, id, &snapshot);
+    if (status == READ_OK) {
+        *record = snapshot.record;
+    }
+    return status;
+}
+
+enum read_status extents_snapshot(struct extents *extents, uint32_t id,
+                                  struct object_snapshot *snapshot) {
+    enum read_status status = READ_NO_OBJECT;
+    pthread_rwlock_rdlock(&extents->lock);
+    status = copy_record(extents, id, snapshot);
     pthread_rwlock_unlock(&extents->lock);
     return status;
 }
 
-static enum read_status read_payload(const struct extents *extents, uint32_t id,
-                                     const struct object_record *record, uint32_t side,
-                                     uint8_t *payload, int *error) {
-    off_t position = ((off_t)id_extent(id) * 2 + (off_t)side) * (off_t)EXTENT_SIDE_BYTES +
-                     (off_t)record_offset(record);
-    size_t wanted = record_length(record);
+/* Whether the snapshot's payload is still where it was; with the lock held. A header that was dropped
+ * from memory was as it is in the index. */
+static int is_current(const struct extents *extents, const struct object_snapshot *snapshot) {
+    const struct extent *extent = &extents->array[id_extent(snapshot->id)];
+    if (extent->epoch != snapshot->epoch) {
+        return 0;
+    }
+    if (extent->header == NULL) {
+        return 1;
+    }
+    const struct object_record *now = &extent->header->records[id_slot(snapshot->id)];
+    return record_codec(now) != CODEC_NONE && now->place == snapshot->record.place;
+}
+
+static enum read_status read_payload(struct extents *extents,
+                                     const struct object_snapshot *snapshot, uint8_t *payload,
+                                     int *error) {
+    off_t position =
+        ((off_t)id_extent(snapshot->id) * 2 + (off_t)snapshot->side) * (off_t)EXTENT_SIDE_BYTES +
+        (off_t)record_offset(&snapshot->record);
+    size_t wanted = record_length(&snapshot->record);
     size_t have = 0;
     while (have < wanted) {
         ssize_t got = pread(extents->file, payload + have, wanted - have, position + (off_t)have);
@@ -90,27 +127,8 @@ static enum read_status read_payload(const struct extents *extents, uint32_t id,
         }
         have += (size_t)got;
     }
-    return payload_checksum(payload, wanted) == record->checksum ? READ_OK : READ_CHECKSUM;
-}
-
-static struct read_result fetch(struct extents *extents, uint32_t id, struct object_record *record,
-                                uint8_t *payload) {
-    struct read_result result = {READ_OK, id, 0, CODEC_NONE};
-    uint32_t side = 0;
-    result.status = extents_record(extents, id, record, &side);
-    if (result.status == READ_HEADER_MISSING) {
-        result.culprit = id_extent(id);
-        return result;
-    }
-    if (result.status == READ_OK) {
-        result.codec = record_codec(record);
-        result.status = read_payload(extents, id, record, side, payload, &result.error);
-    }
-    if (result.status == READ_OK && codec_is_patch(result.codec) &&
-        record_length(record) <= BASE_ID_BYTES) {
-        result.status = READ_DECODE;
-    }
-    return result;
+    return payload_checksum(payload, wanted) == snapshot->record.checksum ? READ_OK
+                                                                          : READ_CHECKSUM;
 }
 
 static uint32_t base_of(const uint8_t *payload) {
@@ -119,17 +137,45 @@ static uint32_t base_of(const uint8_t *payload) {
     return base;
 }
 
+/* The payload of a snapshot, and for a patch a snapshot of its base. One and the same moment is
+ * certain for both: as long as the patch is there, so is its base. */
+static struct read_result fetch(struct extents *extents, const struct object_snapshot *snapshot,
+                                uint8_t *payload, struct object_snapshot *base) {
+    struct read_result result = {READ_OK, snapshot->id, 0, record_codec(&snapshot->record)};
+    result.status = read_payload(extents, snapshot, payload, &result.error);
+    int is_patch = codec_is_patch(result.codec);
+    if (result.status == READ_OK && is_patch &&
+        record_length(&snapshot->record) <= BASE_ID_BYTES) {
+        result.status = READ_DECODE;
+    }
+    pthread_rwlock_rdlock(&extents->lock);
+    if (!is_current(extents, snapshot)) {
+        result.status = READ_STALE;
+    } else if (result.status == READ_OK && is_patch) {
+        result.status = copy_record(extents, base_of(payload), base);
+        if (result.status != READ_OK) {
+            result.culprit = base_of(payload);
+        }
+    }
+    pthread_rwlock_unlock(&extents->lock);
+    if (result.status == READ_HEADER_MISSING) {
+        result.culprit = id_extent(result.culprit);
+    }
+    return result;
+}
+
 static struct read_result read_to_depth(struct extents *extents, codec_context *context,
-                                        uint32_t id, uint8_t *page, unsigned depth) {
+                                        const struct object_snapshot *snapshot, uint8_t *page,
+                                        unsigned depth) {
     uint8_t payload[PAGE_BYTES];
-    struct object_record record;
-    struct read_result result = fetch(extents, id, &record, payload);
+    struct object_snapshot base;
+    struct read_result result = fetch(extents, snapshot, payload, &base);
     if (result.status != READ_OK) {
         return result;
     }
+    size_t length = record_length(&snapshot->record);
     if (!codec_is_patch(result.codec)) {
-        if (codec_decode(context, (enum codec)result.codec, payload, record_length(&record), NULL,
-                         page)) {
+        if (codec_decode(context, (enum codec)result.codec, payload, length, NULL, page)) {
             result.status = READ_DECODE;
         }
         return result;
@@ -138,38 +184,64 @@ static struct read_result read_to_depth(struct extents *extents, codec_context *
         result.status = READ_DEPTH;
         return result;
     }
-    uint8_t base[PAGE_BYTES];
-    struct read_result of_base =
-        read_to_depth(extents, context, base_of(payload), base, depth + 1u);
+    uint8_t base_page[PAGE_BYTES];
+    struct read_result of_base = read_to_depth(extents, context, &base, base_page, depth + 1u);
     if (of_base.status != READ_OK) {
         of_base.codec = result.codec;
         return of_base;
     }
     if (codec_decode(context, (enum codec)result.codec, payload + BASE_ID_BYTES,
-                     record_length(&record) - BASE_ID_BYTES, base, page)) {
+                     length - BASE_ID_BYTES, base_page, page)) {
         result.status = READ_DECODE;
     }
     return result;
 }
 
+struct read_result extents_read_snapshot(struct extents *extents, codec_context *context,
+                                         const struct object_snapshot *snapshot, uint8_t *page) {
+    return read_to_depth(extents, context, snapshot, page, 0);
+}
+
 struct read_result extents_read(struct extents *extents, codec_context *context, uint32_t id,
                                 uint8_t *page) {
-    return read_to_depth(extents, context, id, page, 0);
+    struct read_result result = {READ_STALE, id, 0, CODEC_NONE};
+    struct object_snapshot snapshot;
+    /* It can only be moved, each time by one more commit: this ends. */
+    while (result.status == READ_STALE) {
+        result.status = extents_snapshot(extents, id, &snapshot);
+        if (result.status == READ_HEADER_MISSING) {
+            result.culprit = id_extent(id);
+        }
+        if (result.status == READ_OK) {
+            result = extents_read_snapshot(extents, context, &snapshot, page);
+        }
+    }
+    return result;
 }
 
 struct read_result extents_base(struct extents *extents, uint32_t id, uint32_t *base) {
     uint8_t payload[PAGE_BYTES];
-    struct object_record record;
-    uint32_t side;
+    struct read_result result = {READ_OK, id, 0, CODEC_NONE};
+    struct object_snapshot snapshot;
     *base = 0;
-    if (extents_record(extents, id, &record, &side) == READ_OK &&
-        !codec_is_patch(record_codec(&record))) {
-        struct read_result no_patch = {READ_OK, id, 0, record_codec(&record)};
-        return no_patch; /* most objects: without touching the payload */
+    result.status = extents_snapshot(extents, id, &snapshot);
+    if (result.status == READ_HEADER_MISSING) {
+        result.culprit = id_extent(id);
     }
-    struct read_result result = fetch(extents, id, &record, payload);
-    if (result.status == READ_OK && codec_is_patch(result.codec)) {
-        *base = base_of(payload);
+    if (result.status != READ_OK) {
+        return result;
+    }
+    result.codec = record_codec(&snapshot.record);
+    if (!codec_is_patch(result.codec)) {
+        return result; /* most objects: without touching the payload */
+    }
+    result.status = read_payload(extents, &snapshot, payload, &result.error);
+    if (result.status == READ_OK) {
+        if (record_length(&snapshot.record) <= BASE_ID_BYTES) {
+            result.status = READ_DECODE;
+        } else {
+            *base = base_of(payload);
+        }
     }
     return result;
 }
@@ -234,6 +306,7 @@ int extents_load(struct extents *extents, uint32_t number, const union extent_he
         if (extent->header != NULL) {
             memcpy(extent->header, header, sizeof *header);
             extent->in_use = 1;
+            extent->epoch += extent->side != header->prefix.side;
             extent->side = header->prefix.side;
             extent->end = header->prefix.end;
             extent->state = (uint8_t)state;
@@ -271,7 +344,9 @@ void extents_drop(struct extents *extents, uint32_t number) {
     struct extent *extent = &extents->array[number];
     extents->loaded -= extent->header != NULL;
     free(extent->header);
+    uint32_t epoch = extent->epoch + 1u;
     memset(extent, 0, sizeof *extent);
+    extent->epoch = epoch; /* whoever still reads there learns that it is gone */
     pthread_rwlock_unlock(&extents->lock);
 }
 
@@ -292,6 +367,7 @@ void extents_added(struct extents *extents, uint32_t id) {
     if (record == NULL) {
         return;
     }
+    /* Only counts change: nobody but the routing thread looks at them. */
     struct extent *extent = &extents->array[id_extent(id)];
     unsigned codec = record_codec(record);
     extent->live_bytes += record_length(record);
@@ -319,7 +395,9 @@ int extents_reference(struct extents *extents, uint32_t id, int by_patch) {
         extents->totals.pageless[codec] -= pages == 0;
         pages++;
     }
+    pthread_rwlock_wrlock(&extents->lock);
     record_set_references(record, pages, patches);
+    pthread_rwlock_unlock(&extents->lock);
     extents->array[id_extent(id)].state = HEADER_DIRTY;
     return 0;
 }
@@ -333,7 +411,9 @@ static void remove_record(struct extents *extents, uint32_t id, struct object_re
     extents->totals.objects[codec]--;
     extents->totals.bytes[codec] -= record_length(record);
     extents->totals.pageless[codec]--;
+    pthread_rwlock_wrlock(&extents->lock);
     memset(record, 0, sizeof *record);
+    pthread_rwlock_unlock(&extents->lock);
 }
 
 void extents_discard(struct extents *extents, uint32_t id) {
@@ -366,17 +446,17 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
     }
     extent->state = HEADER_DIRTY;
     if (pages != 0 || patches != 0) {
+        pthread_rwlock_wrlock(&extents->lock);
         record_set_references(record, pages, patches);
+        pthread_rwlock_unlock(&extents->lock);
         return 0;
     }
     if (codec_is_patch(codec)) {
         /* Only bytes whose checksum is right say which base loses a reference: with any other the
          * wrong object might be freed. One that keeps a reference too many does no harm. */
-        uint8_t payload[PAGE_BYTES];
-        int error = 0;
-        if (record_length(record) > BASE_ID_BYTES &&
-            read_payload(extents, id, record, extent->side, payload, &error) == READ_OK) {
-            result->base = base_of(payload);
+        uint32_t base;
+        if (extents_base(extents, id, &base).status == READ_OK) {
+            result->base = base;
         }
     }
     result->freed = 1;

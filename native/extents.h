@@ -90,6 +90,7 @@ struct extent {
     uint8_t state;      /* enum header_state */
     uint8_t flipped;    /* rewritten since the last commit: the other side is still needed */
     uint8_t touched;    /* looked at since the last trim */
+    uint32_t epoch;     /* counts the times that the current side changed, or all of it went */
 };
 
 struct extent_totals {
@@ -99,9 +100,13 @@ struct extent_totals {
     uint64_t pageless[CODEC_COUNT]; /* objects that no page refers to: bases that patches keep */
 };
 
-/* Lock rule: `lock` guards the array and the header pointers. Every lookup takes it for reading;
- * loading, trimming and growing take it for writing. The records behind the pointers change only
- * on the routing thread, under the store's lock (docs/concurrency.md). */
+/* Lock rule: `lock` guards the array, the header pointers and the records behind them. Every lookup
+ * takes it for reading, and copies what it needs; whatever changes any of them takes it for writing.
+ * Only the routing thread changes records, so that one looks at them without it.
+ *
+ * Payloads are read without any lock. Bytes of a side never change while it is current, because
+ * payloads are only appended: what was read is the object's payload if, afterwards, the extent's
+ * epoch is the same as when the record was copied (docs/concurrency.md). */
 struct extents {
     pthread_rwlock_t lock;
     struct extent *array;
@@ -122,6 +127,7 @@ enum read_status {
     READ_SHORT = -4,         /* the file ends before the payload does */
     READ_ERROR = -5,         /* errno from pread in `error` */
     READ_DEPTH = -6,         /* a chain of patches longer than any recipe allows */
+    READ_STALE = 2,          /* the object was moved or freed meanwhile: look it up again */
 };
 
 struct read_result {
@@ -138,10 +144,28 @@ void extents_free(struct extents *extents);
 int extents_grow(struct extents *extents, uint32_t count);
 
 /* Copies the record of id. */
-enum read_status extents_record(struct extents *extents, uint32_t id, struct object_record *record,
-                                uint32_t *side);
+enum read_status extents_record(struct extents *extents, uint32_t id,
+                                struct object_record *record);
 
-/* Reads, verifies and decodes one object into page. */
+/* What reading an object needs, as it was at one moment. */
+struct object_snapshot {
+    struct object_record record;
+    uint32_t id;
+    uint32_t epoch;
+    uint8_t side;
+};
+
+/* Copies what reading id needs: READ_OK, READ_HEADER_MISSING or READ_NO_OBJECT. */
+enum read_status extents_snapshot(struct extents *extents, uint32_t id,
+                                  struct object_snapshot *snapshot);
+
+/* Reads, verifies and decodes the object of a snapshot into page, with no lock held by the caller.
+ * READ_STALE when it was moved or freed since the snapshot: the id may mean another object now. */
+struct read_result extents_read_snapshot(struct extents *extents, codec_context *context,
+                                         const struct object_snapshot *snapshot, uint8_t *page);
+
+/* Reads, verifies and decodes one object into page. The caller vouches that it is not freed
+ * meanwhile. */
 struct read_result extents_read(struct extents *extents, codec_context *context, uint32_t id,
                                 uint8_t *page);
 

@@ -159,10 +159,9 @@ static uint32_t find_identical(struct batch *batch, uint32_t index, struct exten
     struct routed *r = &batch->routed[index];
     for (unsigned i = 0; i < r->identical_count; i++) {
         struct object_record record;
-        uint32_t side;
         uint8_t stored[PAGE_BYTES];
         uint32_t id = r->identical_ids[i];
-        if (extents_record(extents, id, &record, &side) != READ_OK ||
+        if (extents_record(extents, id, &record) != READ_OK ||
             record.digest != (uint32_t)r->digest) {
             continue; /* the table knows a part of the digest only */
         }
@@ -294,9 +293,8 @@ static int try_stored_base(struct batch *batch, const struct routing *routing,
     const struct routed *r = &batch->routed[index];
     uint32_t base_id = r->base_ids[which];
     struct object_record record;
-    uint32_t side;
     if (base_id == 0 || r->votes[which] < routing->minimum_votes ||
-        extents_record(extents, base_id, &record, &side) != READ_OK ||
+        extents_record(extents, base_id, &record) != READ_OK ||
         record_codec(&record) == CODEC_SAME ||
         record_depth(&record) >= routing->maximum_depth ||
         record_patch_references(&record) >= USABLE_PATCH_REFERENCES) {

@@ -1,28 +1,39 @@
 """The write buffer against plain dictionaries: what waits, what is routed, who has how much."""
 
-import tracemalloc
+import time
+from array import array
+from pathlib import Path
 from random import Random
 
 import pytest
 
+from difffs._kernels import Extents, TableChunks, VolumePages
 from difffs.errors import OutOfResources
 from difffs.page import PAGE_SIZE
-from difffs.write_buffer import WriteBuffer, page_key
+from difffs.stats import resident_bytes
+from difffs.write_buffer import open_pages, page_key
+from tests.stores import OpenStore
 
 SLOTS = 24
 VOLUMES = (1, 2)
 
 
 class Model:
-    """The buffer, and for each table what it ought to hold: key to content."""
+    """The buffer, and what it ought to hold: key to content."""
 
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
-        self.buffer = WriteBuffer(SLOTS)
+        self.chunks = TableChunks()
+        self.buffer = VolumePages(self.chunks, Extents(-1), bytearray(SLOTS * PAGE_SIZE))
+        for volume in VOLUMES:
+            self.chunks.bring(volume, 0, None)
         self.waiting: dict[int, bytes] = {}
         self.routing: dict[int, bytes] = {}
-        self.batch: tuple[list[int], list[int]] | None = None
+        self.mapped: dict[int, int] = {}
+        self.released: list[int] = []
+        self.batch: tuple[array[int], array[int]] | None = None
         self.dropped_slots = 0
+        self.last_id = 1000
 
     def content(self) -> bytes:
         return self.random.randbytes(8) * (PAGE_SIZE // 8)
@@ -30,33 +41,53 @@ class Model:
     def place(self) -> tuple[int, int]:
         return self.random.choice(VOLUMES), self.random.randrange(20)
 
+    def write(self, key: int, content: bytes) -> None:
+        self.waiting.pop(key, None)
+        self.waiting[key] = content
+
     def put_pages(self) -> None:
-        volume, page = self.place()
+        key = page_key(*self.place())
         pages = [self.content() for _ in range(self.random.randrange(1, 4))]
-        put = self.buffer.put_pages(volume, page, memoryview(b"".join(pages)), 0)
-        assert put == len(pages) or self.buffer.is_full
+        put = self.buffer.put(key, b"".join(pages))
+        assert put == len(pages) or not self.buffer.available
         for i in range(put):
-            self.waiting.pop(page_key(volume, page + i), None)
-            self.waiting[page_key(volume, page + i)] = pages[i]
+            self.write(key + i, pages[i])
 
     def put_part(self) -> None:
-        volume, page = self.place()
-        slot = self.buffer.take_waiting(volume, page)
-        if slot is None:
-            slot = self.buffer.take_slot()
-        if slot is None:
-            assert self.buffer.is_full
-            return
-        content = self.content()
-        self.buffer.view(slot)[:] = content
-        self.buffer.put_slot(volume, page, slot, 0)
-        self.waiting.pop(page_key(volume, page), None)
-        self.waiting[page_key(volume, page)] = content
+        """As volumes do: into what waits, or into a copy of what is elsewhere."""
+        key = page_key(*self.place())
+        start = self.random.randrange(PAGE_SIZE - 100)
+        part = self.random.randbytes(100)
+        if self.buffer.write_waiting(key, start, part):
+            old = self.waiting[key]
+        else:
+            assert key not in self.waiting
+            place, content = self.buffer.place(key), bytearray(PAGE_SIZE)
+            assert self.buffer.copy_buffered(key, content) == (key in self.routing)
+            old = bytes(content)
+            content[start : start + 100] = part
+            put = self.buffer.put_from(key, place, content)
+            assert put is (True if self.dropped_slots + self.used() < SLOTS else None)
+            if put is None:
+                return
+        self.write(key, old[:start] + part + old[start + 100 :])
+
+    def put_too_late(self) -> None:
+        """Of a page that is somewhere else by now."""
+        key = page_key(*self.place())
+        if key not in self.waiting and self.buffer.available > 1:
+            place = self.buffer.place(key)
+            content = self.content()
+            self.buffer.put(key, content)
+            self.write(key, content)
+            assert self.buffer.put_from(key, place, self.content()) is False
 
     def forget(self) -> None:
         volume, first = self.place()
         end = first + self.random.choice((1, 3, 1 << 31))
-        self.buffer.forget(volume, first, end)
+        before = self.buffer.available
+        freed = self.buffer.forget(volume, first, end)
+        assert self.buffer.available == before + freed
         for key in [*self.waiting, *self.routing]:
             if page_key(volume, first) <= key < page_key(volume, 0) + end:
                 self.waiting.pop(key, None)
@@ -67,7 +98,7 @@ class Model:
         if self.batch is not None:
             return
         keys = self.buffer.oldest(5, 0)
-        assert keys == list(self.waiting)[:5]
+        assert list(keys) == list(self.waiting)[:5]
         out = bytearray(5 * PAGE_SIZE)
         self.batch = keys, self.buffer.begin(keys, out)
         for i, key in enumerate(keys):
@@ -80,10 +111,17 @@ class Model:
         keys, slots = self.batch
         self.batch = None
         self.dropped_slots = 0
-        wanted = [i for i, key in enumerate(keys) if key in self.routing]
-        assert self.buffer.still_wanted(keys, slots) == wanted
         if self.random.random() < 0.5:
-            self.buffer.finish(keys, slots)
+            ids = array("I", range(self.last_id + 1, self.last_id + 1 + len(keys)))
+            self.last_id += len(keys)
+            assert self.buffer.adopt(keys, slots, ids) == len(self.routing)
+            for key, identity in zip(keys, ids, strict=True):
+                if key in self.routing:
+                    if key in self.mapped:
+                        self.released.append(self.mapped[key])
+                    self.mapped[key] = identity
+                else:
+                    self.released.append(identity)
         else:
             self.buffer.put_back(keys, slots)
             older = {key: self.routing[key] for key in keys if key in self.routing}
@@ -91,47 +129,135 @@ class Model:
             self.waiting = older | self.waiting
         self.routing = {}
 
+    def used(self) -> int:
+        return len(self.waiting) + len(self.routing)
+
     def check(self) -> None:
-        assert list(self.buffer.waiting) == list(self.waiting)
-        assert list(self.buffer.routing) == list(self.routing)
-        assert bool(self.buffer) == bool(self.waiting or self.routing)
+        buffer = self.buffer
+        assert list(buffer.waiting()) == list(self.waiting)
+        assert sorted(buffer.routing()) == sorted(self.routing)
+        assert buffer.waiting_count == len(self.waiting)
+        assert buffer.routing_count == len(self.routing)
+        page = bytearray(PAGE_SIZE)
         for key in {*self.waiting, *self.routing}:
-            slot = self.buffer.slot(key)
-            assert slot is not None
-            wanted = self.waiting[key] if key in self.waiting else self.routing[key]
-            assert bytes(self.buffer.view(slot)) == wanted
-        assert self.buffer.slot(page_key(9, 0)) is None
-        assert self.buffer.used == len(self.waiting) + len(self.routing) + self.dropped_slots
-        assert self.buffer.is_crowded == (self.buffer.used >= SLOTS // 2)
+            assert buffer.is_buffered(key)
+            assert buffer.copy_buffered(key, page)
+            assert page == (self.waiting[key] if key in self.waiting else self.routing[key])
+        some = array("Q", [page_key(v, p) for v in VOLUMES for p in range(20)])
+        assert list(buffer.those_waiting(some)) == [key for key in some if key in self.waiting]
+        assert not buffer.is_buffered(page_key(9, 0))
+        assert buffer.slots - buffer.available == self.used() + self.dropped_slots
+        assert buffer.is_crowded == (buffer.available <= SLOTS // 2)
         for volume in VOLUMES:
             mine = [key for key in (*self.waiting, *self.routing) if key >> 32 == volume]
-            assert self.buffer.pages(volume) == len(mine)
-            assert self.buffer.keys(volume, 0, 1 << 31) == sorted(set(mine))
-            few = [key for key in sorted(set(mine)) if 2 <= key & 0xFFFFFFFF < 7]
-            assert self.buffer.keys(volume, 2, 7) == few
+            assert buffer.buffered(volume) == len(mine)
+            pages = sorted(key & 0xFFFFFFFF for key in mine)
+            for first, end in ((0, 1 << 31), (2, 7), (7, 7)):
+                wanted = next((page for page in pages if first <= page < end), end)
+                assert buffer.next_buffered(volume, first, end) == wanted
+            ids = array("I", bytes(4 * 20))
+            self.chunks.lookup(volume, 0, 0, 20, ids, 0)
+            assert list(ids) == [self.mapped.get(page_key(volume, page), 0) for page in range(20)]
+        assert self.chunks.released == len(self.released)
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_the_buffer_holds_what_was_written_last(seed: int) -> None:
     model = Model(seed)
-    steps = (model.put_pages, model.put_part, model.forget, model.begin, model.end)
+    steps = (
+        model.put_pages,
+        model.put_part,
+        model.put_too_late,
+        model.forget,
+        model.begin,
+        model.end,
+    )
     for _ in range(150):
-        model.random.choices(steps, (4, 4, 2, 2, 2))[0]()
+        model.random.choices(steps, (4, 4, 1, 2, 2, 2))[0]()
         model.check()
 
 
-def test_a_large_buffer_costs_nothing_until_it_is_used() -> None:
-    """A list of all free slots of a terabyte would have 268 million numbers."""
-    tracemalloc.start()
-    buffer = WriteBuffer(1 << 21)
-    assert buffer.put_pages(1, 0, memoryview(bytes(3 * PAGE_SIZE)), 0) == 3
-    taken = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert sorted(buffer.waiting.values()) == [0, 1, 2]
-    assert buffer.used == 3
-    assert taken < 1 << 20
+def buffer_of(slots: int) -> VolumePages:
+    return VolumePages(TableChunks(), Extents(-1), bytearray(slots * PAGE_SIZE))
 
 
-def test_a_buffer_for_which_there_is_no_memory() -> None:
-    with pytest.raises(OutOfResources, match="buffer=SIZE"):
-        WriteBuffer(1 << 40)
+def test_a_page_may_wait_while_it_is_routing() -> None:
+    buffer = buffer_of(4)
+    buffer.put(page_key(1, 5), bytes(PAGE_SIZE))
+    slots = buffer.begin(array("Q", [page_key(1, 5)]), bytearray(PAGE_SIZE))
+    newer = b"n" * PAGE_SIZE
+    assert buffer.put(page_key(1, 5), newer) == 1
+    assert buffer.buffered(1) == 2
+    page = bytearray(PAGE_SIZE)
+    assert buffer.copy_buffered(page_key(1, 5), page)
+    assert page == newer
+    buffer.put_back(array("Q", [page_key(1, 5)]), slots)
+    assert buffer.buffered(1) == 1
+    assert buffer.copy_buffered(page_key(1, 5), page)
+    assert page == newer
+
+
+def test_pages_are_quiet_by_the_clock() -> None:
+    buffer = buffer_of(8)
+    for tick in (3, 5, 9):
+        buffer.set_tick(tick)
+        buffer.put(page_key(1, tick), bytes(PAGE_SIZE))
+    assert list(buffer.oldest(9, 2)) == []
+    assert list(buffer.oldest(9, 8)) == [page_key(1, 3), page_key(1, 5)]
+    buffer.write_waiting(page_key(1, 3), 0, b"x")  # written again: the youngest
+    assert list(buffer.oldest(9, 8)) == [page_key(1, 5)]
+    assert list(buffer.oldest(1, 9)) == [page_key(1, 5)]
+
+
+def test_what_is_wrong_is_refused() -> None:
+    buffer = buffer_of(4)
+    key = page_key(1, 0)
+    buffer.put(key, bytes(PAGE_SIZE))
+    keys, two = array("Q", [key]), array("I", [0, 1])
+    with pytest.raises(KeyError):
+        buffer.begin(array("Q", [key + 1]), bytearray(PAGE_SIZE))
+    with pytest.raises(ValueError, match="small"):
+        buffer.begin(keys, bytearray(PAGE_SIZE - 1))
+    with pytest.raises(ValueError, match="as many"):
+        buffer.adopt(keys, two, two)
+    with pytest.raises(ValueError, match="as many"):
+        buffer.put_back(keys, two)
+    with pytest.raises(IndexError):
+        buffer.write_waiting(key, PAGE_SIZE, b"x")
+    with pytest.raises(IndexError):
+        buffer.write_waiting(key, 0, b"")
+    with pytest.raises(ValueError, match="4096"):
+        buffer.put_from(key, buffer.place(key), b"short")
+    with pytest.raises(ValueError, match="small"):
+        buffer.copy_buffered(key, bytearray(10))
+    assert buffer.put(key, b"part of a page") == 0
+
+
+def test_a_mark_for_the_routing_thread_is_not_lost() -> None:
+    buffer = buffer_of(4)
+    buffer.wake()
+    began = time.monotonic()
+    buffer.wait_for_work(30)
+    buffer.put(page_key(1, 0), bytes(3 * PAGE_SIZE))  # more than half
+    buffer.wait_for_work(30)
+    assert time.monotonic() - began < 15
+    began = time.monotonic()
+    buffer.wait_for_work(0.02)
+    assert time.monotonic() - began >= 0.015
+
+
+def test_a_large_buffer_costs_nothing_until_it_is_used(tmp_path: Path) -> None:
+    """Slots of eight gigabytes."""
+    with OpenStore(tmp_path / "store") as opened:
+        before = resident_bytes()
+        pages = open_pages(opened.store, 1 << 21)
+        assert pages.put(page_key(1, 0), bytes(3 * PAGE_SIZE)) == 3
+        assert resident_bytes() - before < 1 << 20
+
+
+def test_a_buffer_for_which_there_is_no_memory(tmp_path: Path) -> None:
+    with (
+        OpenStore(tmp_path / "store") as opened,
+        pytest.raises(OutOfResources, match="buffer=SIZE"),
+    ):
+        open_pages(opened.store, 1 << 40)

@@ -6,8 +6,8 @@ to install. What is added to mfusepy 3.1:
 * only libfuse3 is accepted (mfusepy prefers libfuse2 where both are installed);
 * ``lseek`` (SEEK_DATA, SEEK_HOLE), the flags of ``rename``, UTIME_NOW and UTIME_OMIT;
 * ``ioctl`` whose reply is bytes;
-* reads of a few pages without a call of Python functions (difffs/mount/_read_callback.pyx);
-* an answer without an error to times of a removed file (difffs/mount/_session_io.pyx);
+* threads of our own that answer requests for the bytes of files (difffs/mount/answering.py), and an
+  answer without an error to times of a removed file (difffs/mount/_answering.pyx);
 * ``truncate``, ``chmod``, ``chown`` and ``utimens`` get the file handle when the kernel sends one;
 * every exception becomes an error number by one rule, :func:`failure_number`.
 """
@@ -19,13 +19,14 @@ import errno
 import logging
 import os
 from collections.abc import Callable, Iterator
-from functools import partial
 from types import ModuleType
 from typing import Any, Protocol
 
+from difffs._kernels import VolumePages
 from difffs.errors import EnvironmentProblem, MountProblem
-from difffs.mount import _read_callback, _session_io
-from difffs.store.inode import Inode, time_now
+from difffs.mount import _answering
+from difffs.mount.answering import Answering
+from difffs.store.inode import time_now
 
 log = logging.getLogger("difffs.mount")
 
@@ -93,14 +94,17 @@ VERSION: tuple[int, int] = (_mfusepy.fuse_version_major, _mfusepy.fuse_version_m
 class Operations(Protocol):
     """What :func:`serve` needs to know about the operations beyond their names."""
 
-    open_volumes: dict[int, Inode]
-    """Handle to the volume that it was opened for."""
-
-    def read_short(self, inode: Inode, offset: int, size: int, address: int) -> bool:
-        """Fill ``size`` bytes at ``address``; False when ``read`` is to be asked instead."""
+    pages: VolumePages
+    """What answers for open volumes without Python."""
 
     def read(self, path: str | None, out: memoryview, offset: int, fh: int) -> int:
         """Fill ``out`` from ``offset`` on; return how many bytes of it count."""
+
+    def write(self, path: str | None, data: bytes | memoryview, offset: int, fh: int) -> int:
+        """Write ``data`` at ``offset``; return its length."""
+
+    def fsync(self, path: str | None, datasync: int, fh: int) -> None:
+        """Return when everything written before is committed."""
 
     def error_number(self, error: BaseException, operation: str) -> int:
         """Return the positive error number for an exception, logging what deserves it."""
@@ -130,12 +134,12 @@ def _nanoseconds(given: Any) -> int | None:
 
 
 def _failure(operations: Operations, operation: str, error: BaseException) -> int:
-    """What the kernel gets. Nothing may escape into libfuse's C frames. Signals are blocked in this
-    thread, so that a BaseException is a bug like any other."""
+    """The error number that the kernel gets. Nothing may escape into libfuse's C frames. Signals
+    are blocked in this thread, so that a BaseException is a bug like any other."""
     try:
-        return -operations.error_number(error, operation)
+        return operations.error_number(error, operation)
     except BaseException:
-        return -errno.EIO
+        return errno.EIO
 
 
 class _CustomIO(ctypes.Structure):
@@ -147,26 +151,34 @@ class _CustomIO(ctypes.Structure):
     )
 
 
-def _use_own_input_and_output() -> None:
-    """Have libfuse read and write through _session_io.pyx. To be called in a callback.
+def _take_over(operations: Operations) -> Answering | None:
+    """Have requests answered by threads of our own, and libfuse read what is left from them. To be
+    called in a callback.
 
-    Where libfuse does not offer that, `sync -f` goes on reporting the times of removed files.
+    Where libfuse does not offer that (before 3.13), it answers everything, one after the other, and
+    `sync -f` goes on reporting the times of removed files.
     """
     library = _mfusepy._libfuse
-    functions = _CustomIO(*_session_io.addresses(), None, None, None)
+    functions = _CustomIO(*_answering.addresses(), None, None, None)
     library.fuse_get_session.restype = ctypes.c_void_p
     library.fuse_get_session.argtypes = (ctypes.c_void_p,)
     session = ctypes.c_void_p(library.fuse_get_session(library.fuse_get_context().contents.fuse))
     file = library.fuse_session_fd(session)
     if hasattr(library, "fuse_session_custom_io_317"):
         size = ctypes.c_size_t(ctypes.sizeof(functions))
-        failure = library.fuse_session_custom_io_317(session, ctypes.byref(functions), size, file)
+        failed = library.fuse_session_custom_io_317(session, ctypes.byref(functions), size, file)
     elif (3, 13) <= VERSION < (3, 17) and hasattr(library, "fuse_session_custom_io"):
-        failure = library.fuse_session_custom_io(session, ctypes.byref(functions), file)
+        failed = library.fuse_session_custom_io(session, ctypes.byref(functions), file)
     else:
-        failure = errno.ENOSYS
-    if failure:
-        log.info("libfuse does not take our input and output: %s", os.strerror(abs(failure)))
+        failed = errno.ENOSYS
+    if failed:
+        log.info("libfuse does not take our input and output: %s", os.strerror(abs(failed)))
+        return None
+
+    def failure(operation: str, error: BaseException) -> int:
+        return _failure(operations, operation, error)
+
+    return Answering(operations, failure, operations.pages, file)
 
 
 class _Session(_mfusepy.FUSE):  # type: ignore[misc]
@@ -176,11 +188,13 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         try:
             return func(*args) or 0
         except BaseException as error:
-            return _failure(self.operations, func.__name__, error)
+            return -_failure(self.operations, func.__name__, error)
+
+    answering: Answering | None = None
 
     def init_fuse_3(self, connection: Any, config: Any) -> None:
         super().init_fuse_3(connection, config)
-        _use_own_input_and_output()
+        _Session.answering = _take_over(self.operations)
 
     def rename_fuse_3(self, old: bytes, new: bytes, flags: int) -> int:
         self.operations.rename(_text(old), _text(new), flags)
@@ -244,40 +258,11 @@ class _Session(_mfusepy.FUSE):  # type: ignore[misc]
         written: int = self.operations.write(_text(path), data, offset, info.contents.fh)
         return written
 
-
-def _read(
-    operations: Operations, path: bytes | None, address: int, size: int, offset: int, handle: int
-) -> int:
-    """The long way of a read."""
-    try:
+    def read(self, path: bytes | None, buffer: Any, size: int, offset: int, info: Any) -> int:
         # Pages are decoded where libfuse sends them from.
-        out = _memory_view(address, size, _PYBUF_WRITE)
-        return operations.read(_text(path), out, offset, handle)
-    except BaseException as error:
-        return _failure(operations, "read", error)
-
-
-@contextlib.contextmanager
-def _native_reads(operations: Operations) -> Iterator[None]:
-    """Within this, mfusepy hands libfuse the native callback for reads instead of its own."""
-    run = _mfusepy.fuse_main_real
-    address = _read_callback.install(
-        operations.read_short,
-        operations.open_volumes,
-        partial(_read, operations),
-        partial(_failure, operations, "read"),
-        _mfusepy.fuse_file_info.fh.offset,
-    )
-
-    def run_with_native_reads(count: Any, arguments: Any, callbacks: Any, *rest: Any) -> Any:
-        callbacks.contents.read = dict(_mfusepy.fuse_operations._fields_)["read"](address)
-        return run(count, arguments, callbacks, *rest)
-
-    _mfusepy.fuse_main_real = run_with_native_reads
-    try:
-        yield
-    finally:
-        _mfusepy.fuse_main_real = run
+        out = _memory_view(buffer, size, _PYBUF_WRITE)
+        count: int = self.operations.read(_text(path), out, offset, info.contents.fh)
+        return count
 
 
 def serve(operations: Operations, mountpoint: str, options: dict[str, str | bool]) -> None:
@@ -287,11 +272,14 @@ def serve(operations: Operations, mountpoint: str, options: dict[str, str | bool
     ``MountProblem`` when the mount does not come about; libfuse then has said why on stderr.
     """
     try:
-        with _native_reads(operations):
-            _Session(operations, mountpoint, foreground=True, nothreads=True, **options)
+        _Session(operations, mountpoint, foreground=True, nothreads=True, **options)
     except RuntimeError as error:
         # libfuse's main returns 1..6 for failures before the first request.
         code = error.args[0] if error.args else 0
         if isinstance(code, int) and 1 <= code <= 6:
             raise MountProblem(f"{mountpoint} cannot be mounted") from error
         log.warning("libfuse ended its loop with code %s", code)
+    finally:
+        if _Session.answering is not None:
+            _Session.answering.close()
+            _Session.answering = None

@@ -1,7 +1,8 @@
 """Open files and directories of the mount, and volumes that lost their name while open.
 
-Used by the thread that answers the kernel only, so that nothing here needs a lock. Every question
-about one inode or handle is O(1): closing thousands of files must not look through all of them.
+Changed by one thread only, the one that knows names; others look up handles that the kernel does
+not release meanwhile. So nothing here needs a lock but Python's own. Every question about one inode
+or handle is O(1): closing thousands of files must not look through all of them.
 """
 
 from collections.abc import Iterable
@@ -28,8 +29,6 @@ class Handles:
 
     def __init__(self) -> None:
         """Nothing is open."""
-        self.volumes: dict[int, Inode] = {}
-        """The volume of each handle, for reads on the short way; always the same dictionary."""
         self._images: dict[int, Inode] = {}
         self._numbers: dict[int, int] = {}
         self._uses: dict[int, _Use] = {}
@@ -50,9 +49,7 @@ class Handles:
         use.handles += 1
         if writer is not None:
             use.writers[self._last] = writer
-        if inode.is_volume:
-            self.volumes[self._last] = inode
-        elif inode.is_image:
+        if inode.is_image:
             self._images[self._last] = inode
         return self._last
 
@@ -66,7 +63,6 @@ class Handles:
 
     def remove(self, handle: int) -> int | None:
         """Forget a handle; return its inode's number if that was the last one, else None."""
-        self.volumes.pop(handle, None)
         self._images.pop(handle, None)
         number = self._numbers.pop(handle, None)
         if number is None:
@@ -136,7 +132,6 @@ class Handles:
         """Forget everything; return the inodes that were hidden."""
         numbers = list(self._hidden_paths)
         for table in (
-            self.volumes,
             self._images,
             self._numbers,
             self._uses,

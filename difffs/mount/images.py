@@ -1,10 +1,12 @@
 """Images that are open in the mount: files that are made up of two volumes, read anywhere.
 
-Used by the thread that answers the kernel only. A read takes the volumes' lock for each piece of a
-volume that it needs, and not for as long as it lasts: others wait for a megabyte of pages at most.
+A read takes the volumes' lock for each piece of a volume that it needs, and not for as long as it
+lasts: others wait for a megabyte of pages at most. Reads of images wait for one another (`_lock`,
+taken before the volumes').
 """
 
 import errno
+import threading
 from collections import OrderedDict
 
 from difffs.errors import CorruptStore
@@ -25,10 +27,12 @@ class OpenImages:
         """Read the parts of images through ``volumes``."""
         self._volumes = volumes
         self._files: OrderedDict[int, ComposedFile] = OrderedDict()
+        self._lock = threading.Lock()
 
     def read_into(self, image: Inode, offset: int, out: memoryview) -> int:
         """Fill ``out`` from ``offset`` on; return how many bytes of it count, fewer at the end."""
-        return self._file(image).read_into(offset, out)
+        with self._lock:
+            return self._file(image).read_into(offset, out)
 
     def seek_data(self, image: Inode, offset: int) -> int:
         """Return the first byte of data at or behind ``offset``; ENXIO when there is none."""
@@ -48,11 +52,13 @@ class OpenImages:
     def _hole(self, image: Inode, offset: int) -> tuple[int, int]:
         if offset >= image.size:
             return image.size, image.size
-        return self._file(image).hole(offset)
+        with self._lock:
+            return self._file(image).hole(offset)
 
     def forget(self, number: int) -> None:
         """Let go of what is kept for an image that nobody has open any more."""
-        self._files.pop(number, None)
+        with self._lock:
+            self._files.pop(number, None)
 
     def _file(self, image: Inode) -> ComposedFile:
         file = self._files.get(image.number)

@@ -1,9 +1,9 @@
 """What each file operation of the mount does, in terms of volumes and names.
 
 Nothing here knows FUSE: paths and file handles come in, bytes and dictionaries go out, errors
-are exceptions. Everything runs in the one thread that answers the kernel, so that the tables of
-handles need no lock; the namespace is shared with the commits and is used under
-``volumes.lock``.
+are exceptions. Whatever changes the tables of handles runs in the one thread that knows names;
+``read``, ``write`` and ``fsync`` run in others beside it, for handles that the kernel does not
+release meanwhile. The namespace is used under ``volumes.lock``.
 """
 
 import errno
@@ -86,11 +86,9 @@ class VolumeOperations:
         self._tuning = tuning
         self._collect = collect
         self._on_ready = on_ready
-        self.read_short = volumes.page_reader.read
+        self.pages = volumes.pages
         self._handles = Handles()
         self._images = OpenImages(volumes)
-        self.open_volumes = self._handles.volumes
-        """The volume of each handle, for reads on the short way."""
 
     # ---- errors ------------------------------------------------------------------------------
 
@@ -170,6 +168,8 @@ class VolumeOperations:
         """Return the attributes as in ``struct stat``."""
         with self._volumes.lock:
             inode = self._find(path, fh)
+            if inode.is_volume:
+                self._volumes.note_writes(inode.number)
             blocks, seconds = self._blocks(inode)
             self._tuning.let_attributes_live(seconds)
             return {
@@ -362,7 +362,7 @@ class VolumeOperations:
     def create(self, path: str, mode: int, flags: int) -> int:
         """Make an empty volume and open it; return its handle."""
         self._require_health()
-        return self._handles.add(self._make(path, mode), self._writer(flags))
+        return self._open(self._make(path, mode), flags)
 
     def open(self, path: str, flags: int) -> int:
         """Open a volume or an image; return its handle."""
@@ -375,7 +375,15 @@ class VolumeOperations:
         if flags & os.O_TRUNC:
             self._require_health()
             self._volumes.truncate(inode.number, 0)
-        return self._handles.add(inode, self._writer(flags))
+        return self._open(inode, flags)
+
+    def _open(self, inode: Inode, flags: int) -> int:
+        writer = self._writer(flags)
+        handle = self._handles.add(inode, writer)
+        if inode.is_volume:
+            with self._volumes.lock:
+                self.pages.open(handle, inode.number, inode.size, writer is not None)
+        return handle
 
     def _writer(self, flags: int) -> int | None:
         """Return the calling process if it opens a file with these flags to write."""
@@ -383,6 +391,7 @@ class VolumeOperations:
 
     def release(self, path: str | None, fh: int) -> None:
         """Forget the handle; with the last handle of an unlinked file, its pages go too."""
+        self.pages.close(fh)
         number = self._handles.remove(fh)
         if number is None:
             return

@@ -46,7 +46,7 @@ class Changes:
     """What one commit writes; None deletes."""
 
     extents: list[tuple[int, bytes | None]] = field(default_factory=list)
-    tables: list[tuple[int, int, bytearray | None]] = field(default_factory=list)
+    tables: list[tuple[int, int, memoryview | None]] = field(default_factory=list)
     """(volume, chunk, bytes). Ranges of chunks go by `Index.drop_chunks`."""
     inodes: list[tuple[int, bytes | None]] = field(default_factory=list)
     settings: list[tuple[str, bytes]] = field(default_factory=list)
@@ -216,7 +216,7 @@ class Index:
     def _put(
         transaction: lmdb.Transaction,
         database: "lmdb._Database",
-        records: Iterable[tuple[bytes, bytes | bytearray | None]],
+        records: Iterable[tuple[bytes, bytes | memoryview | None]],
     ) -> None:
         for key, value in records:
             if value is None:
@@ -337,7 +337,7 @@ def _refuse_a_cut_file(path: Path) -> None:
         )
 
 
-def _at(record: tuple[int, int, bytearray | None]) -> tuple[int, int]:
+def _at(record: tuple[int, int, memoryview | None]) -> tuple[int, int]:
     return record[0], record[1]
 
 

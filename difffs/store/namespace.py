@@ -501,6 +501,13 @@ class Namespace:
         inode.mtime_ns = inode.ctime_ns = time_now()
         self._dirty.add(inode.number)
 
+    def note_write(self, number: int, nanoseconds: int) -> None:
+        """Set the times of a file that was written then, if it is still there."""
+        inode = self._inodes.get(number)
+        if inode is not None:
+            inode.mtime_ns = inode.ctime_ns = nanoseconds
+            self._dirty.add(number)
+
     def _touched(self, inode: Inode) -> None:
         inode.ctime_ns = time_now()
         self._dirty.add(inode.number)

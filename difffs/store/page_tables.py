@@ -9,17 +9,9 @@ are deleted without being loaded, so that removing a large volume takes no memor
 
 import time
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 
-from difffs._kernels import (
-    TABLE_BYTES,
-    TABLE_ENTRIES,
-    table_counts,
-    table_fill,
-    table_lookup,
-    table_map,
-    table_seal,
-)
+from difffs._kernels import TABLE_ENTRIES, TableChunks, table_counts
 from difffs.errors import CorruptStore
 from difffs.store.index import Index
 
@@ -82,56 +74,44 @@ class _Ranges:
 
 
 class PageTables:
-    """The chunks in memory over those in the index. The store's lock guards all of it."""
+    """The chunks in memory over those in the index. The store's lock guards all of it; what answers
+    for open volumes changes chunks in memory, too, with the page lock (native/volume_pages.h)."""
 
     def __init__(self, index: Index) -> None:
         """Nothing is loaded yet."""
         self._index = index
-        self.chunks: dict[tuple[int, int], bytearray] = {}
-        """Those in memory, by (volume, chunk); to be looked at only."""
-        self._dirty: set[tuple[int, int]] = set()
-        self._committing: set[tuple[int, int]] = set()
+        self.chunks = TableChunks()
+        """Those in memory, with the ids that pages no longer refer to."""
         # Of chunks in these, the index has what is no longer true; one that maps anything again
-        # is in `chunks` and dirty.
+        # is in `chunks` and changed.
         self._dropped = _Ranges()
         self._committing_dropped = _Ranges()
-        self.released = array("I")
-        """Objects that pages no longer refer to; the store takes the references back."""
-        self.objects = 0
-        """Pages that are objects."""
-        self.zeros = 0
-        """Pages written as zeros."""
-        self._mapped: dict[int, int] = {}
         for volume, chunk, stored in index.tables():
-            objects, zeros = self._counts_of(stored, volume, chunk)
-            self.objects += objects
-            self.zeros += zeros
-            self._mapped[volume] = self._mapped.get(volume, 0) + objects + zeros
+            self.chunks.count(volume, *self._counts_of(stored, volume, chunk))
 
     def mapped(self, volume: int) -> int:
         """Pages of the volume that are not holes."""
-        return self._mapped.get(volume, 0)
+        return self.chunks.mapped(volume)
 
     @property
     def dirty_count(self) -> int:
         """Chunks that no finished commit holds as they are now."""
-        dropped = self._dropped.chunks + self._committing_dropped.chunks
-        return len(self._dirty | self._committing) + dropped
+        return self.chunks.changed + self._dropped.chunks + self._committing_dropped.chunks
 
-    def chunk(self, volume: int, chunk: int) -> bytearray | None:
-        """A chunk to look at, or None when it maps nothing."""
-        return self.chunks.get((volume, chunk)) or self._load(volume, chunk)
-
-    def _load(self, volume: int, chunk: int) -> bytearray | None:
-        key = (volume, chunk)
-        table = self.chunks.get(key)
-        if table is None:
+    def load(self, volume: int, chunk: int) -> bool:
+        """Brings a chunk into memory; False when it maps nothing, and is not."""
+        if not self.chunks.has(volume, chunk):
             stored = self._stored(volume, chunk)
             if stored is None:
-                return None
+                return False
             self._counts_of(stored, volume, chunk)
-            table = self.chunks[key] = bytearray(stored)
-        return table
+            self.chunks.bring(volume, chunk, stored)
+        return True
+
+    def load_to_map(self, volume: int, chunk: int) -> None:
+        """Brings a chunk into memory, so that its pages can be mapped."""
+        if not self.load(volume, chunk):
+            self.chunks.bring(volume, chunk, None)
 
     def _stored(self, volume: int, chunk: int) -> memoryview | None:
         """The index's bytes of a chunk that is not in memory; None when it maps nothing."""
@@ -147,20 +127,12 @@ class PageTables:
     def _counts_of(self, stored: memoryview, volume: int, chunk: int) -> tuple[int, int]:
         """(objects, zeros) of a stored chunk; CorruptStore when it is damaged."""
         try:
-            counts: tuple[int, int] = table_counts(stored)
+            return table_counts(stored)
         except ValueError as error:
             raise CorruptStore(
                 f"{self._index.path}: chunk {chunk} of the page table of volume {volume} is damaged"
                 f" ({error}); run `difffs check` and restore the store from a copy"
             ) from None
-        return counts
-
-    def _load_to_change(self, volume: int, chunk: int) -> bytearray:
-        table = self._load(volume, chunk)
-        if table is None:
-            table = self.chunks[volume, chunk] = bytearray(TABLE_BYTES)
-        self._dirty.add((volume, chunk))
-        return table
 
     def lookup(self, volume: int, first: int, count: int) -> "array[int]":
         """Object ids of pages [first, first + count)."""
@@ -169,7 +141,8 @@ class PageTables:
         while at < count:
             chunk, entry = divmod(first + at, TABLE_ENTRIES)
             run = min(count - at, TABLE_ENTRIES - entry)
-            table_lookup(self._load(volume, chunk), entry, run, ids, at)
+            if self.load(volume, chunk):
+                self.chunks.lookup(volume, chunk, entry, run, ids, at)
             at += run
         return ids
 
@@ -179,25 +152,14 @@ class PageTables:
         while start < len(pages):
             chunk = pages[start] // TABLE_ENTRIES
             end = self._end_of_run(pages, start, (chunk + 1) * TABLE_ENTRIES)
-            table = self._load_to_change(volume, chunk)
-            before = _counts(table)
-            table_map(table, pages, ids, start, end, self.released)
-            self._count(volume, before, table)
+            self.load_to_map(volume, chunk)
+            self.chunks.map(volume, pages, ids, start, end)
             start = end
 
     @staticmethod
     def _end_of_run(pages: "array[int]", start: int, limit: int) -> int:
         """The index behind the last page below limit."""
-        if pages[-1] < limit:
-            return len(pages)
-        low, high = start, len(pages)
-        while low < high:
-            middle = (low + high) // 2
-            if pages[middle] < limit:
-                low = middle + 1
-            else:
-                high = middle
-        return low
+        return len(pages) if pages[-1] < limit else bisect_left(pages, limit, start)
 
     def fill(self, volume: int, first: int, count: int, value: int) -> None:
         """Makes pages [first, first + count) holes or zeros; their objects are released.
@@ -206,14 +168,12 @@ class PageTables:
         """
         end = first + count
         for chunk in range(first // TABLE_ENTRIES, (end - 1) // TABLE_ENTRIES + 1):
-            if value == HOLE and self._load(volume, chunk) is None:
-                continue
             begin = max(first, chunk * TABLE_ENTRIES)
             stop = min(end, (chunk + 1) * TABLE_ENTRIES)
-            table = self._load_to_change(volume, chunk)
-            before = _counts(table)
-            table_fill(table, begin % TABLE_ENTRIES, stop - begin, value, self.released)
-            self._count(volume, before, table)
+            if value == HOLE and not self.load(volume, chunk):
+                continue
+            self.load_to_map(volume, chunk)
+            self.chunks.fill(volume, chunk, begin % TABLE_ENTRIES, stop - begin, value)
 
     def drop(
         self,
@@ -225,13 +185,13 @@ class PageTables:
         deadline: float = float("inf"),
     ) -> int:
         """Makes whole chunks [first, end) holes: as many of those that map anything as `most`, and
-        no more once `most_released` ids are in `released` or the clock (time.monotonic) is past
+        no more once `most_released` ids are released or the clock (time.monotonic) is past
         `deadline`, but at least one. Returns the chunk to go on with: `end` when all is done.
         O(chunks that it drops)."""
         chunks = self.chunks_of(volume, first, end, most)
         done = end if len(chunks) < most else chunks[-1] + 1
         for count, chunk in enumerate(chunks):
-            late = len(self.released) >= most_released or time.monotonic() > deadline
+            late = self.chunks.released >= most_released or time.monotonic() > deadline
             if count and late:
                 done = chunk
                 break
@@ -240,26 +200,16 @@ class PageTables:
         return done
 
     def _drop_chunk(self, volume: int, chunk: int) -> None:
-        key = (volume, chunk)
-        table = self.chunks.pop(key, None)
-        if table is None:
-            stored = self._index.table(volume, chunk)
-            if stored is None:
-                return
-            before = self._counts_of(stored, volume, chunk)
-            # What the index holds is not to be changed, and zeros are released by counting.
-            table = bytearray(stored) if before[0] else bytearray(0)
-        else:
-            before = _counts(table)
-        if before[0]:
-            table_fill(table, 0, TABLE_ENTRIES, HOLE, self.released)
-        self._dirty.discard(key)
+        if not self.load(volume, chunk):
+            return
+        # One that is only counted need not be dirty: the dropped range tells the commit.
+        self.chunks.fill(volume, chunk, 0, TABLE_ENTRIES, HOLE)
+        self.chunks.forget(volume, chunk)
         self._dropped.chunks += 1
-        self._add_counts(volume, -before[0], -before[1])
 
     def next_chunk(self, volume: int, first: int, end: int) -> int | None:
         """The first chunk in [first, end) that may map anything."""
-        if first < end and ((volume, first) in self.chunks or self._stored(volume, first)):
+        if first < end and (self.chunks.has(volume, first) or self._stored(volume, first)):
             return first  # nearly always; what follows looks through all that is in memory
         found = self.chunks_of(volume, first + 1, end, 1)
         return found[0] if found else None
@@ -271,9 +221,9 @@ class PageTables:
             return [
                 chunk
                 for chunk in few
-                if (volume, chunk) in self.chunks or self._stored(volume, chunk) is not None
+                if self.chunks.has(volume, chunk) or self._stored(volume, chunk) is not None
             ][:most]
-        loaded = [c for v, c in self.chunks if v == volume and first <= c < end]
+        loaded = self.chunks.chunks_of(volume, first, end)
         stored: list[int] = []
         at = first
         while len(stored) < most and at < end:
@@ -287,33 +237,20 @@ class PageTables:
 
     def counts(self, volume: int, chunk: int) -> tuple[int, int]:
         """(objects, zeros) of a chunk."""
-        table = self.chunks.get((volume, chunk)) or self._stored(volume, chunk)
-        return _counts(table) if table else (0, 0)
+        if self.chunks.has(volume, chunk):
+            return self.chunks.counts(volume, chunk)
+        stored = self._stored(volume, chunk)
+        return (0, 0) if stored is None else self._counts_of(stored, volume, chunk)
 
     def first_page(self, volume: int, chunk: int, entry: int, *, hole: bool) -> int | None:
         """The first entry of the chunk from `entry` on that is a hole, or that is none."""
-        table = self.chunks.get((volume, chunk))
-        stored = self._stored(volume, chunk) if table is None else None
-        if table is None and stored is None:
+        objects, zeros = self.counts(volume, chunk)
+        if objects + zeros == 0:
             return entry if hole else None
-        objects, zeros = _counts(table if table is not None else stored)
         if objects + zeros == TABLE_ENTRIES:
             return None if hole else entry
         ids = self.lookup(volume, chunk * TABLE_ENTRIES + entry, TABLE_ENTRIES - entry)
         return next((entry + i for i, value in enumerate(ids) if (value == HOLE) == hole), None)
-
-    def _count(self, volume: int, before: tuple[int, int], table: bytearray) -> None:
-        objects, zeros = _counts(table)
-        self._add_counts(volume, objects - before[0], zeros - before[1])
-
-    def _add_counts(self, volume: int, objects: int, zeros: int) -> None:
-        self.objects += objects
-        self.zeros += zeros
-        mapped = self.mapped(volume) + objects + zeros
-        if mapped:
-            self._mapped[volume] = mapped
-        else:
-            self._mapped.pop(volume, None)
 
     def begin_dropping(self) -> list[tuple[int, int, int]]:
         """The dropped ranges, (volume, first, end), for a commit that begins. More may be dropped
@@ -322,41 +259,24 @@ class PageTables:
         self._dropped = _Ranges()
         return self._committing_dropped.all()
 
-    def begin_commit(self) -> list[tuple[int, int, bytearray | None]]:
+    def begin_commit(self) -> list[tuple[int, int, memoryview | None]]:
         """The changed chunks, sealed; None for those that map nothing any more.
 
-        Dropped ranges are to be deleted first.
+        Dropped ranges are to be deleted first. The bytes are the chunks' own: no page table may
+        change until they have been copied.
         """
-        self._committing, self._dirty = self._dirty, set()
-        return [
-            (*key, None if table_seal(self.chunks[key]) else self.chunks[key])
-            for key in self._committing
-        ]
+        return self.chunks.begin_commit()
 
     def end_commit(self, *, succeeded: bool) -> None:
         """Settles what begin_commit handed out, and keeps the clean chunks few."""
+        self.chunks.end_commit(succeeded)
         if not succeeded:
-            # What has been dropped since then is in a dropped range.
-            self._dirty |= self._committing & self.chunks.keys()
             self._committing_dropped.extend(self._dropped)
             self._dropped = self._committing_dropped
-        self._committing = set()
         self._committing_dropped = _Ranges()
         self.trim()
 
     def trim(self, tolerated: int = 0) -> None:
-        """Forgets the oldest clean chunks, once more than `tolerated` are too many."""
-        surplus = len(self.chunks) - len(self._dirty) - len(self._committing) - CLEAN_CHUNKS
-        if surplus <= tolerated:
-            return
-        for key in list(self.chunks):
-            if key not in self._dirty and key not in self._committing:
-                del self.chunks[key]
-                surplus -= 1
-                if surplus <= 0:
-                    break
-
-
-def _counts(table: bytearray | memoryview | None) -> tuple[int, int]:
-    assert table is not None
-    return int.from_bytes(table[4:8], "little"), int.from_bytes(table[8:12], "little")
+        """Forgets clean chunks, once more than `tolerated` are too many."""
+        if len(self.chunks) - self.chunks.changed > CLEAN_CHUNKS + tolerated:
+            self.chunks.trim(CLEAN_CHUNKS)

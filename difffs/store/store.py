@@ -6,10 +6,12 @@ references that page tables give up are collected and taken back by the routing 
 """
 
 import json
+import mmap
 import os
 import threading
 import time
 from array import array
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -25,9 +27,9 @@ from difffs._kernels import (
     Dictionary,
     DigestTable,
     Extents,
-    PageReader,
     SketchTable,
     Staged,
+    VolumePages,
 )
 from difffs.codec import ROUTE_OF_CODEC, Route
 from difffs.dictionary import seal_dictionary, unseal_dictionary
@@ -77,6 +79,8 @@ MINIMUM_FREE_SLOTS = 16
 
 SUPERSEDED_BYTES = 4 << 20
 """Old sides of extents may occupy this much, or a sixteenth of the payload, without a commit."""
+
+_PAGE_OF_KEY = 0xFFFFFFFF
 
 _SURPLUS = 64
 """Headers or page table chunks above their number at which reading drops some."""
@@ -199,9 +203,9 @@ class Store:
             self.recipe = self._choose_recipe(recipe, change=change_recipe)
             self._extents = Extents(self._payloads.file)
             self._account_extents()
-            self._read_page = self._extents.read_page
             self._page_tables = PageTables(self._index)
             self._chunks = self._page_tables.chunks
+            self._volume_pages: VolumePages | None = None
             self._hints: Hints | None = None
             if not read_only:
                 self._hints = Hints(path, names.DIGEST_FILE, names.SKETCH_FILE)
@@ -257,6 +261,8 @@ class Store:
         with self.lock:
             self.dictionary = Dictionary(content, self.recipe.compress_level)
             self._reader.use(self.dictionary)
+            if self._volume_pages is not None:
+                self._volume_pages.use_dictionary(self.dictionary)
             self._settings_to_write.append(("dictionary", seal_dictionary(content)))
         return self.dictionary
 
@@ -381,14 +387,17 @@ class Store:
     def read_pages(self, volume: int, first: int, count: int, out: memoryview | bytearray) -> None:
         """Fills out with pages; PayloadDamaged names the page that cannot be rebuilt."""
         with self.lock:
-            if count == 1 and self._read_page(self._chunks, volume, first, out, self._reader):
-                return  # nearly all single pages: the index is not asked
             at = 0
             while at < count:
                 chunk, entry = divmod(first + at, TABLE_ENTRIES)
                 run = min(count - at, TABLE_ENTRIES - entry)
-                table = self._page_tables.chunk(volume, chunk)
-                failure = self._extents.read_table(table, entry, run, out, at, self._reader)
+                if not self._page_tables.load(volume, chunk):
+                    out[at * PAGE_SIZE : (at + run) * PAGE_SIZE] = bytes(run * PAGE_SIZE)
+                    at += run
+                    continue
+                failure = self._extents.read_mapped(
+                    self._chunks, volume, first + at, out, at, run, self._reader
+                )
                 if failure is None:
                     at += run
                 else:
@@ -399,9 +408,25 @@ class Store:
                 self._extents.trim(LOADED_HEADERS)
             self._page_tables.trim(_SURPLUS)
 
-    def page_reader(self, waiting: dict[int, int], routing: dict[int, int]) -> PageReader:
-        """The short way to pages that are in none of these buffers (inode << 32 | page)."""
-        return PageReader(self._extents, self._reader, self._chunks, self.lock, waiting, routing)
+    def volume_pages(self, arena: bytearray | mmap.mmap) -> VolumePages:
+        """What answers for open volumes, with a write buffer in an arena of whole pages. One a
+        store: its changes belong to the store's commits."""
+        self._volume_pages = VolumePages(self._chunks, self._extents, arena)
+        if self.dictionary is not None:
+            self._volume_pages.use_dictionary(self.dictionary)
+        return self._volume_pages
+
+    def decode_totals(self) -> list[tuple[int, int]]:
+        """Per codec (objects decoded, nanoseconds) since the store was opened."""
+        totals = self._extents.decode_totals
+        if self._volume_pages is None:
+            return totals
+        return [
+            (objects + more, nanoseconds + longer)
+            for (objects, nanoseconds), (more, longer) in zip(
+                totals, self._volume_pages.decode_totals(), strict=True
+            )
+        ]
 
     def _recover(self, volume: int, page: int, failure: tuple[int, int, int, int]) -> None:
         """Brings the header that a page lacks into memory, or tells why it cannot be read."""
@@ -463,7 +488,7 @@ class Store:
             while low < high:
                 with self.lock:
                     low = self._drop(volume, low, high, _RELEASED_AT_ONCE)
-                    if low < high and len(self._page_tables.released) > _RELEASED_WAITING:
+                    if low < high and self._chunks.released > _RELEASED_WAITING:
                         self._finished.wait(0.1)  # the routing thread takes them back
 
     def chunks_of(self, volume: int, first_chunk: int, end_chunk: int) -> list[int]:
@@ -549,7 +574,7 @@ class Store:
 
     def _drop(self, volume: int, first: int, end: int, references: int) -> int:
         """Makes some whole chunks holes; the chunk to go on with."""
-        most_released = len(self._page_tables.released) + references
+        most_released = self._chunks.released + references
         deadline = time.monotonic() + _DROPPING_SECONDS
         return self._page_tables.drop(volume, first, end, _DROPPED_AT_ONCE, most_released, deadline)
 
@@ -620,24 +645,45 @@ class Store:
         ids: "array[int]",
         targets: Iterable[tuple[int, "array[int]", "array[int]"]],
     ) -> None:
-        """Maps packed pages: targets are (volume, pages ascending, ids), of the batch's ids.
+        """Maps packed pages: targets are (volume, pages ascending, ids), of the batch's ids, each
+        named once.
 
-        Every id gets one reference; ids that no target names are released again.
+        Every id gets one reference.
         """
         with self.lock:
-            bases = batch.bases()
-            self.load_headers({i >> 8 for i in ids if i > ZERO})
-            self.load_headers({i >> 8 for i in bases})
-            self._extents.reference(ids, False)
-            self._extents.reference(bases, True)
+            self._refer(batch, ids)
             for volume, pages, page_ids in targets:
                 self._page_tables.map(volume, pages, page_ids)
             self._publish(batch)
 
+    def adopt_buffered(
+        self, batch: Batch, ids: "array[int]", keys: "array[int]", slots: "array[int]"
+    ) -> None:
+        """Maps packed pages that came from the write buffer, and ends their routing: keys are
+        volume << 32 | page, ascending. Pages that were dropped meanwhile are not mapped, and their
+        objects' references are taken back with the next settle()."""
+        assert self._volume_pages is not None
+        with self.lock:
+            self._refer(batch, ids)
+            at = 0
+            while at < len(keys):
+                volume, page = keys[at] >> 32, keys[at] & _PAGE_OF_KEY
+                self._page_tables.load_to_map(volume, page // TABLE_ENTRIES)
+                at = bisect_left(keys, keys[at] - page % TABLE_ENTRIES + TABLE_ENTRIES, at)
+            self._volume_pages.adopt(keys, slots, ids)
+            self._publish(batch)
+
+    def _refer(self, batch: Batch, ids: "array[int]") -> None:
+        bases = batch.bases()
+        self.load_headers({i >> 8 for i in ids if i > ZERO})
+        self.load_headers({i >> 8 for i in bases})
+        self._extents.reference(ids, False)
+        self._extents.reference(bases, True)
+
     def release(self, ids: "array[int]") -> None:
         """Gives up references by pages; they are taken back with the next settle()."""
         with self.lock:
-            self._page_tables.released.extend(i for i in ids if i > ZERO)
+            self._chunks.release(ids)
 
     def _publish(self, batch: Batch) -> None:
         assert self._hints is not None
@@ -660,12 +706,11 @@ class Store:
         """Takes back the references that page tables gave up, and frees what nothing needs."""
         while True:
             with self.lock:
-                ids = self._page_tables.released[-_RELEASED_AT_ONCE:]
+                ids = self._chunks.take_released(_RELEASED_AT_ONCE)
                 if not ids:
                     self._finished.notify_all()
                     break
-                del self._page_tables.released[-_RELEASED_AT_ONCE:]
-                more, by_patch = bool(self._page_tables.released), False
+                more, by_patch = self._chunks.released > 0, False
                 while ids:
                     self.load_headers({i >> 8 for i in ids})
                     try:
@@ -699,7 +744,7 @@ class Store:
             return (
                 self._page_tables.dirty_count
                 + self._extents.dirty_count()
-                + bool(self._page_tables.released)
+                + bool(self._chunks.released)
                 + bool(self._settings_to_write)
                 + self.namespace.is_dirty
             )
@@ -747,16 +792,21 @@ class Store:
                 while self._unfinished:
                     self._finished.wait(0.01)
                     self.settle()  # or else what is released meanwhile would need much memory
-                # Page tables may have changed since settle: a reference too many is taken back
-                # after the next commit, one too few never happens.
-                self.settle()
-                self._index.drop_chunks(transaction, self._page_tables.begin_dropping())
-                changes.extents = self._extents.begin_commit()
-                changes.tables = self._page_tables.begin_commit()
-                changes.inodes = self.namespace.take_dirty()
-                settings, self._settings_to_write = self._settings_to_write, []
-                changes.settings = [*settings, ("counters", json.dumps(self.counters).encode())]
-                self._index.put(transaction, changes)
+                with self._held_tables():
+                    # Page tables may have changed since settle: a reference too many is taken back
+                    # after the next commit, one too few never happens.
+                    self.settle()
+                    self._index.drop_chunks(transaction, self._page_tables.begin_dropping())
+                    changes.extents = self._extents.begin_commit()
+                    changes.tables = self._page_tables.begin_commit()
+                    changes.inodes = self.namespace.take_dirty()
+                    settings, self._settings_to_write = self._settings_to_write, []
+                    changes.settings = [
+                        *settings,
+                        ("counters", json.dumps(self.counters).encode()),
+                    ]
+                    self._index.put(transaction, changes)
+                    changes.tables = []  # views of what may change from here on
             self._index.end_commit(transaction)
         except BaseException:
             self._index.abandon(transaction)
@@ -776,6 +826,17 @@ class Store:
                     self._payloads.discard(number, 1)
                     self._extents.drop(number)
             self._extents.trim(LOADED_HEADERS)
+
+    @contextmanager
+    def _held_tables(self) -> Iterator[None]:
+        """Within this, with the lock, nothing but the caller changes page tables."""
+        if self._volume_pages is not None:
+            self._volume_pages.hold_tables(True)
+        try:
+            yield
+        finally:
+            if self._volume_pages is not None:
+                self._volume_pages.hold_tables(False)
 
     def hold_reserve(self) -> None:
         """Keeps room for the commits that free some (difffs/store/reserve.py), while the store is
@@ -866,7 +927,7 @@ class Store:
                     counts[route.name.lower()] += objects - pageless
                     counts["identical"] += references - (objects - pageless)
                 referenced += references
-            counts["zero"] = self._page_tables.zeros
+            counts["zero"] = self._chunks.zeros
             return {"total": referenced + counts["zero"], **counts}
 
     def object_count(self) -> int:

@@ -1,5 +1,7 @@
 """The page kernels once more, in plain Python that reads like their documentation."""
 
+from array import array
+
 import lz4.block
 import xxhash
 import zstandard
@@ -22,6 +24,13 @@ def digest(page: bytes) -> int:
 
 def checksum(payload: bytes) -> int:
     return xxhash.xxh3_64_intdigest(payload) & 0xFFFF_FFFF
+
+
+def table_chunk(entries: list[int]) -> bytes:
+    """A page table chunk as stored: checksum, objects, zeros, 0, then the entries."""
+    objects = sum(value not in (0, 255) for value in entries)
+    body = array("I", [objects, entries.count(255), 0, *entries]).tobytes()
+    return array("I", [checksum(body)]).tobytes() + body
 
 
 def _mixed(word: bytes) -> int:

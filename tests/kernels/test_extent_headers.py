@@ -12,12 +12,11 @@ from hypothesis import strategies as st
 
 from difffs._kernels import (
     DEPTH_LIMIT,
-    TABLE_BYTES,
     TABLE_ENTRIES,
     Context,
     DigestTable,
     Extents,
-    table_map,
+    TableChunks,
 )
 from difffs.codec import Codec
 from tests.kernels import kernel_oracle as oracle
@@ -151,40 +150,31 @@ def test_a_patch_of_itself_ends(payloads: ExtentFile) -> None:
         extents.release(numbers(identity), True, digests())
 
 
-def chunk_of(entries: dict[int, int]) -> bytearray:
-    """A page table chunk that maps these entries."""
-    chunk = bytearray(TABLE_BYTES)
-    table_map(
-        chunk,
-        array("Q", sorted(entries)),
-        array("I", [entries[entry] for entry in sorted(entries)]),
-        0,
-        len(entries),
-        array("I"),
-    )
-    return chunk
+def chunks_of(entries: dict[int, int]) -> TableChunks:
+    """Volume 1, with a page table chunk that maps these entries."""
+    chunks = TableChunks()
+    chunks.bring(1, 0, oracle.table_chunk([entries.get(i, HOLE) for i in range(TABLE_ENTRIES)]))
+    return chunks
 
 
 def test_pages_are_read_through_their_table(payloads: ExtentFile) -> None:
     page = compressible_page(Random(1))
     identity = payloads.add_raw(1, page)
     extents = opened(payloads)
-    chunk = chunk_of({0: ZERO, 1: identity, 3: identity, TABLE_ENTRIES - 1: identity})
+    chunks = chunks_of({0: ZERO, 1: identity, 3: identity, TABLE_ENTRIES - 1: identity})
     out = bytearray(b"\xaa" * PAGE * 7)
-    assert extents.read_table(chunk, 0, 4, out, 1, CONTEXT) is None
-    assert extents.read_table(chunk, TABLE_ENTRIES - 1, 1, out, 5, CONTEXT) is None
+    assert extents.read_mapped(chunks, 1, 0, out, 1, 4, CONTEXT) is None
+    assert extents.read_mapped(chunks, 1, TABLE_ENTRIES - 1, out, 5, 1, CONTEXT) is None
     zeros, untouched = bytes(PAGE), b"\xaa" * PAGE
     assert out == b"".join([untouched, zeros, page, zeros, page, page, untouched])
-    assert extents.read_table(None, 0, 7, out, 0, CONTEXT) is None
-    assert out == bytes(PAGE * 7)
 
 
 def test_a_failure_through_a_table_tells_the_entry(payloads: ExtentFile) -> None:
     identity = payloads.add_raw(1, compressible_page(Random(1)))
     extents = opened(payloads)
-    chunk = chunk_of({5: identity, 7: 0x901, 8: identity})
+    chunks = chunks_of({5: identity, 7: 0x901, 8: identity})
     out = bytearray(PAGE * 8)
-    assert extents.read_table(chunk, 4, 6, out, 2, CONTEXT) == (NO_OBJECT, 3, 0x901, 0)
+    assert extents.read_mapped(chunks, 1, 4, out, 2, 6, CONTEXT) == (NO_OBJECT, 3, 0x901, 0)
 
 
 @pytest.mark.parametrize(
@@ -192,9 +182,10 @@ def test_a_failure_through_a_table_tells_the_entry(payloads: ExtentFile) -> None
     [
         (0, TABLE_ENTRIES + 1, 0, 2000),
         (TABLE_ENTRIES, 1, 0, 4),
-        (2**32 - 5, 6, 0, 10),
+        (TABLE_ENTRIES - 5, 6, 0, 10),
         (0, 2, 3, 4),
         (0, 2, -1, 4),
+        (0, 0, 0, 4),
         (0, 2**32 - 1, 0, 4),
     ],
 )
@@ -202,10 +193,8 @@ def test_reading_outside_a_table_or_the_buffer_is_refused(
     first: int, count: int, at: int, room: int
 ) -> None:
     out = bytearray(PAGE * room)
-    with pytest.raises((IndexError, ValueError)):
-        Extents(-1).read_table(bytearray(TABLE_BYTES), first, count, out, at, CONTEXT)
-    with pytest.raises((IndexError, ValueError)):
-        Extents(-1).read_table(bytearray(TABLE_BYTES - 4), 0, 1, out, 0, CONTEXT)
+    with pytest.raises((KeyError, ValueError)):
+        Extents(-1).read_mapped(chunks_of({}), 1, first, out, at, count, CONTEXT)
 
 
 def test_a_missing_header_names_the_extent(payloads: ExtentFile) -> None:

@@ -17,7 +17,6 @@ def test_an_inode_is_open_until_its_last_handle_goes() -> None:
     assert handles.number(other) == two.number
     assert handles.number(99) is handles.number(None) is None
     assert list(handles.writers(one.number)) == [77]
-    assert handles.volumes == {reader: one, writer: one, other: two}
     assert handles.remove(writer) is None
     assert list(handles.writers(one.number)) == []
     assert handles.is_open(one.number)
@@ -41,10 +40,9 @@ def test_growth_is_counted_while_somebody_writes() -> None:
     assert handles.count_growth(inode.number, 10) == 1
 
 
-def test_directories_are_no_volumes() -> None:
+def test_directories_have_handles_too() -> None:
     names, handles = Namespace(), Handles()
     handle = handles.add(names.mkdir("/d"))
-    assert handles.volumes == {}
     assert handles.number(handle) == names.lookup("/d").number
 
 
@@ -58,9 +56,7 @@ def test_hidden_files_are_found_by_either_name() -> None:
     assert handles.reveal(one.number)
     assert not handles.reveal(one.number)
     assert handles.hidden("/.fuse_hidden1") is None
-    volumes = handles.volumes
     assert handles.close() == [two.number]
-    assert handles.volumes is volumes, "native code knows it"
     assert handles.hidden("/.fuse_hidden2") is None
 
 

@@ -103,12 +103,15 @@ def test_a_reader_gets_the_file(served: Served) -> None:
     assert served.bytes_of(served.do.open("/image.ram", os.O_RDONLY)) == served.content.memory
 
 
-def test_reads_never_take_the_short_way(served: Served) -> None:
-    """That one takes a handle's inode for one with pages."""
+def test_an_image_is_not_answered_for_without_python(served: Served) -> None:
+    """Only volumes have pages."""
     image = served.do.open("/image", os.O_RDONLY)
     memory = served.do.open("/image.ram", os.O_RDONLY)
-    assert set(served.do.open_volumes) == {memory}
-    assert image not in served.do.open_volumes
+    page = bytearray(PAGE_SIZE)
+    assert not served.do.pages.answer_read(image, 0, page)
+    assert served.do.read(None, memoryview(page), 0, memory) == PAGE_SIZE  # loads what it needs
+    assert served.do.pages.answer_read(memory, 0, page)
+    assert page == served.content.memory[:PAGE_SIZE]
 
 
 def test_all_of_an_image_counts_as_occupied(served: Served) -> None:

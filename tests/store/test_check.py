@@ -14,6 +14,7 @@ from difffs import _kernels
 from difffs.codec import Codec
 from difffs.errors import CorruptStore, PayloadDamaged
 from difffs.store import Store
+from tests.kernels import kernel_oracle
 from tests.pages import compressible_page, guest_memory, similar_page
 from tests.stores import OpenStore
 
@@ -152,16 +153,19 @@ def test_overlapping_payloads(folder: Path) -> None:
     assert "overlaps the payload before it" in findings(folder)["space"]
 
 
+def with_entry(stored: bytes, entry: int, value: int) -> bytes:
+    """A page table chunk with another object id in one place, and sealed again."""
+    entries = array("I", bytes(stored[16:])).tolist()
+    entries[entry] = value
+    return kernel_oracle.table_chunk(entries)
+
+
 def test_an_object_that_nothing_needs(folder: Path) -> None:
     with database(folder, "tables") as (transaction, tables):
         with transaction.cursor(tables) as cursor:
             assert cursor.first()
             key, stored = cursor.item()
-        chunk = bytearray(stored)
-        pages, ids = array("Q", [1]), array("I", [0])
-        _kernels.table_map(chunk, pages, ids, 0, 1, array("I"))
-        _kernels.table_seal(chunk)
-        transaction.put(key, bytes(chunk), db=tables)
+        transaction.put(key, with_entry(bytes(stored), 1, 0), db=tables)
     assert "counts 1 pages, 0 refer to it" in findings(folder)["reference"]
     edit_header(folder, set_references(2, 0, 0))
     assert "nothing refers to it, yet it is kept" in findings(folder)["reference"]
@@ -172,23 +176,18 @@ def test_a_page_of_no_object(folder: Path) -> None:
         with transaction.cursor(tables) as cursor:
             assert cursor.first()
             key, stored = cursor.item()
-        chunk = bytearray(stored)
-        _kernels.table_map(chunk, array("Q", [3]), array("I", [0x1FE]), 0, 1, array("I"))
-        _kernels.table_seal(chunk)
-        transaction.put(key, bytes(chunk), db=tables)
+        transaction.put(key, with_entry(bytes(stored), 3, 0x1FE), db=tables)
     assert "pages refer to it, but it does not exist" in findings(folder)["reference"]
 
 
 def test_pages_behind_the_end_and_of_no_volume(folder: Path) -> None:
     with Store.open(folder, read_only=True) as store:
         volume = store.namespace.lookup("/vm.mem").number
-    zeros = bytearray(_kernels.TABLE_BYTES)
-    _kernels.table_fill(zeros, 0, 1, 255, array("I"))
-    _kernels.table_seal(zeros)
+    zeros = with_entry(bytes(_kernels.TABLE_BYTES), 0, 255)
     with database(folder, "tables") as (transaction, tables):
         for owner, chunk in ((volume, 9), (77, 0)):
             key = owner.to_bytes(4, "big") + chunk.to_bytes(4, "big")
-            transaction.put(key, bytes(zeros), db=tables)
+            transaction.put(key, zeros, db=tables)
     told = findings(folder)["table"]
     assert "maps pages behind the volume's end" in told
     assert "belongs to no volume" in told
@@ -201,7 +200,7 @@ def test_wrong_counts_of_a_chunk(folder: Path) -> None:
             key, stored = cursor.item()
         chunk = bytearray(stored)
         chunk[4] += 1
-        _kernels.table_seal(chunk)
+        chunk[:4] = _kernels.checksum(bytes(chunk[4:])).to_bytes(4, "little")
         transaction.put(key, bytes(chunk), db=tables)
     assert "its counts are wrong" in findings(folder)["table"]
 

@@ -67,7 +67,7 @@ class Tables:
         volume = self.random.choice(VOLUMES)
         first, end = sorted(self.random.sample(range(CHUNKS + 1), 2))
         most = self.random.choice((1, 3, 100))
-        limit = len(self.tables.released) + self.random.choice((1, 10_000))
+        limit = self.tables.chunks.released + self.random.choice((1, 10_000))
         done = self.tables.drop(volume, first, end, most, limit)
         assert first < done <= end
         for page in range(first * TABLE_ENTRIES, done * TABLE_ENTRIES):
@@ -105,8 +105,10 @@ class Tables:
             chunks = {page // TABLE_ENTRIES for page in range(PAGES) if wanted[page] != HOLE}
             assert chunks <= set(self.tables.chunks_of(volume, 0, CHUNK_LIMIT))
             self.check_search(volume, wanted)
-        assert Counter(self.tables.released) == self.released
-        assert self.tables.zeros == sum(value == ZERO for value in self.model.values())
+        found = self.tables.chunks.take_released(self.tables.chunks.released)
+        assert Counter(found) == self.released
+        self.tables.chunks.release(found)
+        assert self.tables.chunks.zeros == sum(value == ZERO for value in self.model.values())
 
     def check_search(self, volume: int, wanted: list[int]) -> None:
         chunk = self.random.randrange(CHUNKS)

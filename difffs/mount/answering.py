@@ -1,0 +1,133 @@
+"""Threads that answer the kernel's requests for the bytes of files (docs/concurrency.md).
+
+As many as there are processors read requests and answer those for whole pages of open volumes
+without Python (native/answering.c, ADR 16). What else they meet:
+
+* a read that is not so simple they answer themselves, by way of the operations;
+* a write that is not, or finds no room, goes to a thread that may wait;
+* fsync goes to a thread of its own: one flush answers all that have come by then;
+* everything else goes to the thread that runs libfuse's loop.
+
+So a read waits for nobody's write, fsync or name.
+"""
+
+import fcntl
+import os
+import queue
+import struct
+import threading
+from collections.abc import Callable
+from typing import Protocol
+
+from difffs._kernels import VolumePages
+from difffs.mount import _answering
+
+_WRITE_OUT = struct.Struct("<II")  # struct fuse_write_out
+
+
+class Operations(Protocol):
+    """What the threads ask where they cannot answer by themselves."""
+
+    def read(self, path: str | None, out: memoryview, offset: int, fh: int) -> int:
+        """Fill ``out`` from ``offset`` on; return how many bytes of it count."""
+
+    def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
+        """Write ``data`` at ``offset``; return its length."""
+
+    def fsync(self, path: str | None, datasync: int, fh: int) -> None:
+        """Return when everything written before is committed."""
+
+
+class Answering:
+    """The threads of one mount."""
+
+    def __init__(
+        self,
+        operations: Operations,
+        failure: Callable[[str, BaseException], int],
+        pages: VolumePages,
+        file: int,
+    ) -> None:
+        """Answer on ``file``, the kernel's, from now on. ``failure`` turns an error of an operation
+        into an error number."""
+        self._operations = operations
+        self._failure = failure
+        self._file = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
+        self._writes: queue.SimpleQueue[tuple[int, int, int, bytes] | None] = queue.SimpleQueue()
+        self._syncs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        count = max(2, os.cpu_count() or 2)
+        answerers = [_answering.Answerer(self._file, pages.data_path, pages) for _ in range(count)]
+        self._answerers = [
+            threading.Thread(target=self._answer, args=(each,), name=f"difffs-answer_{i}")
+            for i, each in enumerate(answerers)
+        ]
+        self._others = [
+            threading.Thread(target=self._write, name="difffs-write"),
+            threading.Thread(target=self._sync, name="difffs-sync"),
+        ]
+        for thread in (*self._answerers, *self._others):
+            thread.daemon = True
+            thread.start()
+
+    def close(self) -> None:
+        """Return when all threads have ended; the mount must be gone."""
+        for thread in self._answerers:
+            thread.join()
+        self._writes.put(None)
+        self._syncs.put(None)
+        for thread in self._others:
+            thread.join()
+        os.close(self._file)
+
+    def _reply(self, unique: int, error: int, data: bytes | memoryview | None = None) -> None:
+        _answering.reply(self._file, unique, error, data)
+
+    def _answer(self, answerer: _answering.Answerer) -> None:
+        while kind := answerer.next():
+            if kind == _answering.READ:
+                self._read(answerer)
+            elif kind == _answering.WRITE:
+                handle, offset, _ = answerer.place
+                self._writes.put((answerer.unique, handle, offset, answerer.data()))
+            else:
+                self._syncs.put(answerer.unique)
+
+    def _read(self, answerer: _answering.Answerer) -> None:
+        handle, offset, _ = answerer.place
+        out = answerer.out()
+        try:
+            count = self._operations.read(None, out, offset, handle)
+        except BaseException as error:
+            self._reply(answerer.unique, self._failure("read", error))
+        else:
+            self._reply(answerer.unique, 0, out[:count])
+
+    def _write(self) -> None:
+        while (request := self._writes.get()) is not None:
+            unique, handle, offset, data = request
+            try:
+                written = self._operations.write(None, data, offset, handle)
+            except BaseException as error:
+                self._reply(unique, self._failure("write", error))
+            else:
+                self._reply(unique, 0, _WRITE_OUT.pack(written, 0))
+
+    def _sync(self) -> None:
+        ended = False
+        while not ended:
+            waiting = [self._syncs.get()]
+            while not self._syncs.empty():
+                waiting.append(self._syncs.get())
+            ended = None in waiting
+            self._sync_for([unique for unique in waiting if unique is not None])
+
+    def _sync_for(self, waiting: list[int]) -> None:
+        if not waiting:
+            return
+        error = 0
+        try:
+            self._operations.fsync(None, 0, 0)
+        except BaseException as failure:
+            error = self._failure("fsync", failure)
+        for unique in waiting:
+            self._reply(unique, error)

@@ -1,0 +1,82 @@
+/* The write buffer: bounded memory for pages that wait to be routed.
+ *
+ * A page is *waiting* after its last write, and *routing* while the routing thread works on it. It
+ * can be both: then what waits is newer. Pages are named by keys, volume << 32 | page number.
+ *
+ * Lock rule: the store's page lock (native/volume_pages.h) guards all of it, but for the bytes of a
+ * slot that is routing: nobody writes into it until the batch has ended. */
+#ifndef DIFFFS_WRITE_BUFFER_H
+#define DIFFFS_WRITE_BUFFER_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "key_map.h"
+
+#define NO_SLOT UINT32_MAX
+
+struct buffer_slot {
+    uint64_t key;
+    uint64_t tick; /* when it was written; the caller's clock */
+    uint32_t older; /* neighbours in the order of last writes; `newer` also chains free slots */
+    uint32_t newer;
+};
+
+struct write_buffer {
+    uint8_t *memory; /* the caller's: a page for each slot */
+    struct buffer_slot *slots;
+    uint32_t count;
+    uint32_t available;
+    uint32_t untouched; /* from this one on, slots have never been used: their memory is not there */
+    uint32_t free;      /* of those that were, the one given back last */
+    uint32_t oldest;    /* of those that wait */
+    uint32_t newest;
+    struct key_map waiting; /* key to slot + 1, in the pointer */
+    struct key_map routing;
+    struct key_map pages; /* volume to pages in the buffer + 1; a page that is both counts twice */
+};
+
+/* Returns 0, or -1 without memory. */
+int write_buffer_init(struct write_buffer *buffer, uint8_t *memory, uint32_t count);
+void write_buffer_free(struct write_buffer *buffer);
+
+uint32_t write_buffer_waiting(const struct write_buffer *buffer, uint64_t key);
+uint32_t write_buffer_routing(const struct write_buffer *buffer, uint64_t key);
+
+/* The slot with the newest bytes of a page, or NO_SLOT. */
+uint32_t write_buffer_slot(const struct write_buffer *buffer, uint64_t key);
+
+/* Pages of a volume in the buffer. */
+uint64_t write_buffer_pages(const struct write_buffer *buffer, uint32_t volume);
+
+static inline uint8_t *write_buffer_page(const struct write_buffer *buffer, uint32_t slot) {
+    return buffer->memory + (size_t)slot * 4096u;
+}
+
+/* Takes a whole page, as the one written last; a page that waits keeps its slot. Returns 0, or -1:
+ * no slot is free. */
+int write_buffer_put(struct write_buffer *buffer, uint64_t key, const uint8_t *page, uint64_t tick);
+
+/* Writes into a page that waits, which becomes the one written last; whether it does. */
+int write_buffer_write(struct write_buffer *buffer, uint64_t key, size_t start, const uint8_t *data,
+                       size_t length, uint64_t tick);
+
+/* Drops a page; one that is routing keeps its slot until the batch ends, and is not mapped then.
+ * Returns how many slots became free. */
+unsigned write_buffer_forget(struct write_buffer *buffer, uint64_t key);
+
+/* Keys of at most so many pages, longest waiting first, up to the first written after `latest`. */
+size_t write_buffer_oldest(const struct write_buffer *buffer, size_t most, uint64_t latest,
+                           uint64_t *keys);
+
+/* A page that waits is being routed from here on; its slot. It must wait, and not be routing. */
+uint32_t write_buffer_begin(struct write_buffer *buffer, uint64_t key);
+
+/* Ends the routing of a page in its slot; whether it was still wanted. The slot is free. */
+int write_buffer_finish(struct write_buffer *buffer, uint64_t key, uint32_t slot);
+
+/* Ends the routing of a page that could not be stored: it waits again, as the oldest, unless it was
+ * dropped or written again. */
+void write_buffer_put_back(struct write_buffer *buffer, uint64_t key, uint32_t slot);
+
+#endif
