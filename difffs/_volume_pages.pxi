@@ -76,6 +76,7 @@ cdef extern from "write_buffer.h" nogil:
     uint32_t write_buffer_waiting(const write_buffer *buffer, uint64_t key)
     uint32_t write_buffer_slot(const write_buffer *buffer, uint64_t key)
     uint64_t write_buffer_pages(const write_buffer *buffer, uint32_t volume)
+    int write_buffer_has_room(const write_buffer *buffer, uint32_t volume, uint32_t more)
     uint8_t *write_buffer_page(const write_buffer *buffer, uint32_t slot)
     size_t write_buffer_oldest(const write_buffer *buffer, size_t most, uint64_t latest,
                                uint64_t *keys)
@@ -106,7 +107,7 @@ cdef extern from "volume_pages.h" nogil:
         pass
     struct volume_pages:
         const codec_dictionary *dictionary
-        uint64_t tick
+        uint64_t fixed_tick
         int is_refusing
         int are_tables_held
         uint64_t decoded[256]
@@ -116,6 +117,7 @@ cdef extern from "volume_pages.h" nogil:
     void signal_mark_free(signal_mark *mark)
     void signal_mark_set(signal_mark *mark)
     void signal_mark_wait(signal_mark *mark, double seconds)
+    uint64_t volume_pages_tick(const volume_pages *pages)
     int buffer_is_crowded(const write_buffer *buffer)
     void volume_pages_init(volume_pages *pages, pthread_rwlock_t *lock, page_tables *tables,
                            write_buffer *buffer, extents *extents, signal_mark *work)
@@ -490,9 +492,14 @@ cdef class VolumePages:
         self.dictionary = dictionary
         store_dictionary(&self.native.dictionary, dictionary.native)
 
+    @property
+    def tick(self):
+        """Tenths of a second on the clock of writes."""
+        return volume_pages_tick(&self.native)
+
     def set_tick(self, uint64_t tick):
-        """Sets the clock of writes."""
-        store_tick(&self.native.tick, tick)
+        """Stops the clock of writes there, for tests."""
+        store_tick(&self.native.fixed_tick, tick)
 
     def refuse(self):
         """Lets every write and punch take the long way from here on, which says why not."""
@@ -609,6 +616,13 @@ cdef class VolumePages:
         cdef uint64_t pages = write_buffer_pages(&self.buffer, volume)
         pthread_rwlock_unlock(&self.chunks.lock)
         return pages
+
+    def has_room(self, uint32_t volume):
+        """Whether a page of the volume finds room in the buffer now."""
+        pthread_rwlock_rdlock(&self.chunks.lock)
+        cdef bint room = write_buffer_has_room(&self.buffer, volume, 1)
+        pthread_rwlock_unlock(&self.chunks.lock)
+        return room
 
     def is_buffered(self, uint64_t key):
         """Whether the page is in the buffer."""

@@ -45,8 +45,8 @@ _REMOVED_FIRST = 8
 _TICK = 0.1
 """Seconds between looks at the buffer; a page not written for two ticks is quiet."""
 
-_HINDERED_SECONDS = 1.0
-"""Seconds until the next try while there is no room, or writing has stopped."""
+_IDLE_SECONDS = 1.0
+"""Seconds between looks at an empty buffer, or at what cannot be stored now."""
 
 _ZERO_PAGE = bytes(PAGE_SIZE)
 
@@ -67,8 +67,6 @@ class Volumes:
         self.pages = open_pages(self.store, max(2 * BATCH_PAGES, buffer_bytes // PAGE_SIZE))
         """The pages of open volumes, for whoever answers requests without Python."""
         self._quiet_ticks = max(1, round(quiet_seconds / _TICK))
-        self._tick = 0
-        self._started = time.monotonic()
         self._staging = bytearray(BATCH_PAGES * PAGE_SIZE)
         self._full: TryAgain | None = None
         self._flush_asked = 0
@@ -214,7 +212,7 @@ class Volumes:
                 self._wait_for_room(inode)
 
     def _wait_for_room(self, inode: int) -> None:
-        while not self.pages.available:
+        while not self.pages.has_room(inode):
             self._writable()
             if self._full is not None:
                 raise self._full.again()
@@ -439,10 +437,11 @@ class Volumes:
             )
             urgent = urgent or self._closing
         if not urgent:
-            self.pages.wait_for_work(_HINDERED_SECONDS if hindered else _TICK)
+            # An empty buffer has nothing that could become quiet; what comes is looked at in time,
+            # since it has to wait anyway.
+            idle = hindered or not self.pages.waiting_count
+            self.pages.wait_for_work(_IDLE_SECONDS if idle else _TICK)
         with self.lock:
-            self._tick = int((time.monotonic() - self._started) / _TICK) + 1
-            self.pages.set_tick(self._tick)
             return not self._closing
 
     def _one_round(self) -> None:
@@ -519,7 +518,7 @@ class Volumes:
         Of `wanted`, last first; or else quiet pages, and all in a buffer more than half full.
         """
         if wanted is None:
-            latest = self._tick if self.pages.is_crowded else self._tick - self._quiet_ticks
+            latest = self.pages.tick - (0 if self.pages.is_crowded else self._quiet_ticks)
             return array("Q", sorted(self.pages.oldest(BATCH_PAGES, latest)) if latest >= 0 else ())
         keys = array("Q")
         while wanted and (room := BATCH_PAGES - len(keys)):

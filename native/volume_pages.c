@@ -58,6 +58,11 @@ void signal_mark_wait(struct signal_mark *mark, double seconds) {
     pthread_mutex_unlock(&mark->mutex);
 }
 
+uint64_t volume_pages_tick(const struct volume_pages *pages) {
+    uint64_t fixed = __atomic_load_n(&pages->fixed_tick, __ATOMIC_RELAXED);
+    return fixed != 0 ? fixed : (uint64_t)nanoseconds_of(CLOCK_MONOTONIC_COARSE) / 100000000u;
+}
+
 /* -- open volumes ------------------------------------------------------------------------------- */
 
 int volume_pages_open(struct volume_pages *pages, uint64_t handle, uint32_t number, uint64_t size,
@@ -281,14 +286,18 @@ static enum data_path_answer data_path_read(void *self, struct page_reader *read
 
 /* -- writing ------------------------------------------------------------------------------------ */
 
-/* Puts some whole pages; how many found room. With the lock held for writing. */
-static size_t put(struct volume_pages *pages, uint64_t key, const uint8_t *data, size_t count) {
-    uint64_t tick = __atomic_load_n(&pages->tick, __ATOMIC_RELAXED);
+/* Puts some whole pages; how many found room. With the lock held for writing. *wake becomes 1 when the
+ * routing thread is to look: it has waited for the first page, or there is too much. */
+static size_t put(struct volume_pages *pages, uint64_t key, const uint8_t *data, size_t count,
+                  int *wake) {
+    *wake |= pages->buffer->waiting.count == 0;
+    uint64_t tick = volume_pages_tick(pages);
     size_t done = 0;
     while (done < count &&
            write_buffer_put(pages->buffer, key + done, data + done * PAGE_BYTES, tick) == 0) {
         done++;
     }
+    *wake |= buffer_is_crowded(pages->buffer);
     return done;
 }
 
@@ -296,17 +305,16 @@ size_t volume_pages_put(struct volume_pages *pages, uint64_t key, const uint8_t 
                         size_t count) {
     size_t done = 0;
     int found_room = 1;
-    int crowded = 0;
+    int wake = 0;
     while (done < count && found_room) {
         size_t some = count - done < PAGES_A_TURN ? count - done : PAGES_A_TURN;
         pthread_rwlock_wrlock(pages->lock);
-        size_t put_now = put(pages, key + done, data + done * PAGE_BYTES, some);
-        crowded = buffer_is_crowded(pages->buffer);
+        size_t put_now = put(pages, key + done, data + done * PAGE_BYTES, some, &wake);
         pthread_rwlock_unlock(pages->lock);
         found_room = put_now == some;
         done += put_now;
     }
-    if (crowded) {
+    if (wake) {
         signal_mark_set(pages->work);
     }
     return done;
@@ -318,7 +326,7 @@ static enum data_path_answer data_path_write(void *self, uint64_t handle, uint64
     size_t done = 0;
     size_t count = size / PAGE_BYTES;
     int answerable = 1;
-    int crowded = 0;
+    int wake = 0;
     int64_t now = nanoseconds_of(CLOCK_REALTIME);
     while (answerable && done < count) {
         size_t some = count - done < PAGES_A_TURN ? count - done : PAGES_A_TURN;
@@ -329,15 +337,14 @@ static enum data_path_answer data_path_write(void *self, uint64_t handle, uint64
         answerable = volume != NULL && !__atomic_load_n(&pages->is_refusing, __ATOMIC_RELAXED);
         if (answerable) {
             uint64_t key = ((uint64_t)volume->number << 32 | offset / PAGE_BYTES) + done;
-            size_t put_now = put(pages, key, data + done * PAGE_BYTES, some);
+            size_t put_now = put(pages, key, data + done * PAGE_BYTES, some, &wake);
             volume->written_nanoseconds = now;
             answerable = put_now == some;
             done += put_now;
-            crowded = buffer_is_crowded(pages->buffer);
         }
         pthread_rwlock_unlock(pages->lock);
     }
-    if (crowded) {
+    if (wake) {
         signal_mark_set(pages->work);
     }
     return answerable && count != 0 ? DATA_PATH_DONE : DATA_PATH_LONG_WAY;
@@ -467,13 +474,13 @@ int volume_pages_put_from(struct volume_pages *pages, uint64_t key, const struct
     pthread_rwlock_wrlock(pages->lock);
     find_place(pages, key, &now);
     int result = 1;
+    int wake = 0;
     if (write_buffer_waiting(pages->buffer, key) == NO_SLOT && now.routing == place->routing &&
         (now.id == place->id || !now.is_known || !place->is_known)) {
-        result = put(pages, key, page, 1) == 1 ? 0 : -1;
+        result = put(pages, key, page, 1, &wake) == 1 ? 0 : -1;
     }
-    int crowded = buffer_is_crowded(pages->buffer);
     pthread_rwlock_unlock(pages->lock);
-    if (crowded) {
+    if (wake) {
         signal_mark_set(pages->work);
     }
     return result;
@@ -481,7 +488,7 @@ int volume_pages_put_from(struct volume_pages *pages, uint64_t key, const struct
 
 int volume_pages_write_waiting(struct volume_pages *pages, uint64_t key, size_t start,
                                const uint8_t *data, size_t length) {
-    uint64_t tick = __atomic_load_n(&pages->tick, __ATOMIC_RELAXED);
+    uint64_t tick = volume_pages_tick(pages);
     pthread_rwlock_wrlock(pages->lock);
     int waits = write_buffer_write(pages->buffer, key, start, data, length, tick);
     pthread_rwlock_unlock(pages->lock);

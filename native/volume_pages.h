@@ -52,15 +52,18 @@ struct volume_pages {
     struct extents *extents;
     struct key_map handles; /* of struct open_handle */
     struct key_map volumes; /* of struct open_volume, by number */
-    struct signal_mark *work; /* set when the buffer becomes crowded */
+    struct signal_mark *work; /* set when the buffer is crowded, or no longer empty */
     const codec_dictionary *dictionary; /* what objects may need to be decoded; atomic */
-    uint64_t tick;                      /* the clock of writes; atomic */
+    uint64_t fixed_tick;                /* 0: the clock of writes runs; atomic */
     int is_refusing;                    /* writes and punches take the long way; atomic */
     int are_tables_held;                /* punches take the long way: a commit copies tables */
     uint64_t decoded[CODEC_ROOM];       /* objects by codec; atomic */
     uint64_t decode_nanoseconds[CODEC_ROOM];
     struct data_path data_path;
 };
+
+/* Tenths of a second on a clock that only runs forward: when pages were written. */
+uint64_t volume_pages_tick(const struct volume_pages *pages);
 
 /* Buffer pages at which the routing thread is woken. */
 static inline int buffer_is_crowded(const struct write_buffer *buffer) {

@@ -128,7 +128,7 @@ int write_buffer_put(struct write_buffer *buffer, uint64_t key, const uint8_t *p
     if (slot != NO_SLOT) {
         unlink_slot(buffer, slot);
     } else {
-        if (buffer->available == 0 || count(buffer, key, 1)) {
+        if (!write_buffer_has_room(buffer, (uint32_t)(key >> 32), 1) || count(buffer, key, 1)) {
             return -1;
         }
         slot = take_slot(buffer);

@@ -53,8 +53,17 @@ static inline uint8_t *write_buffer_page(const struct write_buffer *buffer, uint
     return buffer->memory + (size_t)slot * 4096u;
 }
 
+/* Whether a volume may have so many more slots. The last eighth of them is kept for volumes with few
+ * pages in the buffer: whoever fills it does not stop the others. */
+static inline int write_buffer_has_room(const struct write_buffer *buffer, uint32_t volume,
+                                        uint32_t more) {
+    uint32_t kept = write_buffer_pages(buffer, volume) < buffer->count / 16u ? 0
+                                                                            : buffer->count / 8u;
+    return buffer->available >= more + kept;
+}
+
 /* Takes a whole page, as the one written last; a page that waits keeps its slot. Returns 0, or -1:
- * no slot is free. */
+ * there is no room for the volume. */
 int write_buffer_put(struct write_buffer *buffer, uint64_t key, const uint8_t *page, uint64_t tick);
 
 /* Writes into a page that waits, which becomes the one written last; whether it does. */

@@ -192,8 +192,7 @@ def test_a_full_buffer_takes_the_long_way(volume: Opened) -> None:
         done = 0
         while volume.path.answer_write(OTHER, done * PAGE, volume.pages[done % PAGES]):
             done += 1
-        assert done + 1024 >= slots
-        assert volume.path.available == 0
+        assert done == slots - slots // 8
         assert volume.path.answer_write(OTHER, 0, volume.pages[1]), "a page that waits has its slot"
 
 

@@ -25,6 +25,7 @@ class Model:
         self.random = Random(seed)
         self.chunks = TableChunks()
         self.buffer = VolumePages(self.chunks, Extents(-1), bytearray(SLOTS * PAGE_SIZE))
+        self.buffer.set_tick(1)
         for volume in VOLUMES:
             self.chunks.bring(volume, 0, None)
         self.waiting: dict[int, bytes] = {}
@@ -46,10 +47,11 @@ class Model:
         self.waiting[key] = content
 
     def put_pages(self) -> None:
-        key = page_key(*self.place())
+        volume, page = self.place()
+        key = page_key(volume, page)
         pages = [self.content() for _ in range(self.random.randrange(1, 4))]
         put = self.buffer.put(key, b"".join(pages))
-        assert put == len(pages) or not self.buffer.available
+        assert put == len(pages) or not self.buffer.has_room(volume)
         for i in range(put):
             self.write(key + i, pages[i])
 
@@ -66,8 +68,9 @@ class Model:
             assert self.buffer.copy_buffered(key, content) == (key in self.routing)
             old = bytes(content)
             content[start : start + 100] = part
+            room = self.buffer.has_room(key >> 32)
             put = self.buffer.put_from(key, place, content)
-            assert put is (True if self.dropped_slots + self.used() < SLOTS else None)
+            assert put is (True if room else None)
             if put is None:
                 return
         self.write(key, old[:start] + part + old[start + 100 :])
@@ -75,7 +78,7 @@ class Model:
     def put_too_late(self) -> None:
         """Of a page that is somewhere else by now."""
         key = page_key(*self.place())
-        if key not in self.waiting and self.buffer.available > 1:
+        if key not in self.waiting and self.buffer.has_room(key >> 32):
             place = self.buffer.place(key)
             content = self.content()
             self.buffer.put(key, content)
@@ -97,7 +100,7 @@ class Model:
     def begin(self) -> None:
         if self.batch is not None:
             return
-        keys = self.buffer.oldest(5, 0)
+        keys = self.buffer.oldest(5, 1)
         assert list(keys) == list(self.waiting)[:5]
         out = bytearray(5 * PAGE_SIZE)
         self.batch = keys, self.buffer.begin(keys, out)
@@ -151,6 +154,7 @@ class Model:
         for volume in VOLUMES:
             mine = [key for key in (*self.waiting, *self.routing) if key >> 32 == volume]
             assert buffer.buffered(volume) == len(mine)
+            assert buffer.has_room(volume) == (buffer.available > (SLOTS // 8 if mine else 0))
             pages = sorted(key & 0xFFFFFFFF for key in mine)
             for first, end in ((0, 1 << 31), (2, 7), (7, 7)):
                 wanted = next((page for page in pages if first <= page < end), end)
@@ -209,6 +213,17 @@ def test_pages_are_quiet_by_the_clock() -> None:
     assert list(buffer.oldest(1, 9)) == [page_key(1, 5)]
 
 
+def test_who_fills_the_buffer_leaves_room_for_others() -> None:
+    buffer = buffer_of(64)
+    assert buffer.put(page_key(1, 0), bytes(100 * PAGE_SIZE)) == 56
+    assert not buffer.has_room(1)
+    assert buffer.put(page_key(1, 0), bytes(PAGE_SIZE)) == 1, "a page that waits has its slot"
+    for other in (2, 3):
+        assert buffer.put(page_key(other, 0), bytes(9 * PAGE_SIZE)) == 4, "a sixteenth of all"
+    assert buffer.available == 0
+    assert not buffer.has_room(4)
+
+
 def test_what_is_wrong_is_refused() -> None:
     buffer = buffer_of(4)
     key = page_key(1, 0)
@@ -234,11 +249,13 @@ def test_what_is_wrong_is_refused() -> None:
 
 
 def test_a_mark_for_the_routing_thread_is_not_lost() -> None:
-    buffer = buffer_of(4)
+    buffer = buffer_of(8)
     buffer.wake()
     began = time.monotonic()
     buffer.wait_for_work(30)
-    buffer.put(page_key(1, 0), bytes(3 * PAGE_SIZE))  # more than half
+    buffer.put(page_key(1, 0), bytes(PAGE_SIZE))  # the first one
+    buffer.wait_for_work(30)
+    buffer.put(page_key(1, 1), bytes(4 * PAGE_SIZE))  # more than half
     buffer.wait_for_work(30)
     assert time.monotonic() - began < 15
     began = time.monotonic()

@@ -4,25 +4,38 @@ As many as there are processors read requests and answer those for whole pages o
 without Python (native/answering.c, ADR 16). What else they meet:
 
 * a read that is not so simple they answer themselves, by way of the operations;
-* a write that is not, or finds no room, goes to a thread that may wait;
+* a write that is not, or finds no room, goes to a thread for its file handle, which may wait;
 * fsync goes to a thread of its own: one flush answers all that have come by then;
 * everything else goes to the thread that runs libfuse's loop.
 
 So a read waits for nobody's write, fsync or name.
 """
 
+import contextlib
 import fcntl
 import os
 import queue
 import struct
 import threading
 from collections.abc import Callable
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from difffs._kernels import VolumePages
 from difffs.mount import _answering
 
 _WRITE_OUT = struct.Struct("<II")  # struct fuse_write_out
+
+_IDLE_SECONDS = 1.0
+"""How long a thread for writes of a handle waits for the next."""
+
+
+class Request(NamedTuple):
+    """A write that takes the long way."""
+
+    unique: int
+    handle: int
+    offset: int
+    data: bytes
 
 
 class Operations(Protocol):
@@ -36,6 +49,51 @@ class Operations(Protocol):
 
     def fsync(self, path: str | None, datasync: int, fh: int) -> None:
         """Return when everything written before is committed."""
+
+
+class _Writes:
+    """Threads that may wait for room: one for each handle that has such writes, so that who fills
+    the buffer holds up nobody else. Each ends when nothing has come for a while."""
+
+    def __init__(self, write: Callable[[Request], None]) -> None:
+        """Have requests written by ``write``."""
+        self._write = write
+        self._lock = threading.Condition()
+        self._queues: dict[int, queue.SimpleQueue[Request | None]] = {}
+
+    def add(self, request: Request) -> None:
+        """Have a request written, after those of its handle that came before."""
+        with self._lock:
+            waiting = self._queues.get(request.handle)
+            if waiting is not None:
+                waiting.put(request)
+                return
+            waiting = self._queues[request.handle] = queue.SimpleQueue()
+            waiting.put(request)
+        threading.Thread(
+            target=self._run, args=(request.handle, waiting), name="difffs-write", daemon=True
+        ).start()
+
+    def _run(self, handle: int, waiting: "queue.SimpleQueue[Request | None]") -> None:
+        while True:
+            request = None
+            with contextlib.suppress(queue.Empty):
+                request = waiting.get(timeout=_IDLE_SECONDS)
+            if request is not None:
+                self._write(request)
+                continue
+            with self._lock:
+                if waiting.empty():
+                    del self._queues[handle]
+                    self._lock.notify_all()
+                    return
+
+    def close(self) -> None:
+        """Return when all threads have ended."""
+        with self._lock:
+            for waiting in self._queues.values():
+                waiting.put(None)
+            self._lock.wait_for(lambda: not self._queues)
 
 
 class Answering:
@@ -53,7 +111,7 @@ class Answering:
         self._operations = operations
         self._failure = failure
         self._file = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
-        self._writes: queue.SimpleQueue[tuple[int, int, int, bytes] | None] = queue.SimpleQueue()
+        self._writes = _Writes(self._write)
         self._syncs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
         count = max(2, os.cpu_count() or 2)
         answerers = [_answering.Answerer(self._file, pages.data_path, pages) for _ in range(count)]
@@ -61,11 +119,8 @@ class Answering:
             threading.Thread(target=self._answer, args=(each,), name=f"difffs-answer_{i}")
             for i, each in enumerate(answerers)
         ]
-        self._others = [
-            threading.Thread(target=self._write, name="difffs-write"),
-            threading.Thread(target=self._sync, name="difffs-sync"),
-        ]
-        for thread in (*self._answerers, *self._others):
+        self._syncer = threading.Thread(target=self._sync, name="difffs-sync")
+        for thread in (*self._answerers, self._syncer):
             thread.daemon = True
             thread.start()
 
@@ -73,10 +128,9 @@ class Answering:
         """Return when all threads have ended; the mount must be gone."""
         for thread in self._answerers:
             thread.join()
-        self._writes.put(None)
+        self._writes.close()
         self._syncs.put(None)
-        for thread in self._others:
-            thread.join()
+        self._syncer.join()
         os.close(self._file)
 
     def _reply(self, unique: int, error: int, data: bytes | memoryview | None = None) -> None:
@@ -88,7 +142,7 @@ class Answering:
                 self._read(answerer)
             elif kind == _answering.WRITE:
                 handle, offset, _ = answerer.place
-                self._writes.put((answerer.unique, handle, offset, answerer.data()))
+                self._writes.add(Request(answerer.unique, handle, offset, answerer.data()))
             else:
                 self._syncs.put(answerer.unique)
 
@@ -102,15 +156,13 @@ class Answering:
         else:
             self._reply(answerer.unique, 0, out[:count])
 
-    def _write(self) -> None:
-        while (request := self._writes.get()) is not None:
-            unique, handle, offset, data = request
-            try:
-                written = self._operations.write(None, data, offset, handle)
-            except BaseException as error:
-                self._reply(unique, self._failure("write", error))
-            else:
-                self._reply(unique, 0, _WRITE_OUT.pack(written, 0))
+    def _write(self, request: Request) -> None:
+        try:
+            written = self._operations.write(None, request.data, request.offset, request.handle)
+        except BaseException as error:
+            self._reply(request.unique, self._failure("write", error))
+        else:
+            self._reply(request.unique, 0, _WRITE_OUT.pack(written, 0))
 
     def _sync(self) -> None:
         ended = False
