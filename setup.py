@@ -59,6 +59,6 @@ extensions = [
     ),
     # what only the study needs, so that the daemon does not carry it
     extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),
-    extension("difffs.mount._answering", ["answering"]),
+    extension("difffs.mount._answering", ["answering", "request_times"]),
 ]
 setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))

@@ -16,12 +16,12 @@ SCHEMA_VERSION = 1
 def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
     """Statistics of an open store, in bytes, pages and microseconds.
 
-    `volumes` adds the write buffer of a live mount.
+    `volumes` adds the write buffer of a live mount, and what has held up or stopped writing.
     """
     counts = store.page_counts()
     occupancy = store.occupancy()
     logical = counts["total"] * PAGE_SIZE
-    return {
+    report: dict[str, Any] = {
         "schema_version": SCHEMA_VERSION,
         "store": str(store.path),
         "recipe": store.recipe.name,
@@ -43,6 +43,11 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
             "page_cache": cached_bytes(store.path),
         },
     }
+    if volumes is not None:
+        report["memory"]["write_buffer_limit"] = volumes.buffer_bytes
+        report["write_wait_us"] = volumes.waited_ns // 1000
+        report["writing_stopped"] = volumes.failed is not None
+    return report
 
 
 def _routes(store: Store) -> dict[str, dict[str, int]]:

@@ -69,6 +69,8 @@ class Volumes:
         self._quiet_ticks = max(1, round(quiet_seconds / _TICK))
         self._staging = bytearray(BATCH_PAGES * PAGE_SIZE)
         self._full: TryAgain | None = None
+        self.waited_ns = 0
+        """Nanoseconds that writes have waited for room in the write buffer."""
         self._flush_asked = 0
         self._flush_done = 0
         self._flush_error: DifffsError | None = None
@@ -217,7 +219,9 @@ class Volumes:
             if self._full is not None:
                 raise self._full.again()
             self.pages.wake()
+            began = time.monotonic_ns()
             self._room.wait(1.0)
+            self.waited_ns += time.monotonic_ns() - began
             self.namespace.get(inode)  # raises when the volume was removed meanwhile
 
     # -- changing size and holes -----------------------------------------------------------------

@@ -14,6 +14,7 @@
 
 struct waiting_request {
     struct waiting_request *next;
+    struct request_time time;
     size_t length;
     uint8_t bytes[];
 };
@@ -35,12 +36,14 @@ void request_queue_free(struct request_queue *queue) {
     pthread_mutex_destroy(&queue->mutex);
 }
 
-int request_queue_add(struct request_queue *queue, const void *request, size_t length) {
+int request_queue_add(struct request_queue *queue, const void *request, size_t length,
+                      struct request_time time) {
     struct waiting_request *added = malloc(sizeof *added + length);
     if (added == NULL) {
         return -1;
     }
     added->next = NULL;
+    added->time = time;
     added->length = length;
     memcpy(added->bytes, request, length);
     pthread_mutex_lock(&queue->mutex);
@@ -62,7 +65,8 @@ void request_queue_end(struct request_queue *queue) {
     pthread_mutex_unlock(&queue->mutex);
 }
 
-ssize_t request_queue_take(struct request_queue *queue, void *buffer, size_t size) {
+ssize_t request_queue_take(struct request_queue *queue, void *buffer, size_t size,
+                           struct request_time *time) {
     pthread_mutex_lock(&queue->mutex);
     while (queue->first == NULL && !queue->has_ended) {
         pthread_cond_wait(&queue->condition, &queue->mutex);
@@ -76,6 +80,7 @@ ssize_t request_queue_take(struct request_queue *queue, void *buffer, size_t siz
         errno = ENODEV;
         return -1;
     }
+    *time = taken->time;
     ssize_t length = taken->length <= size ? (ssize_t)taken->length : -1;
     if (length < 0) {
         errno = EIO;
@@ -88,10 +93,12 @@ ssize_t request_queue_take(struct request_queue *queue, void *buffer, size_t siz
 
 /* -- answers ------------------------------------------------------------------------------------ */
 
-void answer_request(int file, uint64_t unique, int error, const void *data, size_t length) {
+void answer_request(int file, uint64_t unique, struct request_time time, int error,
+                    const void *data, size_t length) {
     struct fuse_out_header header = {
         .len = (uint32_t)(sizeof header + length), .error = -error, .unique = unique};
     struct iovec parts[2] = {{&header, sizeof header}, {(void *)data, length}};
+    request_answered(time, -error);
     /* ENOENT: the request was interrupted; ENODEV: the mount is gone. */
     while (writev(file, parts, length == 0 ? 1 : 2) < 0 && errno == EINTR) {
     }
@@ -137,7 +144,7 @@ static int read_natively(struct answerer *self) {
     const struct fuse_read_in *in = (const void *)(header + 1);
     if (self->path->read(self->path->self, self->reader, in->fh, in->offset, in->size,
                          self->answer) == DATA_PATH_DONE) {
-        answer_request(self->file, header->unique, 0, self->answer, in->size);
+        answer_request(self->file, header->unique, self->time, 0, self->answer, in->size);
         return 1;
     }
     self->handle = in->fh;
@@ -153,7 +160,7 @@ static int write_natively(struct answerer *self) {
     if (self->path->write(self->path->self, in->fh, in->offset, in->size, data) ==
         DATA_PATH_DONE) {
         struct fuse_write_out out = {.size = in->size};
-        answer_request(self->file, header->unique, 0, &out, sizeof out);
+        answer_request(self->file, header->unique, self->time, 0, &out, sizeof out);
         return 1;
     }
     self->handle = in->fh;
@@ -170,15 +177,15 @@ static int punch_natively(struct answerer *self) {
         self->path->punch(self->path->self, in->fh, in->offset, in->length) != DATA_PATH_DONE) {
         return 0;
     }
-    answer_request(self->file, header->unique, 0, NULL, 0);
+    answer_request(self->file, header->unique, self->time, 0, NULL, 0);
     return 1;
 }
 
 static void pass_on(struct answerer *self, size_t length) {
     const struct fuse_in_header *header = (const void *)self->request;
-    if (request_queue_add(self->others, self->request, length) &&
+    if (request_queue_add(self->others, self->request, length, self->time) &&
         header->opcode != FUSE_FORGET && header->opcode != FUSE_BATCH_FORGET) {
-        answer_request(self->file, header->unique, ENOMEM, NULL, 0);
+        answer_request(self->file, header->unique, self->time, ENOMEM, NULL, 0);
     }
 }
 
@@ -187,23 +194,24 @@ static int is_whole(const struct fuse_in_header *header, size_t length, size_t a
     return length >= sizeof *header + arguments;
 }
 
-enum request_kind answerer_next(struct answerer *self) {
+enum long_way answerer_next(struct answerer *self) {
     const struct fuse_in_header *header = (const void *)self->request;
     for (;;) {
         ssize_t got = read(self->file, self->request, REQUEST_BYTES);
-        if (got < 0) {
+        if (got <= 0) {
             /* ENOENT: a request that was interrupted before anybody saw it. */
-            if (errno == EINTR || errno == EAGAIN || errno == ENOENT) {
+            if (got < 0 && (errno == EINTR || errno == EAGAIN || errno == ENOENT)) {
                 continue;
             }
             request_queue_end(self->others);
-            return REQUEST_ENDED;
+            return LONG_WAY_ENDED;
         }
         size_t length = (size_t)got;
         if (!is_whole(header, length, 0)) {
             continue;
         }
         self->unique = header->unique;
+        self->time = request_received(header, length);
         switch (header->opcode) {
         case FUSE_READ:
             if (!is_whole(header, length, sizeof(struct fuse_read_in)) ||
@@ -213,7 +221,7 @@ enum request_kind answerer_next(struct answerer *self) {
             if (read_natively(self)) {
                 continue;
             }
-            return REQUEST_READ;
+            return LONG_WAY_READ;
         case FUSE_WRITE:
             if (!is_whole(header, length, sizeof(struct fuse_write_in)) ||
                 !is_whole(header, length,
@@ -224,7 +232,7 @@ enum request_kind answerer_next(struct answerer *self) {
             if (write_natively(self)) {
                 continue;
             }
-            return REQUEST_WRITE;
+            return LONG_WAY_WRITE;
         case FUSE_FALLOCATE:
             if (is_whole(header, length, sizeof(struct fuse_fallocate_in)) &&
                 punch_natively(self)) {
@@ -233,7 +241,7 @@ enum request_kind answerer_next(struct answerer *self) {
             break;
         case FUSE_FSYNC:
         case FUSE_FSYNCDIR:
-            return REQUEST_SYNC;
+            return LONG_WAY_SYNC;
         case FUSE_INTERRUPT:
             continue; /* nothing is left half done: a request is answered when it is answered */
         default:

@@ -11,6 +11,7 @@
 #include <sys/types.h>
 
 #include "data_path.h"
+#include "request_times.h"
 
 #define ANSWER_BYTES (1u << 20)              /* of the largest read or write */
 #define REQUEST_BYTES (ANSWER_BYTES + 4096u) /* what the kernel demands room for */
@@ -28,17 +29,20 @@ struct request_queue {
 int request_queue_init(struct request_queue *queue);
 void request_queue_free(struct request_queue *queue);
 /* Adds a copy. Returns 0, or -1 without memory. */
-int request_queue_add(struct request_queue *queue, const void *request, size_t length);
+int request_queue_add(struct request_queue *queue, const void *request, size_t length,
+                      struct request_time time);
 /* Nothing comes any more: take() returns what there is, and then -1 with ENODEV. */
 void request_queue_end(struct request_queue *queue);
 /* Waits for a request and copies it to the buffer; its length. */
-ssize_t request_queue_take(struct request_queue *queue, void *buffer, size_t size);
+ssize_t request_queue_take(struct request_queue *queue, void *buffer, size_t size,
+                           struct request_time *time);
 
-enum request_kind {
-    REQUEST_ENDED = 0, /* the mount is gone */
-    REQUEST_READ = 1,  /* one that has to take the long way; likewise the next */
-    REQUEST_WRITE = 2,
-    REQUEST_SYNC = 3,
+/* What an answerer leaves to its caller: requests that have to take the long way. */
+enum long_way {
+    LONG_WAY_ENDED = 0, /* none: the mount is gone */
+    LONG_WAY_READ = 1,
+    LONG_WAY_WRITE = 2,
+    LONG_WAY_SYNC = 3,
 };
 
 struct answerer {
@@ -49,6 +53,7 @@ struct answerer {
     uint8_t *request; /* REQUEST_BYTES */
     uint8_t *answer;  /* ANSWER_BYTES */
     /* Of a request that takes the long way: */
+    struct request_time time;
     uint64_t unique;
     uint64_t handle;
     uint64_t offset;
@@ -62,10 +67,11 @@ int answerer_init(struct answerer *answerer, int file, const struct data_path *p
 void answerer_free(struct answerer *answerer);
 
 /* Answers requests until one comes that takes the long way, or the mount ends. */
-enum request_kind answerer_next(struct answerer *answerer);
+enum long_way answerer_next(struct answerer *answerer);
 
 /* Answers a request: an error (positive), or 0 and so many bytes. That the kernel does not want the
  * answer any more is no error. */
-void answer_request(int file, uint64_t unique, int error, const void *data, size_t length);
+void answer_request(int file, uint64_t unique, struct request_time time, int error,
+                    const void *data, size_t length);
 
 #endif

@@ -4,9 +4,13 @@ import json
 import os
 import subprocess
 import threading
+from contextlib import suppress
 from pathlib import Path
 
+import pytest
+
 from difffs import stats
+from difffs.errors import CorruptStore
 from difffs.page import PAGE_SIZE
 from tests.pages import guest_memory
 from tests.stores import OpenStore, new_file, open_volumes
@@ -64,6 +68,17 @@ def test_memory_counts_the_write_buffer_and_the_page_cache(tmp_path: Path) -> No
         memory = stats.collect(volumes.store, volumes)["memory"]
         assert memory["write_buffer"] == 0
         assert memory["page_cache"] > 0
+        assert memory["write_buffer_limit"] == volumes.buffer_bytes
+
+
+@pytest.mark.expected_log("writing has stopped: as a test has it")
+def test_what_has_stopped_all_writing(tmp_path: Path) -> None:
+    with suppress(CorruptStore), open_volumes(tmp_path / "s") as volumes:
+        told = stats.collect(volumes.store, volumes)
+        assert (told["writing_stopped"], told["write_wait_us"]) == (False, 0)
+        volumes.fail(CorruptStore("as a test has it"))
+        told = stats.collect(volumes.store, volumes)
+    assert told["writing_stopped"] is True
 
 
 def test_statistics_can_be_asked_for_while_changes_are_committed(tmp_path: Path) -> None:

@@ -575,6 +575,23 @@ def test_removing_what_is_being_routed(
     assert volumes.store.object_count() == 3
 
 
+def test_the_time_that_writes_wait_for_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with open_volumes(tmp_path / "s", buffer_bytes=SMALL_BUFFER) as volumes:
+        inode = new_file(volumes)
+        gate = Gate(volumes, monkeypatch)
+        volumes.write(inode, 0, Random(1).randbytes(SMALL_BUFFER))
+        assert volumes.waited_ns == 0
+        writer = threading.Thread(target=volumes.write, args=(inode, SMALL_BUFFER, bytes(PAGE)))
+        writer.start()
+        writer.join(0.01)
+        assert writer.is_alive()
+        gate.open.set()
+        writer.join(SECONDS)
+        assert 0 < volumes.waited_ns < SECONDS * 10**9
+
+
 def test_a_volume_removed_under_a_write_that_waits_for_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

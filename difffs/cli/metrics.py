@@ -5,8 +5,9 @@ textfile collector refuses files that have any.
 """
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import accumulate
 from typing import Any
 
 _ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
@@ -18,17 +19,18 @@ class Metric:
 
     name: str
     kind: str
-    """``gauge`` or ``counter``; the name of a counter ends in ``_total``."""
+    """``gauge``, ``counter``, whose name ends in ``_total``, or ``histogram``."""
     meaning: str
-    samples: list[tuple[dict[str, str], float]] = field(default_factory=list)
+    samples: list[tuple[str, dict[str, str], float]] = field(default_factory=list)
+    """What is appended to the name, labels, value."""
 
     def lines(self) -> Iterator[str]:
         """The metric as the format has it."""
         yield f"# HELP {self.name} {_escaped(self.meaning)}"
         yield f"# TYPE {self.name} {self.kind}"
-        for labels, value in self.samples:
+        for suffix, labels, value in self.samples:
             inner = ",".join(f'{name}="{_quoted(text)}"' for name, text in labels.items())
-            yield f"{self.name}{{{inner}}} {_number(value)}"
+            yield f"{self.name}{suffix}{{{inner}}} {_number(value)}"
 
 
 class Exposition:
@@ -40,17 +42,33 @@ class Exposition:
 
     def gauge(self, name: str, meaning: str, value: float, **labels: str) -> None:
         """Tell what may rise and fall."""
-        self._tell(f"difffs_{name}", "gauge", meaning, value, labels)
+        self._metric(f"difffs_{name}", "gauge", meaning).samples.append(("", labels, value))
 
     def counter(self, name: str, meaning: str, value: float, **labels: str) -> None:
         """Tell what only rises, until it begins at 0 again."""
-        self._tell(f"difffs_{name}_total", "counter", meaning, value, labels)
+        metric = self._metric(f"difffs_{name}_total", "counter", meaning)
+        metric.samples.append(("", labels, value))
 
-    def _tell(
-        self, name: str, kind: str, meaning: str, value: float, labels: dict[str, str]
+    def histogram(
+        self,
+        name: str,
+        meaning: str,
+        bounds: Sequence[float],
+        counts: Sequence[int],
+        total: float,
+        **labels: str,
     ) -> None:
-        metric = self._metrics.setdefault(name, Metric(name, kind, meaning))
-        metric.samples.append((labels, value))
+        """Tell how many were at most each of the ascending bounds, but above the one before; the
+        last of ``counts`` were above all. ``total`` is the sum of what was observed."""
+        metric = self._metric(f"difffs_{name}", "histogram", meaning)
+        limits = [*map(_number, bounds), "+Inf"]
+        for limit, reached in zip(limits, accumulate(counts), strict=True):
+            metric.samples.append(("_bucket", {**labels, "le": limit}, reached))
+        metric.samples.append(("_sum", labels, total))
+        metric.samples.append(("_count", labels, sum(counts)))
+
+    def _metric(self, name: str, kind: str, meaning: str) -> Metric:
+        return self._metrics.setdefault(name, Metric(name, kind, meaning))
 
     def text(self) -> str:
         """Return all of it."""
@@ -79,6 +97,7 @@ def exposition(stores: Iterable[Mapping[str, Any]], build: Mapping[str, str]) ->
         _tell_state(told, store, statistics)
         _tell_memory(told, store, statistics)
         _tell_work(told, store, statistics)
+        _tell_requests(told, store, statistics)
     return told.text()
 
 
@@ -136,6 +155,12 @@ def _tell_memory(told: Exposition, store: str, statistics: Mapping[str, Any]) ->
     told.gauge(
         "write_buffer_bytes", "Written pages not yet stored.", memory["write_buffer"], store=store
     )
+    told.gauge(
+        "write_buffer_limit_bytes",
+        "Bound of the write buffer; writes wait when it is reached.",
+        memory["write_buffer_limit"],
+        store=store,
+    )
     granted: dict[str, bool] = {}
     for entry in statistics.get("kernel_settings", []):
         granted[entry["setting"]] = entry["applied"] and granted.get(entry["setting"], True)
@@ -177,6 +202,45 @@ def _tell_work(told: Exposition, store: str, statistics: Mapping[str, Any]) -> N
                 work["decode_us"] / 1e6,
                 **labels,
             )
+
+
+def _tell_requests(told: Exposition, store: str, statistics: Mapping[str, Any]) -> None:
+    """What a mount has of the kernel's requests."""
+    if "mountpoint" not in statistics:
+        return
+    told.counter(
+        "write_wait_seconds",
+        "Time that writes waited for room in the write buffer.",
+        statistics["write_wait_us"] / 1e6,
+        store=store,
+    )
+    told.gauge(
+        "writing_stopped",
+        "1 when an error has stopped all writing.",
+        statistics["writing_stopped"],
+        store=store,
+    )
+    times = statistics.get("request_times")  # not with every libfuse
+    if times is not None:
+        bounds = [bound / 1e6 for bound in times["bounds_us"]]
+        for request, counted in times["requests"].items():
+            told.histogram(
+                "request_seconds",
+                "Time from the receipt of a request of the kernel to its answer.",
+                bounds,
+                counted["counts"],
+                counted["us"] / 1e6,
+                store=store,
+                request=request,
+            )
+    for error, count in statistics.get("failed_requests", {}).items():
+        told.counter(
+            "failed_requests",
+            "Requests of the kernel answered with an error.",
+            count,
+            store=store,
+            error=error,
+        )
 
 
 def _number(value: float) -> str:

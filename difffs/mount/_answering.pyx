@@ -2,7 +2,7 @@
 # cython: freethreading_compatible=False
 """Threads that answer the kernel without Python's lock, and how libfuse gets what is left.
 
-See native/answering.h. libfuse reads its requests from a queue (`struct fuse_custom_io`), and one of
+See native/answering.h; times are taken of all requests (native/request_times.h). libfuse reads its requests from a queue (`struct fuse_custom_io`), and one of
 its answers is put right:
 
 When a file that was written loses its last name, the kernel first removes the name and then sends
@@ -22,31 +22,51 @@ cdef extern from "<sys/uio.h>" nogil:
         size_t iov_len
     ssize_t writev(int file, const iovec *vector, int count)
 
+cdef extern from "request_times.h" nogil:
+    enum:
+        REQUEST_KINDS
+        REQUEST_TIME_BOUNDS
+        REQUEST_FAILURES
+    cdef enum request_kind:
+        pass
+    const uint64_t request_time_bounds[REQUEST_TIME_BOUNDS]
+    struct request_time:
+        uint64_t started
+        request_kind kind
+    struct request_totals:
+        uint64_t counts[REQUEST_KINDS][REQUEST_TIME_BOUNDS + 1]
+        uint64_t nanoseconds[REQUEST_KINDS]
+        uint64_t failures[REQUEST_FAILURES]
+    void request_answered(request_time request, int32_t error)
+    void copy_request_totals(request_totals *out)
+
 cdef extern from "answering.h" nogil:
     enum: ANSWER_BYTES
     struct data_path:
         pass
     struct request_queue:
         pass
-    cdef enum request_kind:
-        REQUEST_ENDED
-        REQUEST_READ
-        REQUEST_WRITE
-        REQUEST_SYNC
+    cdef enum long_way:
+        LONG_WAY_READ
+        LONG_WAY_WRITE
+        LONG_WAY_SYNC
     struct answerer:
         uint8_t *answer
+        request_time time
         uint64_t unique
         uint64_t handle
         uint64_t offset
         uint32_t size
         const uint8_t *data
     int request_queue_init(request_queue *queue)
-    ssize_t request_queue_take(request_queue *queue, void *buffer, size_t size)
+    ssize_t request_queue_take(request_queue *queue, void *buffer, size_t size,
+                               request_time *time)
     void request_queue_end(request_queue *queue)
     int answerer_init(answerer *self, int file, const data_path *path, request_queue *others)
     void answerer_free(answerer *self)
-    request_kind answerer_next(answerer *self)
-    void answer_request(int file, uint64_t unique, int error, const void *data, size_t length)
+    long_way answerer_next(answerer *self)
+    void answer_request(int file, uint64_t unique, request_time time, int error, const void *data,
+                        size_t length)
 
 # <linux/fuse.h>: the parts of a request and a reply that are looked at
 cdef struct request_header:
@@ -66,37 +86,45 @@ cdef struct reply_header:
     uint64_t unique
 
 cdef enum:
+    HEADER_BYTES = 40
     SETATTR = 4
     SETS_TIMES = 1 << 5 | 1 << 10  # FATTR_MTIME | FATTR_CTIME, and no FATTR_FH
     ATTRIBUTES_BYTES = 104         # struct fuse_attr_out, which the kernel does not look at here
 
-READ = <int>REQUEST_READ
-WRITE = <int>REQUEST_WRITE
-SYNC = <int>REQUEST_SYNC
+READ = <int>LONG_WAY_READ
+WRITE = <int>LONG_WAY_WRITE
+SYNC = <int>LONG_WAY_SYNC
 
 cdef request_queue others          # what libfuse is to answer; one mount a process
-cdef uint64_t times_of_nobody      # the request that libfuse answers, when it may be such a one
+# The request that libfuse answers: its number, 0 for none; its time; whether it may be such a one.
+cdef uint64_t current
+cdef request_time current_time
+cdef bint sets_times_of_nobody
 
 
 cdef ssize_t receive(int _file, void *buffer, size_t size, void *_data) noexcept nogil:
-    global times_of_nobody
-    cdef ssize_t got = request_queue_take(&others, buffer, size)
+    global current, sets_times_of_nobody
+    cdef ssize_t got = request_queue_take(&others, buffer, size, &current_time)
     cdef request_header *header = <request_header *>buffer
-    times_of_nobody = 0
-    if (got >= <ssize_t>sizeof(request_header) and header.opcode == SETATTR and
-            header.valid == SETS_TIMES):
-        times_of_nobody = header.unique
+    current = header.unique if got >= HEADER_BYTES else 0
+    sets_times_of_nobody = (got >= <ssize_t>sizeof(request_header) and
+                            header.opcode == SETATTR and header.valid == SETS_TIMES)
     return got
 
 
 cdef ssize_t send(int file, iovec *vector, int count, void *_data) noexcept nogil:
+    global current
     cdef reply_header *header = <reply_header *>vector[0].iov_base
     cdef char attributes[ATTRIBUTES_BYTES]
     cdef reply_header answer
     cdef iovec parts[2]
     cdef ssize_t sent
+    cdef bint to_current = current != 0 and header.unique == current
+    if to_current:  # once; what libfuse sends by itself has no request
+        request_answered(current_time, header.error)
+        current = 0
     if (count != 1 or vector[0].iov_len != sizeof(reply_header) or header.error != -ESTALE or
-            times_of_nobody == 0 or header.unique != times_of_nobody):
+            not to_current or not sets_times_of_nobody):
         return writev(file, vector, count)
     memset(attributes, 0, ATTRIBUTES_BYTES)
     answer.length = sizeof(reply_header) + ATTRIBUTES_BYTES
@@ -108,6 +136,27 @@ cdef ssize_t send(int file, iovec *vector, int count, void *_data) noexcept nogi
     parts[1].iov_len = ATTRIBUTES_BYTES
     sent = writev(file, parts, 2)
     return <ssize_t>sizeof(reply_header) if sent > 0 else sent
+
+
+def time_bounds():
+    """Upper bounds of the counters of times, in nanoseconds, ascending."""
+    return [request_time_bounds[bound] for bound in range(REQUEST_TIME_BOUNDS)]
+
+
+def totals():
+    """(counts, nanoseconds, failures) of this process's requests so far.
+
+    Counts and nanoseconds have an entry a kind, failures one a number, in the order of
+    native/request_times.h; counts are by time_bounds(), with what took longer behind them.
+    """
+    cdef request_totals now
+    copy_request_totals(&now)
+    return (
+        [[now.counts[kind][bound] for bound in range(REQUEST_TIME_BOUNDS + 1)]
+         for kind in range(REQUEST_KINDS)],
+        [now.nanoseconds[kind] for kind in range(REQUEST_KINDS)],
+        [now.failures[failure] for failure in range(REQUEST_FAILURES)],
+    )
 
 
 def addresses():
@@ -122,24 +171,34 @@ def end():
     request_queue_end(&others)
 
 
-def reply(int file, uint64_t unique, int error, const uint8_t[::1] data=None):
-    """Answers a request: an error number, or 0 and bytes."""
-    cdef const uint8_t *bytes = NULL
-    cdef size_t length = 0
-    if data is not None and data.shape[0]:
-        bytes = &data[0]
-        length = <size_t>data.shape[0]
-    with nogil:
-        answer_request(file, unique, error, bytes, length)
+cdef class Request:
+    """A request that takes the long way, to be answered once."""
+    cdef int file
+    cdef request_time time
+    cdef readonly object unique
+    """Its number."""
+
+    def reply(self, int error, const uint8_t[::1] data=None):
+        """Answers it: an error number, or 0 and bytes."""
+        cdef const uint8_t *bytes = NULL
+        cdef size_t length = 0
+        cdef uint64_t unique = self.unique
+        if data is not None and data.shape[0]:
+            bytes = &data[0]
+            length = <size_t>data.shape[0]
+        with nogil:
+            answer_request(self.file, unique, self.time, error, bytes, length)
 
 
 cdef class Answerer:
     """One thread's: answers what it can, and tells what has to take the long way."""
     cdef answerer native
+    cdef int file
     cdef object owner   # of the data path
 
     def __cinit__(self, int file, uintptr_t data_path_address, owner):
         self.owner = owner
+        self.file = file
         if answerer_init(&self.native, file, <const data_path *>data_path_address, &others):
             raise MemoryError("requests")
 
@@ -149,15 +208,18 @@ cdef class Answerer:
     def next(self):
         """The kind of the next request that takes the long way, READ, WRITE or SYNC; 0 when the mount
         is gone."""
-        cdef request_kind kind
+        cdef long_way kind
         with nogil:
             kind = answerer_next(&self.native)
         return <int>kind
 
-    @property
-    def unique(self):
-        """The number of the request."""
-        return self.native.unique
+    def request(self):
+        """The request, for whoever answers it."""
+        cdef Request request = Request()
+        request.file = self.file
+        request.time = self.native.time
+        request.unique = self.native.unique
+        return request
 
     @property
     def place(self):

@@ -29,10 +29,10 @@ _IDLE_SECONDS = 1.0
 """How long a thread for writes of a handle waits for the next."""
 
 
-class Request(NamedTuple):
+class Write(NamedTuple):
     """A write that takes the long way."""
 
-    unique: int
+    request: _answering.Request
     handle: int
     offset: int
     data: bytes
@@ -55,32 +55,32 @@ class _Writes:
     """Threads that may wait for room: one for each handle that has such writes, so that who fills
     the buffer holds up nobody else. Each ends when nothing has come for a while."""
 
-    def __init__(self, write: Callable[[Request], None]) -> None:
-        """Have requests written by ``write``."""
+    def __init__(self, write: Callable[[Write], None]) -> None:
+        """Have them written by ``write``."""
         self._write = write
         self._lock = threading.Condition()
-        self._queues: dict[int, queue.SimpleQueue[Request | None]] = {}
+        self._queues: dict[int, queue.SimpleQueue[Write | None]] = {}
 
-    def add(self, request: Request) -> None:
-        """Have a request written, after those of its handle that came before."""
+    def add(self, write: Write) -> None:
+        """Have it written, after those of its handle that came before."""
         with self._lock:
-            waiting = self._queues.get(request.handle)
+            waiting = self._queues.get(write.handle)
             if waiting is not None:
-                waiting.put(request)
+                waiting.put(write)
                 return
-            waiting = self._queues[request.handle] = queue.SimpleQueue()
-            waiting.put(request)
+            waiting = self._queues[write.handle] = queue.SimpleQueue()
+            waiting.put(write)
         threading.Thread(
-            target=self._run, args=(request.handle, waiting), name="difffs-write", daemon=True
+            target=self._run, args=(write.handle, waiting), name="difffs-write", daemon=True
         ).start()
 
-    def _run(self, handle: int, waiting: "queue.SimpleQueue[Request | None]") -> None:
+    def _run(self, handle: int, waiting: "queue.SimpleQueue[Write | None]") -> None:
         while True:
-            request = None
+            write = None
             with contextlib.suppress(queue.Empty):
-                request = waiting.get(timeout=_IDLE_SECONDS)
-            if request is not None:
-                self._write(request)
+                write = waiting.get(timeout=_IDLE_SECONDS)
+            if write is not None:
+                self._write(write)
                 continue
             with self._lock:
                 if waiting.empty():
@@ -112,7 +112,7 @@ class Answering:
         self._failure = failure
         self._file = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
         self._writes = _Writes(self._write)
-        self._syncs: queue.SimpleQueue[int | None] = queue.SimpleQueue()
+        self._syncs: queue.SimpleQueue[_answering.Request | None] = queue.SimpleQueue()
         count = max(2, os.cpu_count() or 2)
         answerers = [_answering.Answerer(self._file, pages.data_path, pages) for _ in range(count)]
         self._answerers = [
@@ -133,36 +133,33 @@ class Answering:
         self._syncer.join()
         os.close(self._file)
 
-    def _reply(self, unique: int, error: int, data: bytes | memoryview | None = None) -> None:
-        _answering.reply(self._file, unique, error, data)
-
     def _answer(self, answerer: _answering.Answerer) -> None:
         while kind := answerer.next():
             if kind == _answering.READ:
                 self._read(answerer)
             elif kind == _answering.WRITE:
                 handle, offset, _ = answerer.place
-                self._writes.add(Request(answerer.unique, handle, offset, answerer.data()))
+                self._writes.add(Write(answerer.request(), handle, offset, answerer.data()))
             else:
-                self._syncs.put(answerer.unique)
+                self._syncs.put(answerer.request())
 
     def _read(self, answerer: _answering.Answerer) -> None:
+        request, out = answerer.request(), answerer.out()
         handle, offset, _ = answerer.place
-        out = answerer.out()
         try:
             count = self._operations.read(None, out, offset, handle)
         except BaseException as error:
-            self._reply(answerer.unique, self._failure("read", error))
+            request.reply(self._failure("read", error))
         else:
-            self._reply(answerer.unique, 0, out[:count])
+            request.reply(0, out[:count])
 
-    def _write(self, request: Request) -> None:
+    def _write(self, write: Write) -> None:
         try:
-            written = self._operations.write(None, request.data, request.offset, request.handle)
+            written = self._operations.write(None, write.data, write.offset, write.handle)
         except BaseException as error:
-            self._reply(request.unique, self._failure("write", error))
+            write.request.reply(self._failure("write", error))
         else:
-            self._reply(request.unique, 0, _WRITE_OUT.pack(written, 0))
+            write.request.reply(0, _WRITE_OUT.pack(written, 0))
 
     def _sync(self) -> None:
         ended = False
@@ -171,9 +168,9 @@ class Answering:
             while not self._syncs.empty():
                 waiting.append(self._syncs.get())
             ended = None in waiting
-            self._sync_for([unique for unique in waiting if unique is not None])
+            self._sync_for([request for request in waiting if request is not None])
 
-    def _sync_for(self, waiting: list[int]) -> None:
+    def _sync_for(self, waiting: list[_answering.Request]) -> None:
         if not waiting:
             return
         error = 0
@@ -181,5 +178,5 @@ class Answering:
             self._operations.fsync(None, 0, 0)
         except BaseException as failure:
             error = self._failure("fsync", failure)
-        for unique in waiting:
-            self._reply(unique, error)
+        for request in waiting:
+            request.reply(error)

@@ -35,6 +35,7 @@ from difffs.mount.flags import apply_to_mountpoint, for_libfuse
 from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
+from difffs.mount.request_times import request_statistics
 from difffs.mount.table import Mount, mounts
 from difffs.signals import SAME_SECONDS
 from difffs.store import Store
@@ -183,6 +184,7 @@ class Daemon:
                 report["read_only"] = store.read_only
                 report["mount_options"] = self._options.changed_by_mounting_anew()
                 report["kernel_settings"] = self._tuning.report()
+                report.update(request_statistics())
                 return report
 
             operations = VolumeOperations(

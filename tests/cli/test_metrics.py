@@ -1,6 +1,7 @@
 """stats --prometheus: what Prometheus's own parser makes of it, and the file."""
 
 import json
+import math
 import os
 import re
 import shutil
@@ -22,8 +23,15 @@ from difffs.libraries import library_versions
 from difffs.page import PAGE_SIZE
 
 ROUTES = ("zero", "same", "identical", "patch", "compress", "raw")
-UNITS = ("_bytes", "_seconds", "_pages", "_info")
-PLAIN = ("difffs_pages", "difffs_objects", "difffs_factor", "difffs_store_mounted")
+UNITS = ("_bytes", "_seconds", "_pages", "_requests", "_info")
+PLAIN = (
+    "difffs_pages",
+    "difffs_objects",
+    "difffs_factor",
+    "difffs_store_mounted",
+    "difffs_kernel_setting_applied",
+    "difffs_writing_stopped",
+)
 """Names without a unit: numbers of things, a ratio, and what is true or not."""
 
 Samples = dict[tuple[str, frozenset[tuple[str, str]]], float]
@@ -39,14 +47,13 @@ def parsed(text: str) -> Samples:
             key = (sample.name, frozenset(sample.labels.items()))
             assert key not in found
             found[key] = sample.value
-            if family.type == "counter":
-                assert sample.name.endswith("_total")
+            if family.type == "histogram":
+                assert sample.name.removeprefix(family.name) in ("_bucket", "_sum", "_count")
             else:
-                assert family.type == "gauge"
-                assert not sample.name.endswith("_total")
-            name = sample.name.removesuffix("_total")
-            assert name.startswith("difffs_")
-            assert name.endswith(UNITS) or name in (*PLAIN, "difffs_kernel_setting_applied")
+                assert sample.name.endswith("_total") == (family.type == "counter")
+                assert family.type in ("counter", "gauge")
+        assert family.name.startswith("difffs_")
+        assert family.name.endswith(UNITS) or family.name in PLAIN
     return found
 
 
@@ -102,12 +109,19 @@ def of_a_mount(store: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, Any
     """The store's statistics with what a mount of it adds."""
     told = statistics_of(store, capsys)
     told["mountpoint"] = "/mnt/pages"
-    told["memory"] |= {"daemon_rss": 1 << 24, "write_buffer": 8192}
+    told["memory"] |= {"daemon_rss": 1 << 24, "write_buffer": 8192, "write_buffer_limit": 1 << 25}
     told["routes"]["patch"] |= {"decode_count": 3, "decode_us": 2_500_000}
     told["kernel_settings"] = [
         {"setting": "max_ratio", "value": 100, "applied": True, "reason": ""},
         {"setting": "max_ratio", "value": 1, "applied": False, "reason": "not root"},
     ]
+    told |= {"write_wait_us": 1_500_000, "writing_stopped": False}
+    told["failed_requests"] = {"EIO": 2, "ENOSPC": 0}
+    times = {
+        "page_read": {"count": 6, "us": 10_000_021, "counts": [3, 2, 0, 1]},
+        "write": {"count": 0, "us": 0, "counts": [0, 0, 0, 0]},
+    }
+    told["request_times"] = {"bounds_us": [1, 20, 10_000_000], "requests": times}
     return told
 
 
@@ -120,6 +134,47 @@ def test_a_mount_has_more(store: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert value(samples, "decoded_pages_total", **where, route="patch") == 3
     assert value(samples, "decode_seconds_total", **where, route="patch") == 2.5
     assert value(samples, "kernel_setting_applied", **where, setting="max_ratio") == 0
+    assert value(samples, "write_buffer_limit_bytes", **where) == 1 << 25
+    assert value(samples, "write_wait_seconds_total", **where) == 1.5
+    assert value(samples, "writing_stopped", **where) == 0
+    assert value(samples, "failed_requests_total", **where, error="EIO") == 2
+    assert value(samples, "failed_requests_total", **where, error="ENOSPC") == 0
+
+
+def test_a_histogram(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    samples = parsed(exposition([of_a_mount(store, capsys)], {}))
+    where = {"store": str(store), "request": "page_read"}
+    reached = {
+        float(dict(labels)["le"]): count
+        for (name, labels), count in samples.items()
+        if name == "difffs_request_seconds_bucket" and where.items() <= dict(labels).items()
+    }
+    assert reached == {1e-6: 3, 2e-5: 5, 10: 5, math.inf: 6}
+    assert value(samples, "request_seconds_sum", **where) == 10.000021
+    assert value(samples, "request_seconds_count", **where) == 6
+    where["request"] = "write"
+    assert value(samples, "request_seconds_bucket", **where, le="+Inf") == 0
+    assert value(samples, "request_seconds_count", **where) == 0
+
+
+def test_a_mount_whose_requests_are_not_timed(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = of_a_mount(store, capsys)
+    del told["request_times"], told["failed_requests"]
+    names = {name for name, _ in parsed(exposition([told], {}))}
+    assert "difffs_write_wait_seconds_total" in names
+    assert not [name for name in names if "request" in name]
+
+
+def test_what_only_a_mount_has_is_absent_without_one(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["stats", str(store), "--prometheus"]) == 0
+    names = {name for name, _ in parsed(capsys.readouterr().out)}
+    assert not [name for name in names if re.search("request|buffer|wait|stopped|decode", name)]
+    told = statistics_of(store, capsys)
+    assert not told.keys() & {"request_times", "failed_requests", "write_wait_us"}
 
 
 def test_the_table_of_the_documents(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -133,7 +188,8 @@ def test_the_table_of_the_documents(store: Path, capsys: pytest.CaptureFixture[s
     }
     told: dict[str, set[str]] = {}
     for name, labels in samples:
-        told.setdefault(name, set()).update(dict(labels).keys() - {"store"})
+        metric = re.sub(r"(_seconds)_(?:bucket|sum|count)\Z", r"\1", name)
+        told.setdefault(metric, set()).update(dict(labels).keys() - {"store", "le"})
     told["difffs_build_info"].add("version")  # the caller's
     assert described == told
 

@@ -1,4 +1,4 @@
-"""The kernels' tests once more, on kernels built with the address and undefined-behaviour
+"""The tests of native code once more, on kernels built with the address and undefined-behaviour
 sanitizers: what reads or writes out of bounds there ends the run.
 """
 
@@ -21,6 +21,7 @@ CHOSEN = (
     "tests/test_dictionary.py",
     "tests/test_data_path.py",
     "tests/test_write_buffer.py",
+    "tests/mount/test_request_times.py",
 )
 
 pytestmark = [pytest.mark.slow, pytest.mark.minutes, pytest.mark.timeout(900)]
