@@ -223,10 +223,18 @@ def write_too_much(path: Path, mebibytes: int) -> None:
             os.fsync(file)
 
 
+def failures(mounted: Mounted) -> dict[str, int]:
+    """How many requests of the kernel the mount has answered with which error."""
+    told = json.loads(difffs("stats", mounted.path, "--json").stdout)
+    counted: dict[str, int] = told["failed_requests"]
+    return counted
+
+
 def test_what_was_refused_once_does_not_keep_it_mounted(mounted: OnDisk, disk: Disk) -> None:
     """The kernel tells the error of a write at the next syncfs too, however long ago it was."""
     assert writable(mounted.path / "keep", 8)
     write_too_much(mounted.path / "big", disk.mebibytes + 32)
+    assert failures(mounted)["ENOSPC"] >= 1
     (mounted.path / "big").unlink()
     wait_until(lambda: writable(mounted.path / "again"))
     (line,) = difffs("umount", mounted.path).stderr.splitlines()

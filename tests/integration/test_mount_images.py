@@ -304,6 +304,7 @@ def test_a_damaged_page_is_an_input_output_error(mount: Mounted, content: Conten
     mount.expected_log += [r"reading /image: .*"]
     with opened(mount.path / "image") as file:
         refused(errno.EIO, lambda: os.pread(file, 100, 0))
+    assert mount.statistics()["failed_requests"]["EIO"] >= 1
     payloads.write_bytes(original)
     mount.remount()
     assert (mount.path / "image").read_bytes() == content.file
