@@ -1,4 +1,4 @@
-"""The file systems that are compared: a difffs mount, the null file system, plain tmpfs."""
+"""The file systems that are compared: a difffs mount, null file systems, plain tmpfs."""
 
 from __future__ import annotations
 
@@ -11,12 +11,16 @@ from pathlib import Path
 from typing import Protocol
 
 from benchmark.host import CpuClock
-from benchmark.work import BenchmarkError, environment
+from benchmark.work import BenchmarkError, environment, run_tool
+from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import mount_at
+from difffs.mount.options import default_options
 from difffs.mount.unmount import unmount
 from difffs.mount.write_back import commit, write_back
 
 _SECONDS = 60
+_NULL_IN_PYTHON = ("-m", "benchmark.null_filesystem")
+_NULL_IN_C = Path(__file__).with_name("null_filesystem.c")
 
 
 def obstacle() -> str | None:
@@ -26,6 +30,19 @@ def obstacle() -> str | None:
     if not os.access("/dev/fuse", os.R_OK | os.W_OK):
         return "/dev/fuse may not be opened: run as root"
     return None
+
+
+def build_null(folder: Path) -> Path:
+    """Build the null file system in C; return its program. BenchmarkError with what is missing."""
+    program = folder / "null_filesystem"
+    try:
+        flags = run_tool("pkg-config", "--cflags", "--libs", "fuse3").split()
+        run_tool("gcc", "-std=gnu11", "-O2", "-o", program, _NULL_IN_C, *flags)
+    except FileNotFoundError as error:
+        raise BenchmarkError(f"no {error.filename} (install gcc and pkg-config)") from None
+    except BenchmarkError as error:
+        raise BenchmarkError(f"cannot be built (install libfuse3-dev): {error}") from None
+    return program
 
 
 class Filesystem(Protocol):
@@ -131,10 +148,18 @@ class Difffs(_Served):
 
 
 class Null(_Served):
-    """The null file system."""
+    """The null file system in Python, or with its program the one in C."""
 
-    def __init__(self, folder: Path) -> None:
-        super().__init__(folder, [sys.executable, "-m", "benchmark.null_filesystem", str(folder)])
+    def __init__(self, folder: Path, program: Path | None = None) -> None:
+        self._in_c = program is not None
+        command = [program or sys.executable, *([] if program else _NULL_IN_PYTHON), folder]
+        super().__init__(folder, [str(word) for word in command])
+
+    def _start(self) -> None:
+        super()._start()
+        if self._in_c:  # the one in Python does so itself
+            tuning = KernelTuning(default_options().read_ahead_bytes)
+            tuning.apply_to_mount(os.stat(self.folder).st_dev)
 
     def __enter__(self) -> Null:
         self._start()

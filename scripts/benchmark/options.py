@@ -9,7 +9,7 @@ from pathlib import Path
 from difffs.errors import UsageError
 from difffs.size import parse_size
 
-PARTS = ("engine", "mount", "block", "swap", "guest", "scale", "costs")
+PARTS = ("engine", "mount", "neighbours", "block", "swap", "guest", "scale", "costs")
 
 _DEFAULT_RECIPES = "default,fast,difference-engine,identical-only,patch-only,compress-only"
 
@@ -25,6 +25,7 @@ class Options:
     """Of the generator's image, and the most that is used of each given one."""
     job_bytes: int
     """That each fio job moves."""
+    neighbour_seconds: float
     hog_bytes: int
     scale_bytes: tuple[int, ...]
     cost_bytes: tuple[int, ...]
@@ -77,6 +78,13 @@ def parse(arguments: list[str]) -> Options:
         help="of generated data, and at most of each image (512M)",
     )
     parser.add_argument("--job-size", type=_size, default="128M", help="moved by a fio job (128M)")
+    parser.add_argument(
+        "--neighbour-seconds",
+        type=float,
+        default=5.0,
+        metavar="S",
+        help="neighbours: of reading beside each (5)",
+    )
     parser.add_argument("--hog-size", type=_size, default="512M", help="swap: the program (512M)")
     parser.add_argument(
         "--scale-sizes", type=_sizes, default="1G,4G,16G", help="scale: sizes (1G,4G,16G)"
@@ -109,6 +117,8 @@ def parse(arguments: list[str]) -> Options:
         parser.error("--rounds needs at least 1")
     if found.job_size < 8 << 20:
         parser.error("--job-size needs at least 8M: a MiB for each of eight jobs")
+    if not 0 < found.neighbour_seconds <= 3600:
+        parser.error("--neighbour-seconds needs more than 0, 3600 at most")
     if len(found.cost_sizes) < 2 or found.cost_files < 4:
         parser.error("--cost-sizes needs two sizes, --cost-files at least 4")
     return Options(
@@ -117,6 +127,7 @@ def parse(arguments: list[str]) -> Options:
         rounds=found.rounds,
         size=found.size,
         job_bytes=found.job_size,
+        neighbour_seconds=found.neighbour_seconds,
         hog_bytes=found.hog_size,
         scale_bytes=found.scale_sizes,
         cost_bytes=found.cost_sizes,

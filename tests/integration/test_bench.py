@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import random
 import subprocess
 import sys
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmark.generator import Generator
+from benchmark import mounts, neighbour
+from benchmark.generator import PAGE, Generator
 from benchmark.options import PARTS
 from benchmark.result import Part, render
+from benchmark.work import BenchmarkError
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 TINY = [
     *("--rounds", "1", "--size", "8M", "--job-size", "8M", "--hog-size", "24M"),
     *("--scale-sizes", "8M,16M", "--recipes", "default,fast"),
-    *("--cost-sizes", "8M,64M", "--cost-files", "200"),
+    *("--cost-sizes", "8M,64M", "--cost-files", "200", "--neighbour-seconds", "0.5"),
 ]
 
 
@@ -91,3 +97,128 @@ def test_a_part_is_rendered_with_medians_and_verdicts() -> None:
     text = render(part)
     assert "NOT MET" in text
     assert ">= 0.7" in text
+
+
+# --- the null file system in C --------------------------------------------------------------------
+
+
+@pytest.fixture
+def null(tmp_path: Path) -> Iterator[Path]:
+    reason = mounts.obstacle()
+    if reason is None and os.geteuid() != 0:
+        reason = "only root unmounts it"
+    program = Path()
+    if reason is None:
+        try:
+            program = mounts.build_null(tmp_path)
+        except BenchmarkError as error:
+            reason = str(error)
+    if reason is not None:
+        pytest.skip(reason)
+    with mounts.Null(tmp_path / "null", program) as mounted:
+        yield mounted.folder
+
+
+def forget(path: Path) -> None:
+    """Have the kernel ask for the bytes again."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+@pytest.mark.integration
+def test_the_null_file_system_in_c_keeps_what_it_is_given(null: Path) -> None:
+    path, model, source = null / "file", bytearray(), random.Random(1)
+    with path.open("w+b", buffering=0) as file:
+        for _ in range(200):
+            at, size = source.randrange(300_000), source.choice((1, 100, PAGE, 70_000))
+            data = source.randbytes(size)
+            assert os.pwrite(file.fileno(), data, at) == size
+            model.extend(bytes(max(0, at + size - len(model))))
+            model[at : at + size] = data
+            if source.random() < 0.2:
+                length = source.randrange(400_000)
+                os.ftruncate(file.fileno(), length)
+                del model[length:]
+                model.extend(bytes(length - len(model)))
+            if source.random() < 0.2:
+                forget(path)
+                assert path.read_bytes() == model
+        path.unlink()
+        assert os.pread(file.fileno(), len(model) + 1, 0) == model
+    assert [*null.iterdir()] == []
+
+
+@pytest.mark.integration
+def test_the_null_file_system_in_c_answers_many_at_once(null: Path) -> None:
+    wrong: list[Path] = []
+
+    def work(number: int) -> None:
+        path, data = null / f"file{number}", random.Random(number).randbytes(1 << 20)
+        for _ in range(5):
+            path.write_bytes(data)
+            forget(path)
+            if path.read_bytes() != data:
+                wrong.append(path)
+            path.unlink()
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert wrong == []
+    assert [*null.iterdir()] == []
+
+
+# --- neighbours -----------------------------------------------------------------------------------
+
+
+def neighbours(kind: str, file: Path, image: Path) -> subprocess.CompletedProcess[str]:
+    """Let one work until it has begun."""
+    stop = file.with_suffix(".stop")
+    size = str(image.stat().st_size)
+    words = [sys.executable, "-m", "benchmark.neighbour", kind, *map(str, (file, image)), size]
+    environment = {**os.environ, "PYTHONPATH": str(CHECKOUT / "scripts")}
+    with subprocess.Popen(
+        [*words, str(stop)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=environment,
+    ) as process:  # fmt: skip
+        begun = Path(f"{stop}.begun")
+        while not begun.exists() and process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(0.02)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(0.3)
+        stop.touch()
+        said, complaint = process.communicate()
+    for sign in (stop, begun):
+        sign.unlink(missing_ok=True)
+    return subprocess.CompletedProcess(words, process.returncode, said, complaint)
+
+
+@pytest.mark.integration
+def test_neighbours_compare_what_they_read(null: Path, tmp_path: Path) -> None:
+    image = tmp_path / "image"
+    image.write_bytes(b"".join(Generator(3).batches(1500)))
+    for kind in ("write", "read", "read-large"):
+        file = null / kind
+        if kind != "write":
+            file.write_bytes(image.read_bytes())
+            forget(file)
+        done = neighbours(kind, file, image)
+        assert done.returncode == 0, done.stderr
+        assert json.loads(done.stdout)["pages_verified"] > 0
+        if kind != "write":
+            file.write_bytes(image.read_bytes()[::-1])
+            forget(file)
+            assert "was read wrong" in neighbours(kind, file, image).stderr
+
+
+def test_the_writer_s_bytes_can_be_told_again() -> None:
+    page = Generator(1)
+    data = b"".join(page.batches(4))
+    other = neighbour._changed(data, 0x0123456789ABCDEF)
+    assert other != data
+    assert neighbour._changed(other, 0x0123456789ABCDEF) == data
+    assert neighbour._changed(data, 0) == data

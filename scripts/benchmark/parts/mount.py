@@ -1,4 +1,4 @@
-"""The mount with fio and with real pages, against the null file system and tmpfs."""
+"""The mount with fio and with real pages, against two null file systems and tmpfs."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from benchmark.work import BenchmarkError, Work, run_module
 MIB = 1 << 20
 _FIO = "fio"
 _IMAGE = "pages of the image, 1 MiB, 1 job"
+_IN_C = "null, C"
 _COPY = 4 * MIB
 
 
@@ -60,8 +61,14 @@ def measure(work: Work) -> Part:
         systems: dict[str, Filesystem] = {
             "difffs": mounted.enter_context(mounts.Difffs(folder / "difffs", folder / "store")),
             "null": mounted.enter_context(mounts.Null(folder / "null")),
-            "tmpfs": mounted.enter_context(mounts.Tmpfs(folder / "tmpfs")),
         }
+        try:
+            program = mounts.build_null(folder)
+        except BenchmarkError as error:
+            part.absent[_IN_C] = str(error)
+        else:
+            systems[_IN_C] = mounted.enter_context(mounts.Null(folder / "null-c", program))
+        systems["tmpfs"] = mounted.enter_context(mounts.Tmpfs(folder / "tmpfs"))
         contenders: dict[str, Callable[[], _Round]] = {
             name: partial(_one_round, work, system, jobs) for name, system in systems.items()
         }
@@ -196,13 +203,15 @@ def _goal(job: Job) -> float | None:
 def _compare(part: Part, jobs: list[Job]) -> None:
     for job in jobs:
         goal = _goal(job)
+        mine = part.median(job.name, "difffs")
         part.compare(
             f"{job.name}: difffs / null",
-            part.median(job.name, "difffs"),
+            mine,
             part.median(job.name, "null"),
             goal,
             target=3 if goal else None,
         )
+        part.compare(f"{job.name}: difffs / {_IN_C}", mine, part.median(job.name, _IN_C))
     for what in ("writes, cached", "writes, direct", "reads, cached", "reads, direct"):
         null = part.median(what, "null")
         engine = part.median(f"{what.partition('s,')[0]}s, engine alone", "difffs")
