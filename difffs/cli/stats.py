@@ -5,6 +5,7 @@ import os
 import sys
 import time
 from datetime import datetime
+from itertools import accumulate
 from typing import Any
 
 from difffs.cli.arguments import filled
@@ -228,7 +229,32 @@ def table(statistics: dict[str, Any]) -> str:
     ]
     if missing:
         lines.append(f"kernel settings not applied: {', '.join(missing)}")
-    return "\n".join(lines)
+    return "\n".join(lines + _request_lines(statistics))
+
+
+def _request_lines(statistics: dict[str, Any]) -> list[str]:
+    """What a mount has of its requests, as far as there is anything to tell."""
+    lines = []
+    times = statistics.get("request_times")
+    reads = times["requests"]["page_read"] if times is not None else {"count": 0}
+    if times is not None and reads["count"]:
+        half, most = (_within(reads["counts"], times["bounds_us"], part) for part in (0.5, 0.99))
+        lines.append(f"reads of a page: {reads['count']:,}, half of them {half}, 99 % {most}")
+    failed = statistics.get("failed_requests", {})
+    if any(failed.values()):
+        told = ", ".join(f"{count:,} with {error}" for error, count in failed.items() if count)
+        lines.append(f"requests that failed: {told}")
+    if statistics.get("writing_stopped"):
+        lines.append("writing has stopped: unmount, run difffs check, and see the log in the store")
+    return lines
+
+
+def _within(counts: list[int], bounds: list[int], part: float) -> str:
+    """Say which bound that part of all has not exceeded."""
+    for bound, reached in zip(bounds, accumulate(counts), strict=False):
+        if reached >= part * sum(counts):
+            return f"within {bound:,} us"
+    return f"above {bounds[-1]:,} us"
 
 
 def _heading(statistics: dict[str, Any]) -> str:

@@ -57,6 +57,30 @@ def test_table_of_an_empty_store(tmp_path: Path, capsys: pytest.CaptureFixture[s
     assert "total" in capsys.readouterr().out
 
 
+def test_table_of_a_mount_s_requests(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["stats", str(store), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    plain = table(told)
+    assert "reads of a page" not in plain
+    reads = {"count": 2000, "us": 0, "counts": [0, 1000, 979, 1, 20]}
+    times = {"bounds_us": [1, 2, 5, 1000], "requests": {"page_read": reads}}
+    told |= {"request_times": times, "failed_requests": {"EIO": 0, "ENOSPC": 0}}
+    told["writing_stopped"] = False
+    lines = table(told).removeprefix(plain).strip().splitlines()
+    assert lines == ["reads of a page: 2,000, half of them within 2 us, 99 % within 1,000 us"]
+    reads["counts"] = [0, 0, 0, 1, 1999]
+    told["failed_requests"]["ENOSPC"] = 3
+    told["writing_stopped"] = True
+    first, second, third = table(told).removeprefix(plain).strip().splitlines()
+    assert first.endswith("half of them above 1,000 us, 99 % above 1,000 us")
+    assert second == "requests that failed: 3 with ENOSPC"
+    assert third.startswith("writing has stopped")
+    reads |= {"count": 0, "counts": [0] * 5}
+    told["writing_stopped"] = False
+    told["failed_requests"]["ENOSPC"] = 0
+    assert table(told) == plain
+
+
 def test_watch_needs_an_interval(store: Path) -> None:
     for seconds in ("0", "-1", "nan"):
         assert main(["stats", str(store), "--watch", seconds]) == 2

@@ -39,7 +39,8 @@ _BESIDE = {
     "beside a reader of 1 MiB pieces": "read-large",
 }
 _IN_C = "null, C"
-_BEGIN_SECONDS = 60.0
+_SECONDS = 300.0
+"""That a neighbour may take to begin, and to verify what it has done."""
 _PATCHED_VOLUMES = 4
 _CHANGED_WORDS = 8
 """Of each page that is to become a patch: 64 bytes."""
@@ -62,9 +63,9 @@ class _Round:
     pages_verified: int = 0
 
     def note(self, subject: str, times: list[float]) -> None:
-        """Keep mean and p99. BenchmarkError when there are too few for one."""
-        if len(times) < 100:
-            raise BenchmarkError(f"{subject}: {len(times)} reads are too few for a p99")
+        """Keep mean and p99."""
+        if not times:
+            raise BenchmarkError(f"{subject}: no page was read")
         self.mean_us[subject] = statistics.fmean(times)
         self.p99_us[subject] = sorted(times)[len(times) * 99 // 100]
 
@@ -158,7 +159,7 @@ def _process(work: Work, kind: str, path: Path, size: int) -> Iterator[_Process]
     )
     one = _Process()
     try:
-        deadline = time.monotonic() + _BEGIN_SECONDS
+        deadline = time.monotonic() + _SECONDS
         while not begun.exists():
             if process.poll() is not None or time.monotonic() > deadline:
                 break
@@ -166,10 +167,12 @@ def _process(work: Work, kind: str, path: Path, size: int) -> Iterator[_Process]
         else:
             yield one
         stop.touch()
-        said, complaint = process.communicate(timeout=_BEGIN_SECONDS)
+        said, complaint = process.communicate(timeout=_SECONDS)
         if process.returncode != 0 or not begun.exists():
             raise BenchmarkError(f"{' '.join(map(str, words))}: {complaint.strip()[-500:]}")
         one.report |= json.loads(said)
+    except subprocess.TimeoutExpired:
+        raise BenchmarkError(f"{' '.join(map(str, words))} does not end") from None
     finally:
         process.kill()
         process.wait()
@@ -200,7 +203,7 @@ def _background_seconds(process: int) -> Callable[[], float]:
 def _wait_until_quiet(process: int) -> int:
     """Return when the daemon has stopped to work in the background, in ns of ``perf_counter``."""
     clock = _background_seconds(process)
-    quiet, before, done = 0, clock(), time.perf_counter_ns()
+    quiet, before, done = 0, clock(), 0
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while quiet < _QUIET_WINDOWS:
         if time.monotonic() > deadline:
@@ -209,7 +212,7 @@ def _wait_until_quiet(process: int) -> int:
         now = clock()
         busy = (now - before) / _WINDOW > _BUSY
         quiet = 0 if busy else quiet + 1
-        if busy:
+        if busy or not done:  # what takes less than a window is over within the first
             done = time.perf_counter_ns()
         before = now
     return done
