@@ -4,7 +4,7 @@
 #include <linux/fuse.h>
 #include <time.h>
 
-#define PAGE 4096u
+#include "page.h"
 
 const uint64_t request_time_bounds[REQUEST_TIME_BOUNDS] = {
     1000u,        2000u,        5000u,         10000u,        20000u,      50000u,
@@ -31,9 +31,9 @@ static enum request_kind kind_of(const struct fuse_in_header *header, size_t siz
     case FUSE_READ:
         if (size >= sizeof *header + sizeof(struct fuse_read_in)) {
             uint32_t asked = ((const struct fuse_read_in *)(header + 1))->size;
-            return asked <= PAGE       ? REQUEST_PAGE_READ
-                   : asked <= 8 * PAGE ? REQUEST_SHORT_READ
-                                       : REQUEST_LONG_READ;
+            return asked <= PAGE_BYTES       ? REQUEST_PAGE_READ
+                   : asked <= 8 * PAGE_BYTES ? REQUEST_SHORT_READ
+                                             : REQUEST_LONG_READ;
         }
         return REQUEST_OTHER;
     case FUSE_WRITE:

@@ -155,12 +155,13 @@ def _tell_memory(told: Exposition, store: str, statistics: Mapping[str, Any]) ->
     told.gauge(
         "write_buffer_bytes", "Written pages not yet stored.", memory["write_buffer"], store=store
     )
-    told.gauge(
-        "write_buffer_limit_bytes",
-        "Bound of the write buffer; writes wait when it is reached.",
-        memory["write_buffer_limit"],
-        store=store,
-    )
+    if "write_buffer_limit" in memory:  # not yet in a daemon that runs since an earlier version
+        told.gauge(
+            "write_buffer_limit_bytes",
+            "Bound of the write buffer; writes wait when it is reached.",
+            memory["write_buffer_limit"],
+            store=store,
+        )
     granted: dict[str, bool] = {}
     for entry in statistics.get("kernel_settings", []):
         granted[entry["setting"]] = entry["applied"] and granted.get(entry["setting"], True)
@@ -205,22 +206,23 @@ def _tell_work(told: Exposition, store: str, statistics: Mapping[str, Any]) -> N
 
 
 def _tell_requests(told: Exposition, store: str, statistics: Mapping[str, Any]) -> None:
-    """What a mount has of the kernel's requests."""
-    if "mountpoint" not in statistics:
-        return
-    told.counter(
-        "write_wait_seconds",
-        "Time that writes waited for room in the write buffer.",
-        statistics["write_wait_us"] / 1e6,
-        store=store,
-    )
-    told.gauge(
-        "writing_stopped",
-        "1 when an error has stopped all writing.",
-        statistics["writing_stopped"],
-        store=store,
-    )
-    times = statistics.get("request_times")  # not with every libfuse
+    """What a mount has of the kernel's requests; not all of it where libfuse is old, or the daemon
+    runs since an earlier version."""
+    if "write_wait_us" in statistics:
+        told.counter(
+            "write_wait_seconds",
+            "Time that writes waited for room in the write buffer.",
+            statistics["write_wait_us"] / 1e6,
+            store=store,
+        )
+    if "writing_stopped" in statistics:
+        told.gauge(
+            "writing_stopped",
+            "1 when an error has stopped all writing.",
+            statistics["writing_stopped"],
+            store=store,
+        )
+    times = statistics.get("request_times")
     if times is not None:
         bounds = [bound / 1e6 for bound in times["bounds_us"]]
         for request, counted in times["requests"].items():

@@ -235,11 +235,11 @@ def table(statistics: dict[str, Any]) -> str:
 def _request_lines(statistics: dict[str, Any]) -> list[str]:
     """What a mount has of its requests, as far as there is anything to tell."""
     lines = []
-    times = statistics.get("request_times")
-    reads = times["requests"]["page_read"] if times is not None else {"count": 0}
-    if times is not None and reads["count"]:
-        half, most = (_within(reads["counts"], times["bounds_us"], part) for part in (0.5, 0.99))
-        lines.append(f"reads of a page: {reads['count']:,}, half of them {half}, 99 % {most}")
+    if times := statistics.get("request_times"):
+        counts = times["requests"]["page_read"]["counts"]
+        half, most = (_within(counts, times["bounds_us"], part) for part in (0.5, 0.99))
+        if count := sum(counts):
+            lines.append(f"reads of a page: {count:,}, half of them {half}, 99 % {most}")
     failed = statistics.get("failed_requests", {})
     if any(failed.values()):
         told = ", ".join(f"{count:,} with {error}" for error, count in failed.items() if count)

@@ -167,6 +167,15 @@ def test_a_mount_whose_requests_are_not_timed(
     assert not [name for name in names if "request" in name]
 
 
+def test_a_daemon_of_an_earlier_version(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It goes on running when the command is exchanged."""
+    told = of_a_mount(store, capsys)
+    for key in ("request_times", "failed_requests", "write_wait_us", "writing_stopped"):
+        del told[key]
+    del told["memory"]["write_buffer_limit"]
+    assert value(parsed(exposition([told], {})), "store_mounted", store=str(store)) == 1
+
+
 def test_what_only_a_mount_has_is_absent_without_one(
     store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
