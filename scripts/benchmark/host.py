@@ -52,11 +52,10 @@ def describe() -> dict[str, Any]:
 
 
 class CpuClock:
-    """The processor time that a process, or one thread of it, uses up, in seconds."""
+    """The processor time that a process uses up, in seconds."""
 
-    def __init__(self, process: int, *, thread: int | None = None) -> None:
-        task = "" if thread is None else f"/task/{thread}"
-        self._file = Path(f"/proc/{process}{task}/stat")
+    def __init__(self, process: int) -> None:
+        self._file = Path(f"/proc/{process}/stat")
         self._tick = os.sysconf("SC_CLK_TCK")
 
     def seconds(self) -> float:

@@ -23,7 +23,6 @@ from typing import Any
 
 from benchmark import mounts
 from benchmark.generator import PAGE
-from benchmark.host import CpuClock
 from benchmark.mounts import Filesystem
 from benchmark.result import Part
 from benchmark.work import BenchmarkError, Work, environment
@@ -40,16 +39,12 @@ _BESIDE = {
 }
 _IN_C = "null, C"
 _SECONDS = 300.0
-"""That a neighbour may take to begin, and to verify what it has done."""
-_PATCHED_VOLUMES = 4
+"""That a neighbour may take to begin, to verify what it has done, and patches to go."""
+_PATCHED_VOLUMES = 8
 _CHANGED_WORDS = 8
 """Of each page that is to become a patch: 64 bytes."""
-_WINDOW = 0.1
-"""Seconds over which the daemon's processor time is looked at while volumes are removed."""
-_QUIET_WINDOWS = 3
-_BUSY = 0.1
-"""Processor time a second of the threads that do not answer, from which on they have work."""
-_REMOVAL_SECONDS = 120.0
+_BETWEEN_QUESTIONS = 0.1
+"""Seconds between two looks at whether removed patches are gone."""
 
 
 @dataclass(slots=True)
@@ -194,28 +189,18 @@ def _alike(image: bytes, seed: int) -> bytes:
     return bytes(pages)
 
 
-def _background_seconds(process: int) -> Callable[[], float]:
-    """Return a clock of the processor time of all threads but the one that answers the kernel."""
-    whole, answering = CpuClock(process), CpuClock(process, thread=process)
-    return lambda: whole.seconds() - answering.seconds()
+def _until_gone(mount: Path, objects: int) -> int:
+    """Return when no more than ``objects`` are stored, in ns of ``perf_counter``.
 
-
-def _wait_until_quiet(process: int) -> int:
-    """Return when the daemon has stopped to work in the background, in ns of ``perf_counter``."""
-    clock = _background_seconds(process)
-    quiet, before, done = 0, clock(), 0
-    deadline = time.monotonic() + _REMOVAL_SECONDS
-    while quiet < _QUIET_WINDOWS:
+    The question takes the daemon some milliseconds: it is asked so seldom that it delays far less
+    than one read in a hundred.
+    """
+    deadline = time.monotonic() + _SECONDS
+    while read_statistics(mount)["objects"] > objects:
         if time.monotonic() > deadline:
             raise BenchmarkError("the removal of patches did not come to an end")
-        time.sleep(_WINDOW)
-        now = clock()
-        busy = (now - before) / _WINDOW > _BUSY
-        quiet = 0 if busy else quiet + 1
-        if busy or not done:  # what takes less than a window is over within the first
-            done = time.perf_counter_ns()
-        before = now
-    return done
+        time.sleep(_BETWEEN_QUESTIONS)
+    return time.perf_counter_ns()
 
 
 def _beside_removals(
@@ -225,16 +210,16 @@ def _beside_removals(
     with work.images.paths[0].open("rb") as source:
         image = source.read(size)
     volumes = [store.folder / f"patches.{number}" for number in range(_PATCHED_VOLUMES)]
-    before = read_statistics(store.folder)["pages"]["patch"]
+    before = read_statistics(store.folder)
     for number, volume in enumerate(volumes):
         volume.write_bytes(_alike(image, number))
     store.settle()
-    patches = read_statistics(store.folder)["pages"]["patch"] - before
+    patches = read_statistics(store.folder)["pages"]["patch"] - before["pages"]["patch"]
     with _process(work, "read", read, size) as reader:
         began = time.perf_counter_ns()
         for volume in volumes:
             volume.unlink()
-        ended = _wait_until_quiet(store.process.pid)
+        ended = _until_gone(store.folder, before["objects"])
     meanwhile = [
         took
         for at, took in zip(reader.report["began_ns"], reader.report["us"], strict=True)
