@@ -12,6 +12,7 @@ import hashlib
 import os
 import shutil
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -51,14 +52,13 @@ RUNTIME_DIRECTORY = Path("/run/difffs")
 VOLUME = "swap"
 """Name of the volume that is swapped to."""
 
-SMALLEST_SIZE = 10 * PAGE_SIZE
-"""mkswap's own lower bound."""
-
 DEFAULT_OPTIONS = MountOptions(buffer_bytes=4 << 20)
 """How a store is mounted for swapping: what lies in the buffer has left no memory yet, and a larger
 one made no program under a memory limit faster."""
 
 _ZSWAP = Path("/sys/module/zswap/parameters/enabled")
+
+_POLL_SECONDS = 0.05
 
 _PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -559,12 +559,19 @@ def _mount_namespace_of(process: int, problem: str) -> Iterator[None]:
 
 
 def _swap_off_device(device: str) -> None:
-    try:
-        linux.swap_off(device)
-    except OSError as error:
-        if error.errno == errno.ENOMEM:
-            raise EnvironmentProblem(
-                f"{device} holds more than fits in memory: end some processes and repeat"
-            ) from None
-        if error.errno != errno.EINVAL:  # no area any more
-            raise EnvironmentProblem(f"swapoff {device} failed: {error.strerror}") from None
+    while True:
+        try:
+            linux.swap_off(device)
+            return
+        except OSError as error:
+            if error.errno == errno.ENOMEM:
+                raise EnvironmentProblem(
+                    f"{device} holds more than fits in memory: end some processes and repeat"
+                ) from None
+            if error.errno != errno.EINVAL:  # no area any more
+                raise EnvironmentProblem(f"swapoff {device} failed: {error.strerror}") from None
+        if device not in active_areas():
+            return
+        # Somebody else is at it, as systemd is for every area that it has seen when the machine
+        # shuts down. Should they fail, it is an area again.
+        time.sleep(_POLL_SECONDS)

@@ -42,6 +42,7 @@ COMMANDS = {
     "check": Command("check", "verify a store: every invariant and checksum"),
     "swapon": Command("swapon", "swap to a store"),
     "swapoff": Command("swapoff", "stop swapping to a store"),
+    "config": Command("config", "check and show what is configured for systemd's units"),
     "doctor": Command("doctor", "show what this host offers and lacks, each with its remedy"),
     "study": Command("study", "find out what each mechanism is worth on memory images"),
 }

@@ -2,25 +2,30 @@
 
 import argparse
 from dataclasses import replace
+from pathlib import Path
 
 from difffs.cli.arguments import filled_path
-from difffs.errors import UsageError
-from difffs.mount.options import parse_options
+from difffs.cli.configured import add_configured, configured
+from difffs.errors import MountProblem, UsageError
+from difffs.mount.options import known_options, parse_options
 from difffs.recipe import RECIPES, recipe_named
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("store", metavar="STORE", type=filled_path, help="directory of the store")
-    parser.add_argument("mountpoint", metavar="MOUNTPOINT", type=filled_path)
+    parser.usage = "%(prog)s [options] STORE MOUNTPOINT | [options] --configured NAME"
+    parser.add_argument(
+        "store", metavar="STORE", nargs="?", type=filled_path, help="directory of the store"
+    )
+    parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?", type=filled_path)
+    add_configured(parser, "mount")
     parser.add_argument(
         "-o",
         dest="options",
         metavar="KEY=VALUE,...",
         action="append",
         default=[],
-        help="ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, read_ahead=SIZE,"
-        " allow_other, no_allow_other, lock_memory; and mount(8)'s own, remount too",
+        help=f"{known_options()}; and mount(8)'s own, remount too",
     )
     parser.add_argument(
         "--recipe", metavar="NAME", help=f"recipe of a new store: {', '.join(RECIPES)}"
@@ -41,6 +46,10 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Mount; return when the mount answers, in the foreground when it is unmounted."""
+    entry = configured(arguments, "mount", ["store", "mountpoint"])
+    if entry is not None:
+        arguments.store, arguments.mountpoint = entry.store, entry.values["mountpoint"]
+        arguments.options = [*entry.mount_options, *arguments.options]
     options = parse_options(arguments.options)
     if arguments.recipe is not None:
         if options.recipe not in (None, arguments.recipe):
@@ -64,8 +73,23 @@ def run(arguments: argparse.Namespace) -> int:
         return 0
     from difffs.mount import daemon
 
+    if entry is not None:
+        _make_mountpoint(arguments.mountpoint)
     if arguments.foreground:
         daemon.mount_in_foreground(arguments.store, arguments.mountpoint, options)
     else:
         daemon.mount_in_background(arguments.store, arguments.mountpoint, options)
     return 0
+
+
+def _make_mountpoint(mountpoint: Path) -> None:
+    """Make the directory, as systemd does for its mounts: below /run there is none after a boot."""
+    try:
+        mountpoint.parent.mkdir(parents=True, exist_ok=True)
+        mountpoint.mkdir()
+    except FileExistsError:
+        pass  # if that is no directory, or a mount whose daemon is dead, mounting tells
+    except OSError as error:
+        raise MountProblem(
+            f"{mountpoint} cannot be made: {error.strerror}; choose another mountpoint"
+        ) from None

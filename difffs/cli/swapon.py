@@ -4,22 +4,25 @@ import argparse
 import sys
 
 from difffs.cli.arguments import filled_path
+from difffs.cli.configured import add_configured, configured
 from difffs.cli.report import SCHEMA_VERSION, print_json
 from difffs.errors import UsageError
 from difffs.mount.options import parse_options
-from difffs.page import MAXIMUM_VOLUME_SIZE
-from difffs.size import format_size, parse_size
-
-_LARGEST_PRIORITY = 32767
+from difffs.size import format_size
+from difffs.swap_settings import DEFAULT_SIZE, swap_priority, swap_size
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
+    parser.usage = "%(prog)s [options] STORE | [options] --configured NAME"
     parser.add_argument(
-        "store", metavar="STORE", type=filled_path, help="made if it does not exist"
+        "store", metavar="STORE", nargs="?", type=filled_path, help="made if it does not exist"
     )
-    parser.add_argument("--size", default="4G", help="of the swap area (4G)")
-    parser.add_argument("--priority", type=int, metavar="N", help="0 to 32767, higher is first")
+    add_configured(parser, "swap")
+    parser.add_argument(
+        "--size", metavar="SIZE", help=f"of the swap area, 50%% of memory, say ({DEFAULT_SIZE})"
+    )
+    parser.add_argument("--priority", metavar="N", help="0 to 32767, higher is first")
     parser.add_argument(
         "-o",
         dest="options",
@@ -35,20 +38,19 @@ def run(arguments: argparse.Namespace) -> int:
     """Swap to the store."""
     from difffs import swap
 
-    size = parse_size(arguments.size)
-    if size < swap.SMALLEST_SIZE:
-        raise UsageError(f"--size {arguments.size} is too small for a swap area: at least 40K")
-    priority = arguments.priority
-    if priority is not None and not 0 <= priority <= _LARGEST_PRIORITY:
-        raise UsageError(f"--priority {priority}: needs a number from 0 to {_LARGEST_PRIORITY}")
-    if size > MAXIMUM_VOLUME_SIZE:
-        raise UsageError(
-            f"--size {arguments.size} is larger than a volume can be:"
-            f" at most {format_size(MAXIMUM_VOLUME_SIZE)}"
-        )
+    entry = configured(arguments, "swap", ["store"])
+    size, priority = _size(arguments.size), _priority(arguments.priority)
+    if entry is None:
+        size = _size(DEFAULT_SIZE) if size is None else size
+    else:
+        arguments.store = entry.store
+        arguments.options = [*entry.mount_options, *arguments.options]
+        size = entry.values["size"] if size is None else size
+        priority = entry.values["priority"] if priority is None else priority
     options = parse_options(arguments.options, swap.DEFAULT_OPTIONS)
     if options.read_only or options.remount:
         raise UsageError("-o ro and -o remount are not for swapping: leave them out")
+    assert size is not None
     area = swap.swap_on(arguments.store, size, priority, options)
     for warning in area.warnings:
         print(f"difffs: {warning}", file=sys.stderr)
@@ -66,3 +68,17 @@ def run(arguments: argparse.Namespace) -> int:
     else:
         print(f"swapping to {arguments.store}: {area.device}, {format_size(size)}")
     return 0
+
+
+def _size(text: str | None) -> int | None:
+    try:
+        return None if text is None else swap_size(text)
+    except UsageError as error:
+        raise UsageError(f"--size {error}") from None
+
+
+def _priority(text: str | None) -> int | None:
+    try:
+        return None if text is None else swap_priority(text)
+    except UsageError as error:
+        raise UsageError(f"--priority {error}") from None

@@ -1,27 +1,14 @@
 """The mount's options: ``-o key=value,...``.
 
-=====================  =======  ================================================================
-option                 default  meaning
-=====================  =======  ================================================================
-ro                              mount read-only; nothing in the store is changed
-recipe=NAME                     the recipe of a new store; for an existing one it must match
-change_recipe                   use that recipe for new pages of an existing store
-buffer=SIZE            32M      bound of the write buffer
-workers=N              2        threads that encode a batch of pages
-read_ahead=SIZE        128K     how far sequential reads run ahead
-allow_other            as root  let other users in (file modes decide what they may do)
-no_allow_other                  the opposite, for root
-lock_memory                     keep the daemon in memory and last in line of the OOM killer
-                                (``difffs swapon`` sets it)
-=====================  =======  ================================================================
-
-mount(8)'s options for every file system are accepted. Those that restrict a mount or are about
-access times reach the kernel (difffs/mount/flags.py), ``remount`` changes a mount that there is
-(difffs/mount/remount.py), the others (_netdev, x-..., ...) have no effect here.
+:data:`OPTIONS` has those of difffs's own. mount(8)'s options for every file system are accepted.
+Those that restrict a mount or are about access times reach the kernel (difffs/mount/flags.py),
+``remount`` changes a mount that there is (difffs/mount/remount.py), the others (_netdev, x-...,
+...) have no effect here.
 """
 
 import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -108,6 +95,87 @@ def _buffer(key: str, value: str) -> int:
     return size
 
 
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option of difffs's own."""
+
+    name: str
+    value: str
+    """What stands for its value where it is shown; empty: it has none."""
+    default: str
+    """What holds without it, as it is shown."""
+    meaning: str
+    change: Callable[[MountOptions, str], MountOptions]
+    """Returns the options with this one, whose value is the second argument. ``UsageError``."""
+
+    @property
+    def form(self) -> str:
+        """As it is written: ``buffer=SIZE``."""
+        return f"{self.name}={self.value}" if self.value else self.name
+
+
+OPTIONS = {
+    option.name: option
+    for option in (
+        Option(
+            *("ro", "", ""),
+            "read-only; nothing in the store is changed, not even its log",
+            lambda options, _: replace(options, read_only=True),
+        ),
+        Option(
+            *("recipe", "NAME", "default"),
+            "the recipe of a new store; an existing store's must match",
+            lambda options, name: replace(options, recipe=name),
+        ),
+        Option(
+            *("change_recipe", "", ""),
+            "use recipe for the new pages of an existing store",
+            lambda options, _: replace(options, change_recipe=True),
+        ),
+        Option(
+            *("buffer", "SIZE", "32M"),
+            "bound of the write buffer; at most half of the machine's memory",
+            lambda options, size: replace(options, buffer_bytes=_buffer("buffer", size)),
+        ),
+        Option(
+            *("workers", "N", "2, or 1 on one core"),
+            "threads that encode",
+            lambda options, number: replace(
+                options, workers=_number("workers", number, 1, WORKERS_MAXIMUM)
+            ),
+        ),
+        Option(
+            *("read_ahead", "SIZE", "128K"),
+            "how far sequential reads run ahead",
+            lambda options, size: replace(
+                options, read_ahead_bytes=_size("read_ahead", size, 0, 64 << 20)
+            ),
+        ),
+        Option(
+            *("allow_other", "", "on for root"),
+            "let other users in; modes decide what they may do",
+            lambda options, _: replace(options, allow_other=True),
+        ),
+        Option(
+            *("no_allow_other", "", "on for others"),
+            "let nobody else in",
+            lambda options, _: replace(options, allow_other=False),
+        ),
+        Option(
+            *("lock_memory", "", ""),
+            "be fit to carry swap: the daemon stays in memory, and last in line of the OOM killer",
+            lambda options, _: replace(options, lock_memory=True),
+        ),
+    )
+}
+"""By name, in the order in which they are shown."""
+
+
+def known_options() -> str:
+    """Return the options as they are written, for a message: ``ro, recipe=NAME, ...``."""
+    return ", ".join(option.form for option in OPTIONS.values())
+
+
 def parse_options(texts: list[str], base: MountOptions | None = None) -> MountOptions:
     """Return ``base`` (by default :func:`default_options`) changed by ``-o`` arguments.
 
@@ -123,32 +191,15 @@ def parse_options(texts: list[str], base: MountOptions | None = None) -> MountOp
 
 
 def _apply(options: MountOptions, item: str) -> MountOptions:
-    key, separator, value = item.partition("=")
-    match key:
-        case "recipe" if value:
-            return replace(options, recipe=value)
-        case "buffer" if value:
-            return replace(options, buffer_bytes=_buffer(key, value))
-        case "workers" if value:
-            return replace(options, workers=_number(key, value, 1, WORKERS_MAXIMUM))
-        case "read_ahead" if value:
-            return replace(options, read_ahead_bytes=_size(key, value, 0, 64 << 20))
-    if not separator:
-        match key:
-            case "ro":
-                return replace(options, read_only=True)
-            case "rw":
-                return replace(options, read_only=False)
-            case "allow_other":
-                return replace(options, allow_other=True)
-            case "no_allow_other":
-                return replace(options, allow_other=False)
-            case "change_recipe":
-                return replace(options, change_recipe=True)
-            case "lock_memory":
-                return replace(options, lock_memory=True)
-            case "remount":
-                return replace(options, remount=True)
+    key, _, value = item.partition("=")
+    own = OPTIONS.get(key)
+    if own is not None and (bool(value) if own.value else item == key):
+        return own.change(options, value)
+    match item:
+        case "rw":
+            return replace(options, read_only=False)
+        case "remount":
+            return replace(options, remount=True)
     flags = changed_by(key if key == "user" else item, options.kernel_flags)
     if flags is not None:
         return replace(options, kernel_flags=flags)
@@ -158,7 +209,4 @@ def _apply(options: MountOptions, item: str) -> MountOptions:
         if os.path.exists(_SELINUX):
             raise UsageError(f"mount option {item}: there are no labels in a store; leave it out")
         return options  # as mount(8) does without SELinux
-    raise UsageError(
-        f"unknown mount option {item!r}: known are ro, recipe=NAME, change_recipe, "
-        "buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, no_allow_other, lock_memory"
-    )
+    raise UsageError(f"unknown mount option {item!r}: known are {known_options()}")

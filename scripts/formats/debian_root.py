@@ -1,4 +1,4 @@
-"""A Debian 13 in a folder, with QEMU 10 and libvirt 11: built once, used as it is.
+"""A Debian in a folder, by default a 13 with QEMU 10 and libvirt 11: built once, used as it is.
 
 Building needs root. It takes some two minutes and 400 MB.
 """
@@ -38,52 +38,60 @@ class RootError(Exception):
     """The Debian could not be built; the text ends with the last lines of the log."""
 
 
-def stamp(mirror: str) -> str:
+def stamp(mirror: str, codename: str = CODENAME, packages: Sequence[str] = PACKAGES) -> str:
     """Return what changes whenever the root has to be built anew."""
-    words = [CODENAME, *PACKAGES, _INSTALL, mirror]
+    words = [codename, *packages, _INSTALL, mirror]
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
-def debian_root(folder: Path, mirror: str = MIRROR, say: Callable[[str], None] = print) -> Path:
+def debian_root(
+    folder: Path,
+    mirror: str = MIRROR,
+    say: Callable[[str], None] = print,
+    *,
+    codename: str = CODENAME,
+    packages: Sequence[str] = PACKAGES,
+) -> Path:
     """Return the root in ``folder``; builds it unless it is there and up to date.
 
     A second caller waits for the first. Raises RootError.
     """
     root, stamp_file = folder / "root", folder / "stamp"
+    wanted = stamp(mirror, codename, packages)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if stamp_file.exists() and stamp_file.read_text() == stamp(mirror):
+        if stamp_file.exists() and stamp_file.read_text() == wanted:
             return root
         if reason := obstacle():
-            raise RootError(f"no Debian 13 can be built: {reason}")
+            raise RootError(f"no Debian {codename} can be built: {reason}")
         stamp_file.unlink(missing_ok=True)
         log = folder / "build.log"
         log.unlink(missing_ok=True)
         with tempfile.TemporaryDirectory(prefix="building-", dir=folder) as name:
             made = Path(name, "root")
             made.mkdir(mode=0o755)
-            say("unpacking a Debian 13")
+            say(f"unpacking a Debian {codename}")
             _run(
                 [
                     *(*_UNMOUNTED_LATER, "debootstrap", "--variant=minbase"),
-                    *(f"--keyring={KEYRING}", CODENAME, str(made), mirror),
+                    *(f"--keyring={KEYRING}", codename, str(made), mirror),
                 ],
                 log,
             )
             policy = made / "usr/sbin/policy-rc.d"
             policy.write_text(_NO_SERVICES)
             policy.chmod(0o755)
-            say("installing QEMU and libvirt in it")
+            say(f"installing {len(packages)} packages and what they need in it")
             settings = ["DEBIAN_FRONTEND=noninteractive", "DPKG_FORCE=unsafe-io"]
             if proxy := os.environ.get("http_proxy"):
                 settings.append(f"http_proxy={proxy}")
-            install = ["env", *settings, "sh", "-ec", _INSTALL, "sh", *PACKAGES]
+            install = ["env", *settings, "sh", "-ec", _INSTALL, "sh", *packages]
             _run(Place(made).command(folder, install), log)
             if root.exists():
                 root.rename(Path(name, "former"))
             made.rename(root)
-        stamp_file.write_text(stamp(mirror))
+        stamp_file.write_text(wanted)
     return root
 
 

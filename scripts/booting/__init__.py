@@ -1,0 +1,1 @@
+"""A Debian with difffs and its systemd units, booted under QEMU."""

@@ -1,0 +1,151 @@
+"""The disks of the guest: a Debian of this machine's release with this checkout's wheel in it.
+
+What takes long and stays the same, a Debian of a kernel, systemd and Python, is kept. The release
+is that of this machine, so that a wheel built here runs there. Needs root.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from collection import disks
+from formats.debian_root import debian_root
+from formats.place import Place
+
+CHECKOUT = Path(__file__).resolve().parents[2]
+GUEST_FILES = Path(__file__).parent / "guest-files"
+RELEASES = ("bookworm", "trixie")
+PACKAGES = (
+    *("linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "udev", "kmod", "dbus"),
+    *("e2fsprogs", "mount", "fuse3", "python3", "python3-pip"),
+)
+# What a wheel is built from; not the folders that builds, tests and caches leave in a checkout.
+_SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "difffs", "native", "completion")
+_BUILT = shutil.ignore_patterns("*.so", "__pycache__")
+_UNITS = ("difffs@.service", "difffs-swap@.service")
+ROOT_MIB, SWAP_MIB = 1024, 512
+
+_PREPARE = """\
+pip3 install --no-index --find-links wheels --break-system-packages --quiet difffs
+systemctl enable difffs@guests.service difffs-swap@main.service difffs-report.service
+systemctl mask getty.target serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer
+update-initramfs -u
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Disks:
+    """What a guest is booted from: kernel, initramfs, and the images of two ext4 file systems."""
+
+    kernel: Path
+    initrd: Path
+    root: Path
+    swap: Path
+    """Mounted on /srv; the store that is swapped to lies there."""
+
+
+class DiskError(Exception):
+    """The disks could not be made; the text ends with what the tool said."""
+
+
+def obstacle() -> str | None:
+    """Say why no disks can be made here, or None."""
+    codename = platform.freedesktop_os_release().get("VERSION_CODENAME")
+    if codename not in RELEASES:
+        return f"this is neither Debian 12 nor 13 but {codename}: a wheel of it would not run there"
+    return disks.obstacle()
+
+
+def build(cache: Path, folder: Path, say: Callable[[str], None] = print) -> Disks:
+    """Make the disks in ``folder``; what they are made from is kept in ``cache``.
+
+    ``DiskError`` and ``formats.debian_root.RootError`` tell what went wrong.
+    """
+    codename = platform.freedesktop_os_release()["VERSION_CODENAME"]
+    kept = debian_root(cache / f"boot-{codename}", say=say, codename=codename, packages=PACKAGES)
+    say("building the wheel")
+    wheels = folder / "wheels"
+    _build_wheels(folder / "sources", wheels)
+    say("installing it")
+    root = folder / "root"
+    _run("cp", "-a", "--reflink=auto", str(kept), str(root))
+    _configure(root)
+    _run(*Place(root).command(folder, ["sh", "-ec", _PREPARE]))
+    say("writing the disks")
+    made = Disks(folder / "vmlinuz", folder / "initrd", folder / "root.raw", folder / "swap.raw")
+    for link, copy in (("vmlinuz", made.kernel), ("initrd.img", made.initrd)):
+        shutil.copyfile(root / os.readlink(root / link), copy)
+    _run("mke2fs", "-q", "-t", "ext4", "-d", str(root), str(made.root), f"{ROOT_MIB}M")
+    _run("mke2fs", "-q", "-t", "ext4", str(made.swap), f"{SWAP_MIB}M")
+    for used in (root, wheels, folder / "sources"):
+        shutil.rmtree(used)
+    return made
+
+
+def _build_wheels(sources: Path, wheels: Path) -> None:
+    """Build difffs's wheel and get those that it needs, in the versions of the lock."""
+    sources.mkdir()
+    for name in _SOURCES:
+        path = CHECKOUT / name
+        if path.is_dir():
+            shutil.copytree(path, sources / name, ignore=_BUILT)
+        else:
+            shutil.copy(path, sources)
+    shutil.copytree(CHECKOUT / "docs/man", sources / "docs/man")
+    _run(
+        *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation"),
+        *("--constraint", str(CHECKOUT / "scripts/requirements.lock")),
+        *("--wheel-dir", str(wheels), str(sources)),
+    )
+
+
+def _configure(root: Path) -> None:
+    etc = root / "etc"
+    (etc / "fstab").write_text("/dev/vda / ext4 defaults 0 1\n/dev/vdb /srv ext4 defaults 0 2\n")
+    (etc / "hostname").write_text("booted\n")
+    (etc / "hosts").write_text("127.0.0.1 localhost booted\n")
+    # an initramfs with what this virtual machine needs, unpacked in a fraction of the time
+    (etc / "initramfs-tools/conf.d").mkdir(exist_ok=True)
+    (etc / "initramfs-tools/conf.d/difffs").write_text("MODULES=list\nCOMPRESS=gzip\n")
+    (etc / "initramfs-tools/modules").write_text(
+        "virtio_pci\nvirtio_blk\next4\ncrc32c_generic\ncrc32c_intel\n"
+    )
+    (root / "var/log/journal").mkdir(exist_ok=True)  # of the boot before as well
+    policy = root / "usr/sbin/policy-rc.d"
+    policy.unlink(missing_ok=True)
+    units = etc / "systemd/system"
+    for name in _UNITS:
+        shutil.copy(CHECKOUT / "vm-configs" / name, units)
+    for path in GUEST_FILES.iterdir():
+        if path.suffix == ".service":
+            shutil.copy(path, units)
+        elif path.suffix == ".conf":
+            shutil.copy(path, etc)
+        else:
+            shutil.copy(path, root / "usr/local/bin")
+    # as the unit's own comment says for a store on a file system of its own
+    addition = units / "difffs-swap@main.service.d"
+    addition.mkdir()
+    (addition / "override.conf").write_text("[Unit]\nRequiresMountsFor=/srv/swap\n")
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(
+        command,
+        check=False,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    if done.returncode != 0:
+        last = "\n".join(f"  | {line}" for line in done.stdout.splitlines()[-12:])
+        raise DiskError(f"{command[0]} ended with {done.returncode}\n{last}")
