@@ -12,7 +12,10 @@ import pytest
 
 from difffs import errors
 from difffs.cli import main
+from difffs.configuration.files import read
+from difffs.configuration.keys import KINDS, entries
 from difffs.mount.live import mount_at
+from difffs.mount.options import OPTIONS, parse_options
 from difffs.recipe import RECIPES
 from tests.integration import harness
 
@@ -214,6 +217,36 @@ def test_every_table_of_recipes_has_all_of_them() -> None:
         rows = table_rows((ROOT / file).read_text(), heading)
         named = [re.findall(r"`([a-z-]+)`", row[0]) for row in rows]
         assert sorted(names[0] for names in named) == sorted(RECIPES), file
+
+
+def test_the_tables_of_options_and_keys_have_all_of_them() -> None:
+    text = (ROOT / "docs/operations.md").read_text()
+    named = [name for row in table_rows(text, "## Mounting") for name in CODE.findall(row[0])]
+    assert named == [option.form for option in OPTIONS.values()]
+    rows = table_rows(text, "## At every boot")
+    assert {
+        (kind, CODE.findall(row[1])[0], "".join(CODE.findall(row[2])))
+        for row in rows
+        for kind in CODE.findall(row[0])
+    } == {
+        (kind.name, key.name, key.default) for kind in KINDS.values() for key in kind.keys.values()
+    }
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_configurations_are_right(name: str, tmp_path: Path) -> None:
+    for language, body in FENCE.findall((ROOT / name).read_text()):
+        if language == "ini":
+            (tmp_path / "difffs.conf").write_text(body)
+            assert entries(read([tmp_path / "difffs.conf"]))
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_lines_of_fstab_are_right(name: str) -> None:
+    for line in re.findall(r"^    (/.* fuse\.difffs .*)$", (ROOT / name).read_text(), re.M):
+        words = line.split()
+        assert (words[2], words[4:]) == ("fuse.difffs", ["0", "0"])
+        parse_options([words[3]])
 
 
 def test_decisions_are_numbered() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from difffs.cli.main import build_parser
+from difffs.configuration.keys import KINDS, Kind
 
 FOLDER = Path(__file__).parents[1] / "vm-configs"
 UNITS = sorted([*FOLDER.glob("*.service"), *FOLDER.glob("*.timer")])
@@ -18,7 +19,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd-analyze (Debian's package systemd)")
-    assert len(UNITS) == 3
+    assert len(UNITS) == 4
     for unit in UNITS:
         # a program that there is, wherever difffs is installed here
         text = unit.read_text().replace("/usr/local/bin/difffs", "/bin/true")
@@ -39,17 +40,38 @@ def test_their_commands_parse() -> None:
         for unit in UNITS
         for call in re.findall(r"^Exec\w+=/usr/local/bin/difffs (.*)$", unit.read_text(), re.M)
     ]
-    assert len(calls) == 3
+    assert len(calls) == 5
     for call in calls:
         words = shlex.split(call.replace("%i", "guests"))
         build_parser(words[0]).parse_args(words)
 
 
-def test_metrics_are_those_of_the_store_that_is_mounted() -> None:
-    mounting = (FOLDER / "difffs@.service").read_text()
+def setting(unit: str, key: str) -> list[str]:
+    """All that a unit sets a key to."""
+    return re.findall(rf"^{key}=(.*)$", (FOLDER / unit).read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: str(kind.name))
+def test_each_kind_of_section_has_its_unit(kind: Kind) -> None:
+    start, stop = setting(kind.unit, "ExecStart") + setting(kind.unit, "ExecStop")
+    commands = {"mount": ("mount", "umount"), "swap": ("swapon", "swapoff")}[kind.name]
+    for call, command in zip((start, stop), commands, strict=True):
+        assert call.split()[1:4] == [command, "--configured", "%i"]
+
+
+def test_the_units_of_daemons_are_hardened_alike() -> None:
+    for key in (
+        *("OOMScoreAdjust", "LimitMEMLOCK", "LimitNOFILE", "MemorySwapMax", "Restart", "KillMode"),
+        *("StateDirectory", "RuntimeDirectory", "RuntimeDirectoryPreserve"),
+    ):
+        values = [setting(kind.unit, key) for kind in KINDS.values()]
+        assert values[0], key
+        assert all(value == values[0] for value in values), key
+
+
+def test_metrics_are_those_of_the_store_that_is_mounted_by_default() -> None:
+    mountpoint = KINDS["mount"].keys["mountpoint"].default.replace("NAME", "%i")
     metrics = (FOLDER / "difffs-metrics@.service").read_text()
-    mountpoint = re.search(r"^ExecStart=.* (\S+)$", mounting, re.MULTILINE)
-    assert mountpoint
-    assert f"ConditionPathIsMountPoint={mountpoint.group(1)}\n" in metrics
-    assert f"stats {mountpoint.group(1)} --prometheus" in metrics
+    assert f"ConditionPathIsMountPoint={mountpoint}\n" in metrics
+    assert f"stats {mountpoint} --prometheus" in metrics
     assert re.search(r"--prometheus \S+\.prom$", metrics, re.MULTILINE)

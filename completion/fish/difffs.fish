@@ -50,8 +50,8 @@ function _shtab_difffs_using
   test "$_shtab_difffs_cmdpath" = "$argv"
 end
 
-set -g _shtab_difffs_commands mount umount import export ls rm mv stats check swapon swapoff doctor study
-set -g _shtab_difffs_opts_with_value --as --block --cache --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
+set -g _shtab_difffs_commands mount umount import export ls rm mv stats check swapon swapoff config doctor study
+set -g _shtab_difffs_opts_with_value --as --block --cache --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
 
 complete -c difffs -e
 complete -c difffs -f
@@ -60,6 +60,8 @@ complete -c difffs -n _shtab_difffs_using -s h -l help -d 'show this help messag
 complete -c difffs -n _shtab_difffs_using -l version -d 'show program'"'"'s version number and exit'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a mount -d 'mount a store, making it first if need be'
 complete -c difffs -n '_shtab_difffs_using mount' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using mount' -l configured -x -d 'as [mount NAME] of the configuration says, instead of arguments'
+complete -c difffs -n '_shtab_difffs_using mount' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
 complete -c difffs -n '_shtab_difffs_using mount' -s o -x -d 'ro, recipe=NAME, change_recipe, buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, no_allow_other, lock_memory; and mount(8)'"'"'s own, remount too'
 complete -c difffs -n '_shtab_difffs_using mount' -l recipe -xka "default fast dense archive difference-engine identical-only patch-only compress-only bwt-mtf" -d 'recipe of a new store: default, fast, dense, archive, difference-engine, identical-only, patch-only, compress-only, bwt-mtf'
 complete -c difffs -n '_shtab_difffs_using mount' -l change-recipe -d 'use --recipe for the new pages of an existing store'
@@ -68,6 +70,8 @@ complete -c difffs -n '_shtab_difffs_using mount; and test $_shtab_difffs_npos -
 complete -c difffs -n '_shtab_difffs_using mount; and test $_shtab_difffs_npos -eq 1' -ka "(__fish_complete_directories)" -d MOUNTPOINT
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a umount -d 'write everything to the store and unmount it'
 complete -c difffs -n '_shtab_difffs_using umount' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using umount' -l configured -x -d 'as [mount NAME] of the configuration says, instead of arguments'
+complete -c difffs -n '_shtab_difffs_using umount' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
 complete -c difffs -n '_shtab_difffs_using umount' -l force -d 'give up what cannot be written'
 complete -c difffs -n '_shtab_difffs_using umount; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d MOUNTPOINT
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a import -d 'store memory images: raw ones, and those of hypervisors'
@@ -120,14 +124,22 @@ complete -c difffs -n '_shtab_difffs_using check' -l json -d 'one JSON object on
 complete -c difffs -n '_shtab_difffs_using check; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a swapon -d 'swap to a store'
 complete -c difffs -n '_shtab_difffs_using swapon' -s h -l help -d 'show this help message and exit'
-complete -c difffs -n '_shtab_difffs_using swapon' -l size -x -d 'of the swap area (4G)'
+complete -c difffs -n '_shtab_difffs_using swapon' -l configured -x -d 'as [swap NAME] of the configuration says, instead of arguments'
+complete -c difffs -n '_shtab_difffs_using swapon' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
+complete -c difffs -n '_shtab_difffs_using swapon' -l size -x -d 'of the swap area, 50% of memory, say (4G)'
 complete -c difffs -n '_shtab_difffs_using swapon' -l priority -x -d '0 to 32767, higher is first'
 complete -c difffs -n '_shtab_difffs_using swapon' -s o -x -d 'as of difffs mount (buffer=4M)'
 complete -c difffs -n '_shtab_difffs_using swapon' -l json -d 'one JSON object on stdout'
 complete -c difffs -n '_shtab_difffs_using swapon; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d 'made if it does not exist'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a swapoff -d 'stop swapping to a store'
 complete -c difffs -n '_shtab_difffs_using swapoff' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using swapoff' -l configured -x -d 'as [swap NAME] of the configuration says, instead of arguments'
+complete -c difffs -n '_shtab_difffs_using swapoff' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
 complete -c difffs -n '_shtab_difffs_using swapoff; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
+complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a config -d 'check and show what is configured for systemd'"'"'s units'
+complete -c difffs -n '_shtab_difffs_using config' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using config' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
+complete -c difffs -n '_shtab_difffs_using config' -l json -d 'one JSON object on stdout'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a doctor -d 'show what this host offers and lacks, each with its remedy'
 complete -c difffs -n '_shtab_difffs_using doctor' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using doctor' -l for -x -d 'only what matters for these: guests, swap, images, study (all)'

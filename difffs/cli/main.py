@@ -61,7 +61,8 @@ exit codes:
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)
 _LIMITS = "free some, or raise the limit (ulimit -n, ulimit -v)"
 
-_MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")
+MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")
+"""Under which names mount(8) calls this program."""
 
 
 def build_parser(chosen: str | None, *, every: bool = False) -> argparse.ArgumentParser:
@@ -111,7 +112,7 @@ def mount_helper_arguments(arguments: list[str]) -> list[str]:
 
 
 def _is_mount_helper_call(program: str, arguments: list[str]) -> bool:
-    if os.path.basename(program) in _MOUNT_HELPER_NAMES:
+    if os.path.basename(program) in MOUNT_HELPER_NAMES:
         return True
     # mount.fuse calls `difffs SOURCE MOUNTPOINT -o ...`. Without a slash it is a mistyped command:
     # a source of that form is given as ./SOURCE.

@@ -270,7 +270,7 @@ def named(files: Files, kind: str, name: str) -> Entry:
     section = files.sections.get((kind, name))
     if section is not None:
         return entry(section)
-    where = str(files.paths[-1]) if files.paths else "/etc/difffs.conf"
+    where = str(files.paths[0]) if files.paths else "/etc/difffs.conf"
     others = ", ".join(section.title for section in files.sections.values() if section.kind == kind)
     raise ConfigurationProblem(
         f"no [{kind} {name}] is configured"

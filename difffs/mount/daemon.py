@@ -482,6 +482,9 @@ def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender:
         tell({"open": True}, last=False)
 
     def on_mounted() -> None:
+        # Not earlier: below an automount point that waits for this very mount, all who are not in
+        # the process group of mount(8) wait too, even to look at the mount point.
+        os.setsid()
         # Nobody reads stderr from here on; everything of interest is logged.
         null = os.open(os.devnull, os.O_RDWR)
         os.dup2(null, 2)
@@ -489,7 +492,6 @@ def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender:
         tell({"mounted": True})
 
     try:
-        os.setsid()
         store, mountpoint = Path(os.path.realpath(store)), mountpoint.absolute()
         os.chdir("/")
         complaints = _redirect_standard_streams(keep=sender)

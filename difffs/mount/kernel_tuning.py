@@ -211,10 +211,11 @@ class KernelTuning:
             self._note(setting, value)
 
     def _write(self, setting: str, path: Path, value: str, needs: str = "root") -> None:
+        if not path.exists():  # sysfs answers whoever would make it that it is not permitted
+            self._note(setting, value, f"{path} does not exist")
+            return
         try:
             path.write_text(value)
-        except FileNotFoundError:
-            self._note(setting, value, f"{path} does not exist")
         except PermissionError:
             self._note(setting, value, f"not permitted: needs {needs}")
         except OSError as error:

@@ -30,6 +30,13 @@ PACKAGES = (
 _SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "difffs", "native", "completion")
 _BUILT = shutil.ignore_patterns("*.so", "__pycache__")
 _UNITS = ("difffs@.service", "difffs-swap@.service")
+# Stores mounted by mount(8) as well: one at boot, on a file system of its own, one when looked at.
+_FSTAB = (
+    "/dev/vda / ext4 defaults 0 1",
+    "/dev/vdb /srv ext4 defaults 0 2",
+    "/srv/images /mnt/images fuse.difffs nofail,x-systemd.requires-mounts-for=/srv 0 0",
+    "/var/lib/difffs/lazy /mnt/lazy fuse.difffs noauto,x-systemd.automount 0 0",
+)
 ROOT_MIB, SWAP_MIB = 1024, 512
 
 _PREPARE = """\
@@ -108,7 +115,7 @@ def _build_wheels(sources: Path, wheels: Path) -> None:
 
 def _configure(root: Path) -> None:
     etc = root / "etc"
-    (etc / "fstab").write_text("/dev/vda / ext4 defaults 0 1\n/dev/vdb /srv ext4 defaults 0 2\n")
+    (etc / "fstab").write_text("\n".join([*_FSTAB, ""]))
     (etc / "hostname").write_text("booted\n")
     (etc / "hosts").write_text("127.0.0.1 localhost booted\n")
     # an initramfs with what this virtual machine needs, unpacked in a fraction of the time

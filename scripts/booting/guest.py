@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 from urllib.parse import unquote
 
 from trial.guest import QemuGuest
@@ -11,6 +12,13 @@ from booting.disk import Disks
 
 BOOT_SECONDS = 900.0
 """From power on to power off, under emulation on a busy machine."""
+
+
+class Report(NamedTuple):
+    """One thing that the guest told."""
+
+    kind: str
+    values: dict[str, str]
 
 
 @dataclass(kw_only=True)
@@ -37,12 +45,16 @@ class BootedGuest(QemuGuest):
             *("-serial", "chardev:console", "-qmp", f"unix:{self.socket},server=on,wait=off"),
         ]
 
-    def report(self) -> list[tuple[str, dict[str, str]]]:
-        """Wait until it has powered off; return all that it has told, in its order.
+    def report(self) -> list[Report]:
+        """Wait until it has powered off, or wants to have its plug pulled; return what it told.
 
         ``GuestError`` when it reports a failure or takes too long.
         """
-        return [
-            (event.kind, {key: unquote(value) for key, value in event.values.items()})
-            for event in self.follow(BOOT_SECONDS)
-        ]
+        told = []
+        for event in self.follow(BOOT_SECONDS):
+            told.append(
+                Report(event.kind, {key: unquote(text) for key, text in event.values.items()})
+            )
+            if event.kind == "pull":
+                break
+        return told

@@ -28,10 +28,13 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 "difffs mount /srv/pages /mnt/pages -o allow_other,buffer=64M"),
         Example("In the foreground, until Ctrl-C",
                 "difffs mount /srv/pages /mnt/pages --foreground"),
+        Example("As [mount guests] in /etc/difffs.conf says", "difffs mount --configured guests"),
     ),
     "umount": (
         Example("Write everything, unmount, and return when the store is closed",
                 "difffs umount /mnt/pages"),
+        Example("The mount of [mount guests] in /etc/difffs.conf",
+                "difffs umount --configured guests"),
     ),
     "import": (
         Example("Store two images under their own names",
@@ -77,9 +80,16 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "swapon": (
         Example("Swap to a store, before any other swap area",
                 "difffs swapon /srv/swap --size 8G --priority 100"),
+        Example("As [swap main] in /etc/difffs.conf says", "difffs swapon --configured main"),
     ),
     "swapoff": (
         Example("Stop swapping to it", "difffs swapoff /srv/swap"),
+    ),
+    "config": (
+        Example("Check all that is configured, and show it with the lines that say so",
+                "difffs config"),
+        Example("Check a file before it is put in place", "difffs config --config new.conf"),
+        Example("What the units of one name do, for a program", "difffs config guests --json"),
     ),
     "doctor": (
         Example("Show what this host offers and lacks, with the remedies", "difffs doctor"),
@@ -93,3 +103,52 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     ),
 }  # fmt: skip
 """Those of each command."""
+
+CONFIGURATION = (
+    Example("A store for guests, mounted at boot on /run/difffs/guests", "[mount guests]"),
+    Example(
+        "Another, on a disk of its own",
+        "[mount images]\nstore = /srv/images\nmountpoint = /mnt/images\nrecipe = dense\n"
+        "options = buffer=64M,read_ahead=1M",
+    ),
+    Example(
+        "Swap of half the machine's memory, filled before other areas",
+        "[swap main]\nstore = /srv/swap\nsize = 50%\npriority = 100",
+    ),
+    Example(
+        "Check it, and start both now and at every boot",
+        "difffs config\nsystemctl enable --now difffs@guests difffs-swap@main",
+    ),
+)
+"""Those of difffs.conf(5)."""
+
+STORE = (
+    Example("Make one, by mounting it", "difffs mount /srv/pages /mnt/pages"),
+    Example(
+        "Copy one that is not mounted, holes as holes",
+        "cp -a --sparse=always /srv/pages /backup/pages",
+    ),
+    Example("Verify the copy", "difffs check /backup/pages"),
+)
+"""Those of difffs-store(5)."""
+
+MOUNT_HELPER = (
+    Example(
+        "Mount a store, as difffs mount does",
+        "mount -t fuse.difffs /srv/pages /mnt/pages -o buffer=64M",
+    ),
+    Example(
+        "At every boot, by a line of /etc/fstab",
+        "/srv/pages  /mnt/pages  fuse.difffs  nofail,buffer=64M  0 0",
+    ),
+    Example(
+        "When somebody first looks at it, by systemd",
+        "/srv/pages  /mnt/pages  fuse.difffs  noauto,x-systemd.automount  0 0",
+    ),
+    Example("Make it read-only for now", "mount -o remount,ro /mnt/pages"),
+    Example(
+        "Have mount(8) find difffs wherever it is installed",
+        "ln -s /usr/local/bin/difffs /sbin/mount.fuse.difffs",
+    ),
+)
+"""Those of mount.difffs(8)."""

@@ -1,4 +1,4 @@
-"""Manual pages in roff (groff_man(7)), from the parsers.
+"""Manual pages of the commands, from the parsers.
 
 Not from what argparse itself prints: that differs between versions of Python.
 """
@@ -9,9 +9,10 @@ import argparse
 import re
 from collections.abc import Iterable, Iterator
 
-from difffs import __version__, errors
+from difffs import errors
 from difffs.cli.main import COMMANDS, build_parser
-from manual.examples import EXAMPLES, OVERVIEW, Example
+from manual.examples import EXAMPLES, OVERVIEW
+from manual.roff import examples, page, part, plain, text, variable
 
 _ENDINGS = {
     0: "ok",
@@ -36,18 +37,19 @@ def main_page() -> str:
     parser = build_parser(None)
     commands = []
     for name, command in COMMANDS.items():
-        commands += [".TP", rf"\fBdifffs\-{_text(name)}\fR(1)", _text(command.summary)]
-    return _page(
+        commands += [".TP", rf"\fBdifffs\-{text(name)}\fR(1)", text(command.summary)]
+    return page(
         "difffs",
+        1,
         "keeps memory pages in a fraction of their size",
         [
-            *_section("EXAMPLES", _examples(OVERVIEW)),
-            *_section("SYNOPSIS", [r"\fBdifffs\fR \fICOMMAND\fR \fR[\fIARGUMENT\fR...]"]),
-            *_section("DESCRIPTION", [_text(parser.description or "")]),
-            *_section("COMMANDS", commands),
-            *_section("OPTIONS", _arguments(parser, options=True)),
-            *_section("EXIT STATUS", _exit_codes()),
-            *_section("SEE ALSO", [r"\fBmount\fR(8), \fBswapon\fR(8), \fBfuse\fR(8)"]),
+            *part("EXAMPLES", examples(OVERVIEW)),
+            *part("SYNOPSIS", [r"\fBdifffs\fR \fICOMMAND\fR \fR[\fIARGUMENT\fR...]"]),
+            *part("DESCRIPTION", [text(parser.description or "")]),
+            *part("COMMANDS", commands),
+            *part("OPTIONS", _arguments(parser, options=True)),
+            *part("EXIT STATUS", _exit_codes()),
+            *part("SEE ALSO", [r"\fBmount\fR(8), \fBswapon\fR(8), \fBfuse\fR(8)"]),
         ],
     )
 
@@ -58,16 +60,17 @@ def command_page(name: str) -> str:
         raise LookupError(f"difffs {name} has no example: scripts/manual/examples.py needs one")
     parser = _parser_of(name)
     positional = list(_arguments(parser, options=False))
-    return _page(
+    return page(
         f"difffs-{name}",
+        1,
         COMMANDS[name].summary,
         [
-            *_section("EXAMPLES", _examples(EXAMPLES[name])),
-            *_section("SYNOPSIS", [_synopsis(parser)]),
-            *(_section("ARGUMENTS", positional) if positional else []),
-            *_section("OPTIONS", _arguments(parser, options=True)),
-            *_section("EXIT STATUS", [r"0 when all went well; the others are in \fBdifffs\fR(1)."]),
-            *_section("SEE ALSO", [r"\fBdifffs\fR(1)"]),
+            *part("EXAMPLES", examples(EXAMPLES[name])),
+            *part("SYNOPSIS", [_synopsis(parser)]),
+            *(part("ARGUMENTS", positional) if positional else []),
+            *part("OPTIONS", _arguments(parser, options=True)),
+            *part("EXIT STATUS", [r"0 when all went well; the others are in \fBdifffs\fR(1)."]),
+            *part("SEE ALSO", [r"\fBdifffs\fR(1)"]),
         ],
     )
 
@@ -80,47 +83,24 @@ def _parser_of(name: str) -> argparse.ArgumentParser:
     raise KeyError(name)
 
 
-# ---- parts of a page -------------------------------------------------------------------------
-
-
-def _page(name: str, summary: str, body: Iterable[str]) -> str:
-    lines = [
-        r".\" Made by scripts/make-manual; not to be edited by hand.",
-        f'.TH {_text(name.upper())} 1 "" "difffs {__version__}" "difffs manual"',
-        *_section("NAME", [rf"{_text(name)} \- {_text(summary)}"]),
-        *body,
-    ]
-    return "".join(f"{line}\n" for line in lines)
-
-
-def _section(title: str, lines: Iterable[str]) -> Iterator[str]:
-    yield f".SH {title}"
-    yield from lines
-
-
-def _examples(examples: Iterable[Example]) -> Iterator[str]:
-    for does, call in examples:
-        yield from (".PP", f"{_text(does)}:", ".PP", ".in +4n", ".EX", _text(call), ".EE", ".in")
-
-
 def _exit_codes() -> Iterator[str]:
-    meanings: dict[int, list[str]] = {code: [text] for code, text in _ENDINGS.items()}
+    meanings: dict[int, list[str]] = {code: [meaning] for code, meaning in _ENDINGS.items()}
     for code, meaning in re.findall(r"^\w+ +(\d+) +(.+)$", errors.__doc__ or "", re.MULTILINE):
         if not meaning.startswith("base of "):
             meanings.setdefault(int(code), []).append(meaning)
     for code in sorted(meanings):
-        yield from (".TP", rf"\fB{code}\fR", _text("; ".join(meanings[code])))
+        yield from (".TP", rf"\fB{code}\fR", text("; ".join(meanings[code])))
 
 
 def _synopsis(parser: argparse.ArgumentParser) -> str:
     if parser.usage is not None:  # one that says more than can be told from the arguments
         forms = parser.usage.replace("%(prog)s ", "").split(" | ")
         return "\n.br\n".join(
-            rf"\fB{_text(parser.prog)}\fR "
-            + re.sub(r"[A-Z]+(-or-[A-Z]+)?", lambda word: _variable(word.group()), _plain(form))
+            rf"\fB{text(parser.prog)}\fR "
+            + re.sub(r"[A-Z]+(-or-[A-Z]+)?", lambda word: variable(word.group()), plain(form))
             for form in forms
         )
-    parts = [rf"\fB{_text(parser.prog)}\fR"]
+    parts = [rf"\fB{text(parser.prog)}\fR"]
     grouped = {
         id(action): group
         for group in parser._mutually_exclusive_groups
@@ -146,7 +126,7 @@ def _arguments(parser: argparse.ArgumentParser, *, options: bool) -> Iterator[st
             continue
         if bool(action.option_strings) is options:
             term = _option(action, action.option_strings) if options else _value(action)
-            yield from (".TP", term, _text(_help(action)) or r"\&")
+            yield from (".TP", term, text(_help(action)) or r"\&")
     if options:
         yield from (".TP", r"\fB\-h\fR, \fB\-\-help\fR", "show the arguments and end")
 
@@ -158,8 +138,8 @@ def _visible(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
 
 
 def _help(action: argparse.Action) -> str:
-    text = action.help or _COMMON.get(str(action.metavar), "")
-    return text % vars(action) if "%" in text else text
+    words = action.help or _COMMON.get(str(action.metavar), "")
+    return words % vars(action) if "%" in words else words
 
 
 def _longest(action: argparse.Action) -> str:
@@ -167,14 +147,14 @@ def _longest(action: argparse.Action) -> str:
 
 
 def _option(action: argparse.Action, names: Iterable[str]) -> str:
-    term = ", ".join(rf"\fB{_text(name)}\fR" for name in names)
+    term = ", ".join(rf"\fB{text(name)}\fR" for name in names)
     value = _value(action) if action.nargs != 0 else ""
     return f"{term} {value}" if value else term
 
 
 def _value(action: argparse.Action) -> str:
     metavar = action.metavar if isinstance(action.metavar, str) else action.dest.upper()
-    shown = _variable(_plain(metavar))
+    shown = variable(plain(metavar))
     match action.nargs:
         case "?":
             return f"[{shown}]"
@@ -183,24 +163,3 @@ def _value(action: argparse.Action) -> str:
         case "*":
             return f"[{shown}...]"
     return shown
-
-
-# ---- roff ------------------------------------------------------------------------------------
-
-_ESCAPES = str.maketrans(
-    {"\\": r"\e", "-": r"\-", "'": r"\(aq", "`": r"\(ga", "^": r"\(ha", "~": r"\(ti"}
-)
-
-
-def _plain(text: str) -> str:
-    return text.translate(_ESCAPES)
-
-
-def _variable(text: str) -> str:
-    return rf"\fI{text}\fR"
-
-
-def _text(text: str) -> str:
-    """Text as a line of its own: none begins with what roff takes for a request."""
-    escaped = _plain(text)
-    return rf"\&{escaped}" if escaped.startswith(".") else escaped

@@ -2,6 +2,7 @@
 
 import os
 import pty
+import re
 import select
 import shlex
 import shutil
@@ -13,12 +14,23 @@ from pathlib import Path
 
 import pytest
 from manual import files
-from manual.examples import EXAMPLES, OVERVIEW
+from manual.examples import CONFIGURATION, EXAMPLES, MOUNT_HELPER, OVERVIEW, STORE
 
 from difffs.cli.main import COMMANDS, build_parser
+from difffs.configuration.files import read
+from difffs.configuration.keys import KINDS, entries
+from difffs.mount.options import OPTIONS, parse_options
+from difffs.store.format import (
+    DIGEST_FILE,
+    FORMAT_FILE,
+    LOCK_FILE,
+    PAYLOAD_FILE,
+    RESERVE_FILE,
+    SKETCH_FILE,
+)
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted((ROOT / "docs/man").glob("*.1"))
+PAGES = sorted((ROOT / "docs/man").glob("*.[1-9]"))
 BASH = ROOT / "completion/bash/difffs"
 
 
@@ -58,6 +70,39 @@ def test_every_command_has_examples_that_parse() -> None:
         build_parser(words[1]).parse_args(words[1:])
 
 
+def test_the_examples_of_the_other_pages_are_right(tmp_path: Path) -> None:
+    sections = [example.call for example in CONFIGURATION if example.call.startswith("[")]
+    (tmp_path / "difffs.conf").write_text("\n".join(sections))
+    found = entries(read([tmp_path / "difffs.conf"]))
+    assert len(found) == len(sections)
+    units = {f"/{one.unit.removesuffix('.service')}" for one in found}
+    shown = [line for example in CONFIGURATION for line in example.call.splitlines()]
+    for line in shown:
+        if line.startswith("systemctl"):
+            assert {f"/{word}" for word in line.split() if word.startswith("difffs")} < units
+    for example in (*CONFIGURATION, *STORE, *MOUNT_HELPER):
+        for line in example.call.splitlines():
+            words = line.split()
+            if words[0] == "difffs":
+                build_parser(words[1]).parse_args(words[1:])
+            elif "fuse.difffs" in words and words[0] != "mount":
+                assert len(words) == 6
+                parse_options([words[3]])
+            elif "-o" in words:
+                parse_options([words[words.index("-o") + 1]])
+
+
+def test_the_other_pages_have_all_that_there_is() -> None:
+    pages = {path.name: path.read_text() for path in PAGES}
+    for option in OPTIONS.values():
+        assert f"\\fB{option.name}\\fR" in pages["mount.difffs.8"]
+    for kind in KINDS.values():
+        for key in kind.keys.values():
+            assert f"\\fB{key.name}\\fR = " in pages["difffs.conf.5"]
+    for file in (FORMAT_FILE, PAYLOAD_FILE, DIGEST_FILE, SKETCH_FILE, LOCK_FILE, RESERVE_FILE):
+        assert f"\\fISTORE\\fR/\\fB{file}\\fR\n" in pages["difffs-store.5"]
+
+
 def test_examples_come_first() -> None:
     for path in PAGES:
         titles = [line[4:] for line in path.read_text().splitlines() if line.startswith(".SH ")]
@@ -67,7 +112,7 @@ def test_examples_come_first() -> None:
 def test_man_has_no_warnings() -> None:
     if shutil.which("man") is None:
         pytest.skip("no man (Debian's package man-db)")
-    assert len(PAGES) == len(COMMANDS) + 1
+    assert len(PAGES) == len(COMMANDS) + 4
     for path in PAGES:
         done = subprocess.run(
             ["man", "--warnings", "-E", "UTF-8", "-l", str(path)],
@@ -78,7 +123,7 @@ def test_man_has_no_warnings() -> None:
         )
         assert (done.returncode, done.stderr) == (0, ""), path.name
         shown = " ".join(done.stdout.split())  # man fills lines up with spaces
-        assert f"NAME {path.stem} - " in shown
+        assert re.search(rf"NAME {re.escape(path.stem)}(, \S+)? - ", shown), path.name
         for name, option in (("stats", "--prometheus [FILE]"), ("mount", "--foreground")):
             assert path.stem != f"difffs-{name}" or option in shown
 

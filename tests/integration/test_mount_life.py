@@ -49,6 +49,11 @@ def released(store: Path) -> bool:
         return True
 
 
+def test_the_daemon_has_left_the_terminal(mount: Mounted) -> None:
+    process = mount.process()
+    assert os.getsid(process) == os.getpgid(process) == process
+
+
 def test_a_second_mount_is_refused(mount: Mounted) -> None:
     assert f"{mount.path} is a mount of {mount.store} already" in complaint(
         "mount", mount.store, mount.path, status=12
