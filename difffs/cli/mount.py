@@ -47,10 +47,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Mount; return when the mount answers, in the foreground when it is unmounted."""
     entry = configured(arguments, "mount", ["store", "mountpoint"])
+    store, mountpoint, texts = arguments.store, arguments.mountpoint, arguments.options
     if entry is not None:
-        arguments.store, arguments.mountpoint = entry.store, entry.values["mountpoint"]
-        arguments.options = [*entry.mount_options, *arguments.options]
-    options = parse_options(arguments.options)
+        store, mountpoint = entry.store, entry.values["mountpoint"]
+        texts = [*entry.mount_options, *texts]
+    options = parse_options(texts)
     if arguments.recipe is not None:
         if options.recipe not in (None, arguments.recipe):
             raise UsageError(
@@ -69,16 +70,16 @@ def run(arguments: argparse.Namespace) -> int:
         from difffs.mount.remount import remount
 
         recipe = [] if options.recipe is None else [f"recipe={options.recipe}"]
-        remount(arguments.store, arguments.mountpoint, [*arguments.options, *recipe])
+        remount(store, mountpoint, [*texts, *recipe])
         return 0
     from difffs.mount import daemon
 
     if entry is not None:
-        _make_mountpoint(arguments.mountpoint)
+        _make_mountpoint(mountpoint)
     if arguments.foreground:
-        daemon.mount_in_foreground(arguments.store, arguments.mountpoint, options)
+        daemon.mount_in_foreground(store, mountpoint, options)
     else:
-        daemon.mount_in_background(arguments.store, arguments.mountpoint, options)
+        daemon.mount_in_background(store, mountpoint, options)
     return 0
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from collections.abc import Callable
 
 from difffs.cli.arguments import filled_path
 from difffs.cli.configured import add_configured, configured
@@ -39,19 +40,19 @@ def run(arguments: argparse.Namespace) -> int:
     from difffs import swap
 
     entry = configured(arguments, "swap", ["store"])
-    size, priority = _size(arguments.size), _priority(arguments.priority)
-    if entry is None:
-        size = _size(DEFAULT_SIZE) if size is None else size
-    else:
-        arguments.store = entry.store
-        arguments.options = [*entry.mount_options, *arguments.options]
-        size = entry.values["size"] if size is None else size
-        priority = entry.values["priority"] if priority is None else priority
-    options = parse_options(arguments.options, swap.DEFAULT_OPTIONS)
+    store, texts = arguments.store, arguments.options
+    size, priority = swap_size(DEFAULT_SIZE), None
+    if entry is not None:
+        store, texts = entry.store, [*entry.mount_options, *texts]
+        size, priority = entry.values["size"], entry.values["priority"]
+    if arguments.size is not None:
+        size = _number("--size", swap_size, arguments.size)
+    if arguments.priority is not None:
+        priority = _number("--priority", swap_priority, arguments.priority)
+    options = parse_options(texts, swap.DEFAULT_OPTIONS)
     if options.read_only or options.remount:
         raise UsageError("-o ro and -o remount are not for swapping: leave them out")
-    assert size is not None
-    area = swap.swap_on(arguments.store, size, priority, options)
+    area = swap.swap_on(store, size, priority, options)
     for warning in area.warnings:
         print(f"difffs: {warning}", file=sys.stderr)
     if arguments.json:
@@ -66,19 +67,12 @@ def run(arguments: argparse.Namespace) -> int:
             }
         )
     else:
-        print(f"swapping to {arguments.store}: {area.device}, {format_size(size)}")
+        print(f"swapping to {store}: {area.device}, {format_size(size)}")
     return 0
 
 
-def _size(text: str | None) -> int | None:
+def _number(option: str, parse: Callable[[str], int], text: str) -> int:
     try:
-        return None if text is None else swap_size(text)
+        return parse(text)
     except UsageError as error:
-        raise UsageError(f"--size {error}") from None
-
-
-def _priority(text: str | None) -> int | None:
-    try:
-        return None if text is None else swap_priority(text)
-    except UsageError as error:
-        raise UsageError(f"--priority {error}") from None
+        raise UsageError(f"{option} {error}") from None

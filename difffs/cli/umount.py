@@ -22,12 +22,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Commit, unmount, and return when the store is closed."""
     entry = configured(arguments, "mount", ["mountpoint"])
+    mountpoint = arguments.mountpoint
     if entry is not None:
-        arguments.mountpoint = str(entry.values["mountpoint"])
+        mountpoint = str(entry.values["mountpoint"])
         if _is_unmounted(entry):
             wait_until_released(entry.store)
             return 0
-    for warning in unmount(arguments.mountpoint, force=arguments.force):
+    for warning in unmount(mountpoint, force=arguments.force):
         print(f"difffs: {warning}", file=sys.stderr)
     return 0
 

@@ -26,12 +26,11 @@ PACKAGES = (
     *("linux-image-cloud-amd64", "initramfs-tools", "systemd-sysv", "udev", "kmod", "dbus"),
     *("e2fsprogs", "mount", "fuse3", "python3", "python3-pip"),
 )
-# What a wheel is built from; not the folders that builds, tests and caches leave in a checkout.
-_SOURCES = ("pyproject.toml", "setup.py", "README.md", "LICENSE", "difffs", "native", "completion")
-_BUILT = shutil.ignore_patterns("*.so", "__pycache__")
-_UNITS = ("difffs@.service", "difffs-swap@.service")
+# Not of a wheel's sources: what builds, tests and collected images leave in a checkout.
+_LEFT = shutil.ignore_patterns(".*", "*.so", "*.egg-info", "__pycache__", "build", "corpora")
+UNITS = ("difffs@.service", "difffs-swap@.service")
 # Stores mounted by mount(8) as well: one at boot, on a file system of its own, one when looked at.
-_FSTAB = (
+FSTAB = (
     "/dev/vda / ext4 defaults 0 1",
     "/dev/vdb /srv ext4 defaults 0 2",
     "/srv/images /mnt/images fuse.difffs nofail,x-systemd.requires-mounts-for=/srv 0 0",
@@ -39,7 +38,7 @@ _FSTAB = (
 )
 ROOT_MIB, SWAP_MIB = 1024, 512
 
-_PREPARE = """\
+PREPARE = """\
 pip3 install --no-index --find-links wheels --break-system-packages --quiet difffs
 systemctl enable difffs@guests.service difffs-swap@main.service difffs-report.service
 systemctl mask getty.target serial-getty@ttyS0.service apt-daily.timer apt-daily-upgrade.timer
@@ -64,9 +63,12 @@ class DiskError(Exception):
 
 def obstacle() -> str | None:
     """Say why no disks can be made here, or None."""
-    codename = platform.freedesktop_os_release().get("VERSION_CODENAME")
+    try:
+        codename = platform.freedesktop_os_release().get("VERSION_CODENAME")
+    except OSError:
+        codename = None
     if codename not in RELEASES:
-        return f"this is neither Debian 12 nor 13 but {codename}: a wheel of it would not run there"
+        return f"neither Debian 12 nor 13, but {codename}: a wheel built here would not run there"
     return disks.obstacle()
 
 
@@ -84,7 +86,7 @@ def build(cache: Path, folder: Path, say: Callable[[str], None] = print) -> Disk
     root = folder / "root"
     _run("cp", "-a", "--reflink=auto", str(kept), str(root))
     _configure(root)
-    _run(*Place(root).command(folder, ["sh", "-ec", _PREPARE]))
+    _run(*Place(root).command(folder, ["sh", "-ec", PREPARE]))
     say("writing the disks")
     made = Disks(folder / "vmlinuz", folder / "initrd", folder / "root.raw", folder / "swap.raw")
     for link, copy in (("vmlinuz", made.kernel), ("initrd.img", made.initrd)):
@@ -98,14 +100,7 @@ def build(cache: Path, folder: Path, say: Callable[[str], None] = print) -> Disk
 
 def _build_wheels(sources: Path, wheels: Path) -> None:
     """Build difffs's wheel and get those that it needs, in the versions of the lock."""
-    sources.mkdir()
-    for name in _SOURCES:
-        path = CHECKOUT / name
-        if path.is_dir():
-            shutil.copytree(path, sources / name, ignore=_BUILT)
-        else:
-            shutil.copy(path, sources)
-    shutil.copytree(CHECKOUT / "docs/man", sources / "docs/man")
+    shutil.copytree(CHECKOUT, sources, ignore=_LEFT)
     _run(
         *(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-build-isolation"),
         *("--constraint", str(CHECKOUT / "scripts/requirements.lock")),
@@ -115,7 +110,7 @@ def _build_wheels(sources: Path, wheels: Path) -> None:
 
 def _configure(root: Path) -> None:
     etc = root / "etc"
-    (etc / "fstab").write_text("\n".join([*_FSTAB, ""]))
+    (etc / "fstab").write_text("\n".join([*FSTAB, ""]))
     (etc / "hostname").write_text("booted\n")
     (etc / "hosts").write_text("127.0.0.1 localhost booted\n")
     # an initramfs with what this virtual machine needs, unpacked in a fraction of the time
@@ -128,7 +123,7 @@ def _configure(root: Path) -> None:
     policy = root / "usr/sbin/policy-rc.d"
     policy.unlink(missing_ok=True)
     units = etc / "systemd/system"
-    for name in _UNITS:
+    for name in UNITS:
         shutil.copy(CHECKOUT / "vm-configs" / name, units)
     for path in GUEST_FILES.iterdir():
         if path.suffix == ".service":

@@ -49,7 +49,13 @@ def main_page() -> str:
             *part("COMMANDS", commands),
             *part("OPTIONS", _arguments(parser, options=True)),
             *part("EXIT STATUS", _exit_codes()),
-            *part("SEE ALSO", [r"\fBmount\fR(8), \fBswapon\fR(8), \fBfuse\fR(8)"]),
+            *part(
+                "SEE ALSO",
+                [
+                    r"\fBdifffs.conf\fR(5), \fBdifffs\-store\fR(5), \fBmount.difffs\fR(8), "
+                    r"\fBmount\fR(8), \fBswapon\fR(8), \fBfuse\fR(8)"
+                ],
+            ),
         ],
     )
 
