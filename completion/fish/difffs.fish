@@ -73,6 +73,7 @@ complete -c difffs -n '_shtab_difffs_using umount' -s h -l help -d 'show this he
 complete -c difffs -n '_shtab_difffs_using umount' -l configured -x -d 'as [mount NAME] of the configuration says, instead of arguments'
 complete -c difffs -n '_shtab_difffs_using umount' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
 complete -c difffs -n '_shtab_difffs_using umount' -l force -d 'give up what cannot be written'
+complete -c difffs -n '_shtab_difffs_using umount' -l lazy -d 'free the mount point at once; what is in use goes on, and nothing is waited for'
 complete -c difffs -n '_shtab_difffs_using umount; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d MOUNTPOINT
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a import -d 'store memory images: raw ones, and those of hypervisors'
 complete -c difffs -n '_shtab_difffs_using import' -s h -l help -d 'show this help message and exit'

@@ -1,9 +1,11 @@
 """``difffs swapoff STORE``."""
 
 import argparse
+from contextlib import suppress
 
 from difffs.cli.arguments import filled_path
 from difffs.cli.configured import add_configured, configured
+from difffs.errors import VolumeNotFound
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -18,5 +20,9 @@ def run(arguments: argparse.Namespace) -> int:
     from difffs import swap
 
     entry = configured(arguments, "swap", ["store"])
-    swap.swap_off(arguments.store if entry is None else entry.store)
+    if entry is None:
+        swap.swap_off(arguments.store)
+    else:
+        with suppress(VolumeNotFound):  # a service manager asks for a state, which this is
+            swap.swap_off(entry.store)
     return 0

@@ -7,6 +7,7 @@ from difffs.cli.arguments import filled
 from difffs.cli.configured import add_configured, configured
 from difffs.configuration.keys import Entry
 from difffs.errors import MountProblem
+from difffs.mount.detach import detach
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at, mountpoints_of
 from difffs.mount.unmount import unmount, wait_until_released
 
@@ -17,6 +18,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("mountpoint", metavar="MOUNTPOINT", nargs="?", type=filled)
     add_configured(parser, "mount")
     parser.add_argument("--force", action="store_true", help="give up what cannot be written")
+    parser.add_argument(
+        "--lazy",
+        action="store_true",
+        help="free the mount point at once; what is in use goes on, and nothing is waited for",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -28,6 +34,9 @@ def run(arguments: argparse.Namespace) -> int:
         if _is_unmounted(entry):
             wait_until_released(entry.store)
             return 0
+    if arguments.lazy:
+        detach(mountpoint, lazy=True)
+        return 0
     for warning in unmount(mountpoint, force=arguments.force):
         print(f"difffs: {warning}", file=sys.stderr)
     return 0

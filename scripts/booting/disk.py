@@ -29,11 +29,11 @@ PACKAGES = (
 # Not of a wheel's sources: what builds, tests and collected images leave in a checkout.
 _LEFT = shutil.ignore_patterns(".*", "*.so", "*.egg-info", "__pycache__", "build", "corpora")
 UNITS = ("difffs@.service", "difffs-swap@.service")
-# Stores mounted by mount(8) as well: one at boot, on a file system of its own, one when looked at.
+# Stores mounted by mount(8) as well: one at boot, one when it is looked at.
 FSTAB = (
     "/dev/vda / ext4 defaults 0 1",
     "/dev/vdb /srv ext4 defaults 0 2",
-    "/srv/images /mnt/images fuse.difffs nofail,x-systemd.requires-mounts-for=/srv 0 0",
+    "/var/lib/difffs/images /mnt/images fuse.difffs nofail 0 0",
     "/var/lib/difffs/lazy /mnt/lazy fuse.difffs noauto,x-systemd.automount 0 0",
 )
 ROOT_MIB, SWAP_MIB = 1024, 512

@@ -26,10 +26,13 @@ def helper_page() -> str:
                     "mount(8) calls this for the type fuse.difffs. It is difffs itself by another "
                     "name, and does what difffs mount does: it makes the store when there is none, "
                     "and returns when the mount answers. In /etc/fstab the first field is the "
-                    "store's directory. umount(8) writes everything and loses nothing, but returns "
-                    "before the daemon is done; difffs umount waits for it.",
+                    "store's directory.",
                     "mount(8) looks in /sbin; without the link of the last example, Debian's "
                     "mount.fuse calls difffs, if it lies where the system's programs do.",
+                    "umount(8) writes everything and loses nothing, but returns while the daemon "
+                    "is still at work; difffs umount waits for it. At shutdown systemd does as "
+                    "umount(8): for a store on a file system of its own, which is to be unmounted "
+                    "next, take difffs.conf(5) and its unit.",
                 ),
             ),
             *part("OPTIONS", _options()),

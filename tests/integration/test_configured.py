@@ -1,7 +1,9 @@
 """Mounting and swapping as the configuration says, and what systemd may have done meanwhile."""
 
+import contextlib
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +12,7 @@ import pytest
 from trial import cgroup, hog
 
 from difffs.mount.live import mount_at
+from difffs.store.lock import is_in_use, use_of
 from tests.integration import harness
 from tests.integration.harness import complaint, difffs, wait_until
 
@@ -48,6 +51,16 @@ def test_a_mount_and_its_end() -> None:
             difffs("umount", "--configured", "one", *config)  # nothing is left to do
             difffs("mount", "--configured", "one", *config)
             difffs("umount", "--configured", "one", *config)
+            assert mount_at(place) is None
+            difffs("mount", "--configured", "one", *config)
+            process = use_of(folder / "store").process
+            assert process is not None
+            user = os.open(place / "file", os.O_RDONLY)
+            os.kill(process, signal.SIGKILL)
+            wait_until(lambda: not is_in_use(folder / "store"))
+            difffs("umount", "--configured", "one", "--lazy", *config)
+            with contextlib.suppress(OSError):  # the file is gone with its daemon
+                os.close(user)
             assert mount_at(place) is None
             other = folder / "other"
             other.mkdir()
@@ -97,4 +110,5 @@ def test_somebody_else_swaps_off_at_the_same_time(store_for_swap: Path) -> None:
         second, _ = process.communicate("")
         assert process.returncode == 0
         assert json.loads(second)["pages_verified"] == (128 << 20) // 4096
+    difffs("swapoff", "--configured", "one", *config)  # nothing is left to do
     assert json.loads(difffs("check", store_for_swap, "--json").stdout)["clean"]
