@@ -1,5 +1,6 @@
 """The systemd units of vm-configs: systemd finds nothing wrong, and their commands are difffs's."""
 
+import os
 import re
 import shlex
 import shutil
@@ -32,6 +33,42 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     )
     ours = [line for line in done.stderr.splitlines() if "difffs" in line]
     assert (done.returncode, ours) == (0, []), done.stderr
+
+
+@pytest.mark.parametrize(("before", "cycle"), [("basic.target", False), ("swap.target", True)])
+def test_the_order_of_swap_has_no_cycle(before: str, cycle: bool, tmp_path: Path) -> None:
+    """Even with /tmp in memory, which is before local-fs.target and after swap.target: what areas
+    of fstab do, to be before swap.target, would be one."""
+    analyze = shutil.which("systemd-analyze")
+    in_memory = Path("/usr/share/systemd/tmp.mount")
+    if not in_memory.exists():
+        in_memory = Path("/usr/lib/systemd/system/tmp.mount")
+    if analyze is None or not in_memory.exists():
+        pytest.skip("no systemd-analyze, or no tmp.mount (Debian's package systemd)")
+    text = (FOLDER / "difffs-swap@.service").read_text()
+    text = text.replace("/usr/local/bin/difffs", "/bin/true").replace("basic.target", before)
+    if before == "swap.target":
+        text = text.replace(
+            "After=sysinit.target local-fs.target swap.target", "After=local-fs.target"
+        )
+        text = text.replace("Requires=sysinit.target\n", "")
+    (tmp_path / "difffs-swap@.service").write_text(text)
+    shutil.copy(in_memory, tmp_path / "tmp.mount")
+    for target, unit, file in (
+        (before, "difffs-swap@main.service", "difffs-swap@.service"),
+        ("local-fs.target", "tmp.mount", "tmp.mount"),
+    ):
+        wants = tmp_path / f"{target}.wants"
+        wants.mkdir()
+        (wants / unit).symlink_to(tmp_path / file)
+    done = subprocess.run(
+        [analyze, "verify", "--man=no", "basic.target"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},  # and where they are otherwise
+    )
+    assert ("ordering cycle" in done.stderr) is cycle, done.stderr
 
 
 def test_their_commands_parse() -> None:
