@@ -420,6 +420,7 @@ def mount_in_background(store: Path, mountpoint: Path, options: MountOptions) ->
         raise error
     if "mounted" not in report:
         _, status = os.waitpid(child, 0)
+        _take_dead_away(mountpoint)
         raise MountProblem(
             f"{mountpoint} was not mounted: the daemon ended "
             f"(status {os.waitstatus_to_exitcode(status)}); see {store}/log"
@@ -460,6 +461,19 @@ def _end(child: int, mountpoint: Path) -> None:
         with contextlib.suppress(DifffsError):
             detach(mount.mountpoint, lazy=True)
     os.waitpid(child, 0)
+
+
+def _take_dead_away(mountpoint: Path) -> None:
+    """Free the mount point of a daemon that ended without doing so."""
+    mount = mount_at(mountpoint)
+    if mount is None or mount.kind != FILE_SYSTEM_TYPE:
+        return
+    try:
+        os.stat(mountpoint)  # somebody else's answers
+    except OSError as error:
+        if error.errno in (errno.ENOTCONN, errno.ECONNABORTED):
+            with contextlib.suppress(DifffsError):
+                detach(mount.mountpoint, lazy=True)
 
 
 def _become_daemon(store: Path, mountpoint: Path, options: MountOptions, sender: int) -> NoReturn:

@@ -340,7 +340,7 @@ def test_timeouts_of_requests_are_warned_of(mount: Mounted) -> None:
 
 
 FAILING_START = """
-    import sys, threading
+    import os, sys, threading
     from difffs.cli.main import main
     from difffs.errors import MountProblem
     from difffs.mount import daemon
@@ -351,8 +351,11 @@ FAILING_START = """
     def hangs(*_):
         threading.Event().wait()
 
+    def dies(*_):
+        os._exit(9)
+
     daemon._ANSWER_SECONDS = 0.3
-    daemon.apply_to_mountpoint = {"fails": fails, "hangs": hangs}[sys.argv[1]]
+    daemon.apply_to_mountpoint = {"fails": fails, "hangs": hangs, "dies": dies}[sys.argv[1]]
     sys.exit(main(["mount", *sys.argv[2:]]))
 """
 
@@ -375,6 +378,22 @@ def test_a_start_that_fails_leaves_nothing(
     )
     assert done.returncode == 12
     assert told in done.stderr
+    assert mount_at(mount.path) is None
+    mount.check()
+    mount.mount()
+
+
+def test_a_daemon_that_dies_before_it_answers_leaves_nothing(mount: Mounted) -> None:
+    mount.unmount()
+    done = subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(FAILING_START), "dies", mount.store, mount.path],
+        capture_output=True,
+        text=True,
+        timeout=SECONDS,
+        check=False,
+    )
+    assert done.returncode == 12
+    assert "the daemon ended (status 9)" in done.stderr
     assert mount_at(mount.path) is None
     mount.check()
     mount.mount()
