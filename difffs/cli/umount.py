@@ -7,7 +7,6 @@ from difffs.cli.arguments import filled
 from difffs.cli.configured import add_configured, configured
 from difffs.configuration.keys import Entry
 from difffs.errors import MountProblem
-from difffs.mount.detach import detach
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at, mountpoints_of
 from difffs.mount.unmount import unmount, wait_until_released
 
@@ -34,10 +33,7 @@ def run(arguments: argparse.Namespace) -> int:
         if _is_unmounted(entry):
             wait_until_released(entry.store)
             return 0
-    if arguments.lazy:
-        detach(mountpoint, lazy=True)
-        return 0
-    for warning in unmount(mountpoint, force=arguments.force):
+    for warning in unmount(mountpoint, force=arguments.force, lazy=arguments.lazy):
         print(f"difffs: {warning}", file=sys.stderr)
     return 0
 

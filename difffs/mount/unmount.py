@@ -108,16 +108,20 @@ def _same_elsewhere(mount: Mount) -> list[str]:
     return found
 
 
-def unmount(mountpoint: str, *, force: bool = False) -> list[str]:
+def unmount(mountpoint: str, *, force: bool = False, lazy: bool = False) -> list[str]:
     """Commit everything, unmount, and return when the daemon has closed the store.
 
     Returns warnings. ``MountProblem`` names what is in the way; the mount then still works, or, if
     somebody out of sight has it mounted as well, everything is committed. With ``force``, data
-    that cannot be written is given up.
+    that cannot be written is given up. With ``lazy``, the mount point is free at once, what is in
+    use goes on, and nothing is waited for.
     """
     mount = mount_at(mountpoint)
     if mount is None or mount.kind != FILE_SYSTEM_TYPE:
         raise MountProblem(f"{mountpoint} is not a difffs mount: findmnt -t {FILE_SYSTEM_TYPE}")
+    if lazy:
+        detach(mount.mountpoint, lazy=True)
+        return []
     elsewhere = _same_elsewhere(mount)
     if elsewhere:
         raise MountProblem(

@@ -16,6 +16,7 @@ import pytest
 from difffs.mount.live import mount_at
 from difffs.mount.table import mounts
 from difffs.signals import SAME_SECONDS
+from difffs.store.lock import is_in_use
 from tests.integration.harness import (
     SECONDS,
     Mounted,
@@ -381,6 +382,20 @@ def test_a_start_that_fails_leaves_nothing(
     assert mount_at(mount.path) is None
     mount.check()
     mount.mount()
+
+
+def test_lazily(mount: Mounted) -> None:
+    (mount.path / "file").write_bytes(b"memory")
+    with (mount.path / "file").open("r+b") as file:
+        difffs("umount", "--lazy", mount.path)
+        assert mount_at(mount.path) is None
+        assert file.read() == b"memory"
+        file.write(b" and more")
+    wait_until(lambda: not is_in_use(mount.store))
+    mount.check()
+    assert "is not a difffs mount" in complaint("umount", "--lazy", "/proc", status=12)
+    mount.mount()
+    assert (mount.path / "file").read_bytes() == b"memory and more"
 
 
 def test_a_daemon_that_dies_before_it_answers_leaves_nothing(mount: Mounted) -> None:
