@@ -6,29 +6,28 @@ compares bytes.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy
-from numpy.typing import NDArray
 
 from difffs._kernels import digest, same_word
 from difffs.page import PAGE_SIZE
 from difffs.study.cache import Result
 from difffs.study.corpus import Image
+from difffs.study.hash_ranges import count_distinct
 from difffs.study.importing import batches
+from difffs.study.stored_array import length
 
-DIGEST_PASS_VERSION = 1
+DIGEST_PASS_VERSION = 2
 
 
 def digest_pass(images: Sequence[Image], _folder: Path, _parameters: Mapping[str, Any]) -> Result:
-    """Digests of one image's pages: {pages, zero, same, digests, counts}.
+    """Digests of one image's pages: {pages, zero, same, digests}.
 
-    `digests` and `counts` are base64 of little-endian uint64 and uint32 arrays, sorted by digest:
-    the distinct pages that are not same-filled, and how often each occurs.
+    `digests` is a sorted array of uint64: the distinct pages that are not same-filled.
     """
     (image,) = images
     zero = same = 0
@@ -45,14 +44,8 @@ def digest_pass(images: Sequence[Image], _folder: Path, _parameters: Mapping[str
                 zero += 1
             else:
                 same += 1
-    digests, counts = numpy.unique(found[:used], return_counts=True)
-    return {
-        "pages": image.pages,
-        "zero": zero,
-        "same": same,
-        "digests": base64.b64encode(digests.tobytes()).decode(),
-        "counts": base64.b64encode(counts.astype("<u4").tobytes()).decode(),
-    }
+    digests = numpy.unique(found[:used])
+    return {"pages": image.pages, "zero": zero, "same": same, "digests": digests}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,19 +65,17 @@ class Sharing:
 
 def merge(results: Sequence[Result]) -> Sharing:
     """Merge the results of any number of images, in any order."""
-    digests = [_decode(result["digests"], "<u8") for result in results]
-    counted = sum(int(_decode(result["counts"], "<u4").sum()) for result in results)
-    in_images = sum(len(one) for one in digests)
-    distinct = len(numpy.unique(numpy.concatenate(digests))) if digests else 0
+    pages, zero, same = (
+        sum(result[key] for result in results) for key in ("pages", "zero", "same")
+    )
+    digests = [result["digests"] for result in results]
+    in_images = sum(map(length, digests))
+    distinct = count_distinct(digests)
     return Sharing(
-        pages=sum(result["pages"] for result in results),
-        zero=sum(result["zero"] for result in results),
-        same=sum(result["same"] for result in results),
+        pages=pages,
+        zero=zero,
+        same=same,
         distinct=distinct,
-        within=counted - in_images,
+        within=pages - zero - same - in_images,
         across=in_images - distinct,
     )
-
-
-def _decode(text: str, kind: str) -> NDArray[Any]:
-    return numpy.frombuffer(base64.b64decode(text), dtype=kind)

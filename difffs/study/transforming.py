@@ -5,7 +5,6 @@ Transformed means MTF(BWT(page)), as the recipe ``bwt-mtf`` has it.
 
 from __future__ import annotations
 
-import base64
 import random
 import time
 from array import array
@@ -15,7 +14,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy
-from numpy.typing import NDArray
 
 from difffs._kernels import Context, digest, same_word, sketch
 from difffs.codec import Codec
@@ -25,13 +23,15 @@ from difffs.sketch import Sketch
 from difffs.study import _kernels
 from difffs.study.cache import Result
 from difffs.study.corpus import Image
+from difffs.study.hash_ranges import Flags, first_occurrences
 from difffs.study.importing import batches
 from difffs.study.page_sample import distinct_pages, read_pages
 from difffs.study.pairs import Pair, sample_pairs
+from difffs.study.stored_array import Array, ArrayLike, opened
 
 BLOCK_PASS_VERSION = 1
 PAIR_PASS_VERSION = 1
-KEY_PASS_VERSION = 1
+KEY_PASS_VERSION = 2
 
 GROUP_PAGES = 16
 ROW_BYTES = 2
@@ -204,8 +204,8 @@ KEY_KINDS = ("plain pages", "transformed pages")
 def key_pass(images: Sequence[Image], _folder: Path, _parameters: Mapping[str, Any]) -> Result:
     """The two keys of each page of one image that is not one repeated word.
 
-    The result: base64 of little-endian arrays in the order of pages: `digests` (uint64), and for
-    each of KEY_KINDS two uint32 a page.
+    The result: arrays in the order of pages: `digests` (uint64), and for each of KEY_KINDS two
+    uint32 a page.
     """
     (image,) = images
     digests = array("Q")
@@ -220,8 +220,8 @@ def key_pass(images: Sequence[Image], _folder: Path, _parameters: Mapping[str, A
             for kind, looked_at in zip(KEY_KINDS, (page, ranks), strict=True):
                 keys[kind].extend(sketch(Sketch.FIXED_BLOCKS, looked_at))
     return {
-        "digests": _packed(digests),
-        **{kind: _packed(found) for kind, found in keys.items()},
+        "digests": numpy.array(digests, dtype="<u8"),
+        **{kind: numpy.array(keys[kind], dtype="<u4").reshape(-1, 2) for kind in KEY_KINDS},
     }
 
 
@@ -241,32 +241,30 @@ class KeyCoverage:
 
 def merge_keys(results: Sequence[Result]) -> dict[str, KeyCoverage]:
     """Merge the results of images in their order, for each of KEY_KINDS."""
-    digests = numpy.concatenate([_unpacked(result["digests"], "<u8") for result in results])
-    distinct = numpy.sort(numpy.unique(digests, return_index=True)[1])
+    distinct = first_occurrences([result["digests"] for result in results])
     constant = numpy.array(
         [sketch(Sketch.FIXED_BLOCKS, bytes([value]) * PAGE_SIZE) for value in range(256)]
     )
-    coverage = {}
-    for kind in KEY_KINDS:
-        every = numpy.concatenate([_unpacked(result[kind], "<u4") for result in results])
-        keys = every.reshape(-1, 2)[distinct]
-        earlier = numpy.ones(keys.shape, dtype=bool)
-        telling = numpy.ones(keys.shape, dtype=bool)
+    return {
+        kind: _coverage([result[kind] for result in results], distinct, constant)
+        for kind in KEY_KINDS
+    }
+
+
+def _coverage(every: Sequence[ArrayLike], distinct: Flags, constant: Array) -> KeyCoverage:
+    earlier = [distinct & ~first_occurrences(every, which, distinct) for which in range(2)]
+    telling = start = 0
+    for array_of_image in every:
+        keys = opened(array_of_image)
+        told = numpy.zeros(len(keys), dtype=bool)
         for which in range(2):
-            earlier[numpy.unique(keys[:, which], return_index=True)[1], which] = False
-            telling[:, which] = ~numpy.isin(keys[:, which], constant[:, which])
-        coverage[kind] = KeyCoverage(
-            pages=len(distinct),
-            found=int(earlier.any(axis=1).sum()),
-            both=int(earlier.all(axis=1).sum()),
-            telling=int((earlier & telling).any(axis=1).sum()),
-        )
-    return coverage
-
-
-def _packed(numbers: array[int]) -> str:
-    return base64.b64encode(numbers.tobytes()).decode()
-
-
-def _unpacked(text: str, kind: str) -> NDArray[Any]:
-    return numpy.frombuffer(base64.b64decode(text), dtype=kind)
+            common = earlier[which][start : start + len(keys)]
+            told |= common & ~numpy.isin(keys[:, which], constant[:, which])
+        telling += int(numpy.count_nonzero(told))
+        start += len(keys)
+    return KeyCoverage(
+        pages=int(numpy.count_nonzero(distinct)),
+        found=int(numpy.count_nonzero(earlier[0] | earlier[1])),
+        both=int(numpy.count_nonzero(earlier[0] & earlier[1])),
+        telling=telling,
+    )
