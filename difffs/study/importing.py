@@ -18,8 +18,9 @@ from difffs.page import PAGE_SIZE
 from difffs.recipe import Recipe
 from difffs.store import Store
 from difffs.study.cache import Result
-from difffs.study.context import Context, Pass
+from difffs.study.context import Context
 from difffs.study.corpus import Image
+from difffs.study.passes import Pass
 
 RECIPE_PASS_VERSION = 3
 

@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import importlib
 import json
-import os
-import platform
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any, Protocol, cast
 
-from difffs import __version__
 from difffs.errors import UsageError
 from difffs.recipe import RECIPES
 from difffs.study import sections
@@ -21,6 +17,7 @@ from difffs.study.cache import Result
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus
 from difffs.study.importing import merge_imports, timed_imports
+from difffs.study.machine import describe_machine
 from difffs.study.result import Cell, Column, Section, Table, Unit
 
 SCHEMA_VERSION = 1
@@ -79,23 +76,6 @@ def compare_recipes(context: Context, names: Sequence[str]) -> dict[str, dict[st
     return {name: timed_imports(context, RECIPES[name]) for name in names}
 
 
-def describe_machine() -> dict[str, Any]:
-    """Processor, cores, memory, kernel and versions: what times depend on."""
-    processor = platform.processor() or platform.machine()
-    for line in Path("/proc/cpuinfo").read_text().splitlines():
-        if line.startswith("model name"):
-            processor = line.partition(":")[2].strip()
-            break
-    return {
-        "processor": processor,
-        "cores": os.cpu_count() or 1,
-        "memory": os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES"),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
-        "difffs": __version__,
-    }
-
-
 def find_manifests(corpora: Sequence[Corpus]) -> list[dict[str, Any]]:
     """What ``scripts/collect-images`` has written about these images, if it made them."""
     wanted = {image.sha256 for corpus in corpora for image in corpus.images}
@@ -124,6 +104,7 @@ def report(
         "made": datetime.now(UTC).isoformat(timespec="seconds"),
         "command": command,
         "machine": describe_machine(),
+        "workers": context.executor.machines(),
         "sample": context.sample,
         "seed": context.seed,
         "images": [

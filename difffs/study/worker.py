@@ -59,14 +59,19 @@ def ending_processes() -> Iterator[None]:
 
 
 @contextmanager
-def ending_with_parent() -> Iterator[None]:
+def ending_with_parent(sentinel: int | None = None) -> Iterator[None]:
     """End this process when SIGTERM comes, or when its parent is gone, after the block has put its
-    things away."""
-    parent = parent_process()
-    if parent is None:  # called by itself
-        yield
-        return
-    threading.Thread(target=_watch, args=(parent.sentinel,), name="parent", daemon=True).start()
+    things away.
+
+    `sentinel` can be read when the parent is gone; for a process of multiprocessing it is known.
+    """
+    if sentinel is None:
+        parent = parent_process()
+        if parent is None:  # called by itself
+            yield
+            return
+        sentinel = parent.sentinel
+    threading.Thread(target=_watch, args=(sentinel,), name="parent", daemon=True).start()
     try:
         with ending_by_exception():
             yield

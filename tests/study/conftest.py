@@ -9,6 +9,7 @@ import pytest
 from difffs.study.cache import Cache
 from difffs.study.context import Context
 from difffs.study.corpus import Corpus, Image, group_by_folder
+from difffs.study.executors.processes import Processes
 from tests.pages import compressible_page, guest_pages, similar_page
 from tests.stores import scratch
 
@@ -72,4 +73,4 @@ def scratch_folder() -> Iterator[Path]:
 @pytest.fixture
 def context(corpora: list[Corpus], shared_cache: Path, scratch_folder: Path) -> Context:
     """Both corpora, two workers, small samples, and the cache of the session."""
-    return Context(corpora, Cache(shared_cache), scratch_folder, workers=2, sample=SAMPLE)
+    return Context(corpora, Cache(shared_cache), scratch_folder, Processes(2), sample=SAMPLE)

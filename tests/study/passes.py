@@ -1,6 +1,7 @@
 """Passes that tests give to the study. Light to import: each runs in a new process."""
 
 import os
+import signal
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -43,3 +44,29 @@ def endless(_images: Sequence[Image], folder: Path, parameters: Mapping[str, Any
     note.with_suffix(".new").rename(note)
     while True:
         time.sleep(0.01)
+
+
+def spans(_images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]) -> Result:
+    """When the pass ran, and that its folder was empty."""
+    began = time.monotonic()
+    assert list(folder.iterdir()) == []
+    (folder / "left").write_text("behind")
+    time.sleep(parameters["seconds"])
+    return {"number": parameters["number"], "span": [began, time.monotonic()]}
+
+
+def killed(_images: Sequence[Image], _folder: Path, _parameters: Mapping[str, Any]) -> Result:
+    """What the kernel does to a process when memory is short."""
+    os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
+def killing(_images: Sequence[Image], _folder: Path, parameters: Mapping[str, Any]) -> Result:
+    """End the worker that has this pass made, as often as the file `kills` says, then succeed."""
+    kills = Path(parameters["kills"])
+    left = int(kills.read_text())
+    if left:
+        kills.write_text(str(left - 1))
+        os.kill(os.getppid(), signal.SIGKILL)
+        time.sleep(60)  # this process ends with its worker
+    return {"left": left}

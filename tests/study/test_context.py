@@ -1,35 +1,15 @@
 """Passes: cached, in order, alone when they want to be, and a killed one is reported."""
 
-import os
-import signal
-import time
-from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from difffs.errors import EnvironmentProblem
-from difffs.study.cache import Cache, Result
-from difffs.study.context import Context, Failure, Pass
-from difffs.study.corpus import Image
-from tests.study.passes import broken, refused, unwritable
-
-
-def spans(_images: Sequence[Image], folder: Path, parameters: Mapping[str, Any]) -> Result:
-    """When the pass ran, and that its folder was empty."""
-    began = time.monotonic()
-    assert list(folder.iterdir()) == []
-    (folder / "left").write_text("behind")
-    time.sleep(parameters["seconds"])
-    return {"number": parameters["number"], "span": [began, time.monotonic()]}
-
-
-def killed(_images: Sequence[Image], _folder: Path, _parameters: Mapping[str, Any]) -> Result:
-    """What the kernel does to a process when memory is short."""
-    os.kill(os.getpid(), signal.SIGKILL)
-    return {}
+from difffs.study.cache import Cache
+from difffs.study.context import Context, Failure
+from difffs.study.passes import Pass
+from tests.study.passes import broken, killed, refused, spans, unwritable
 
 
 @pytest.fixture

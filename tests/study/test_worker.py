@@ -17,11 +17,13 @@ import sys
 from pathlib import Path
 from difffs.signals import EndedBySignal, ending_by_exception
 from difffs.study.cache import Cache
-from difffs.study.context import Context, Pass
+from difffs.study.context import Context
+from difffs.study.executors.processes import Processes
+from difffs.study.passes import Pass
 from tests.study.passes import endless
 
 folder = Path(sys.argv[1])
-context = Context([], Cache(folder / "cache"), folder / "scratch", workers=2)
+context = Context([], Cache(folder / "cache"), folder / "scratch", Processes(2))
 passes = [
     Pass("endless", 1, endless, (), {"note": str(folder / f"{number}.note")})
     for number in range(int(sys.argv[2]))

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from difffs.study.context import PassFunction
+from difffs.study.passes import PassFunction
 
 
 @dataclass(frozen=True, slots=True)

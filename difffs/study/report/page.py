@@ -147,6 +147,11 @@ def _origin(report: Mapping[str, Any]) -> str:
         "versions": escape(f"difffs {machine['difffs']}, Python {machine['python']}"),
         "sample": f"{report['sample']:,} pages or pairs a corpus, seed {report['seed']}",
     }
+    if workers := report.get("workers"):
+        facts["passes made by"] = "<br>".join(
+            escape(f"{one['workers']} workers on {one['processor']}, {one['cores']} cores")
+            for one in workers
+        )
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items())
     return f'<h2 id="origin">Images, machine, command</h2>\n<dl>{listed}</dl>\n' + _table(
         image_table(report)

@@ -10,7 +10,8 @@ from pathlib import Path
 from difffs.recipe import RECIPES
 from difffs.study import live, recording
 from difffs.study.cache import Result
-from difffs.study.context import Context, Failure, Pass
+from difffs.study.context import Context, Failure
+from difffs.study.passes import Pass
 from difffs.study.recording import Recording, Sample
 from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
 from difffs.study.wording import number, span, where

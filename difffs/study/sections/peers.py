@@ -9,8 +9,9 @@ from itertools import chain
 from difffs.page import PAGE_SIZE
 from difffs.recipe import RECIPES
 from difffs.study.cache import Result
-from difffs.study.context import Context, Failure, Pass
+from difffs.study.context import Context, Failure
 from difffs.study.importing import timed_imports
+from difffs.study.passes import Pass
 from difffs.study.peers import btrfs, ksm, squashfs, whole_archive, zram, zswap
 from difffs.study.peers.peer import Found, Peer
 from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit

@@ -7,10 +7,11 @@ from typing import Any, NamedTuple
 
 from difffs.study import similarity, variants
 from difffs.study.cache import Result
-from difffs.study.context import Context, Pass
+from difffs.study.context import Context
 from difffs.study.detectors.catalogue import DETECTORS, PAPER, PRODUCT
 from difffs.study.detectors.detector import Detector
 from difffs.study.importing import import_pass
+from difffs.study.passes import Pass
 from difffs.study.result import Cell, Column, Plot, PlotKind, Row, Section, Table, Unit
 from difffs.study.wording import agreed, corpora_of, listed, number, span, where
 

@@ -11,8 +11,9 @@ from difffs.recipe import RECIPES, Recipe
 from difffs.sketch import Sketch
 from difffs.study import transforming
 from difffs.study.cache import Result
-from difffs.study.context import Context, Pass
+from difffs.study.context import Context
 from difffs.study.excerpt import EXCERPT_PASS_VERSION, excerpt_pass
+from difffs.study.passes import Pass
 from difffs.study.result import Cell, Column, Plot, PlotKind, Section, Table, Unit
 from difffs.study.wording import capitalised, corpora_of, number, span, where
 

@@ -170,7 +170,7 @@ def test_pages_like_no_others_are_patched_by_nobody(tmp_path: Path, scratch_fold
     path.parent.mkdir()
     path.write_bytes(b"".join(random_page(random) for _ in range(32)))
     corpus = Corpus("noise", (Image.of(path),))
-    made = patchers.run(Context([corpus], Cache(tmp_path / "cache"), scratch_folder, 2, sample=9))
+    made = patchers.run(Context([corpus], Cache(tmp_path / "cache"), scratch_folder, sample=9))
     assert made.table("patchers").rows == []
     assert {row["patch"] for row in made.table("patch_cases").rows} == {None}
     check_words(made, findings=1)
