@@ -51,7 +51,7 @@ function _shtab_difffs_using
 end
 
 set -g _shtab_difffs_commands mount umount import export ls rm mv stats check swapon swapoff config doctor study
-set -g _shtab_difffs_opts_with_value --as --block --cache --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
+set -g _shtab_difffs_opts_with_value --as --block --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
 
 complete -c difffs -e
 complete -c difffs -f
@@ -157,6 +157,8 @@ complete -c difffs -n '_shtab_difffs_using study' -l recording -xka "(__fish_com
 complete -c difffs -n '_shtab_difffs_using study' -l cache -xka "(__fish_complete_directories)" -d 'results of passes ($XDG_CACHE_HOME/difffs/study)'
 complete -c difffs -n '_shtab_difffs_using study' -l scratch -xka "(__fish_complete_directories)" -d 'room for stores, and for memory taken out of images (/dev/shm)'
 complete -c difffs -n '_shtab_difffs_using study' -l workers -x -d 'passes at once (a core each)'
+complete -c difffs -n '_shtab_difffs_using study' -l cluster -x -d 'have passes made by the workers of a Dask scheduler, to whom the --cache has to be the same folder; or by N of this machine (a core each)'
+complete -c difffs -n '_shtab_difffs_using study' -l share-images -d 'copy the images into the cache'"'"'s folder, for workers of a cluster that lack them'
 complete -c difffs -n '_shtab_difffs_using study' -l sample -x -d 'pages or pairs of a corpus that slow measurements look at (3000)'
 complete -c difffs -n '_shtab_difffs_using study' -l seed -x -d 'of the samples (1)'
 complete -c difffs -n '_shtab_difffs_using study' -l passes-only -d 'fill the cache and print nothing: for hosts that share out the images'

@@ -8,7 +8,7 @@ import os
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +21,11 @@ from difffs.recipe import RECIPES
 from difffs.standard_streams import output_problem
 
 if TYPE_CHECKING:
+    from difffs.study.cache import Cache
     from difffs.study.context import Context
+    from difffs.study.corpus import Corpus
+    from difffs.study.executors.cluster import ClusterChoice
+    from difffs.study.executors.executor import Executor
 
 _COMPARED = (
     "default",
@@ -93,6 +97,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--workers", metavar="N", type=int, help="passes at once (a core each)")
     parser.add_argument(
+        "--cluster",
+        metavar="ADDRESS|local[:N]",
+        type=filled,
+        help="have passes made by the workers of a Dask scheduler, to whom the --cache has to be"
+        " the same folder; or by N of this machine (a core each)",
+    )
+    parser.add_argument(
+        "--share-images",
+        action="store_true",
+        help="copy the images into the cache's folder, for workers of a cluster that lack them",
+    )
+    parser.add_argument(
         "--sample",
         metavar="N",
         type=int,
@@ -123,6 +139,7 @@ def run(arguments: argparse.Namespace) -> int:
     from difffs.study.context import Context
     from difffs.study.recording import Recording
 
+    cluster = _cluster(arguments)
     questions = _questions(arguments)
     recipes = _recipes(arguments)
     if arguments.sample < 1 or (arguments.workers is not None and arguments.workers < 1):
@@ -136,14 +153,19 @@ def run(arguments: argparse.Namespace) -> int:
         Recording.read(recording)  # says so now when it is none
     paths = find_images(arguments.images)
     cache = Cache(arguments.cache or _default_cache())
-    workers = arguments.workers or os.cpu_count() or 1
+    workers = cluster.workers if cluster else arguments.workers or os.cpu_count() or 1
     choice = FormatChoice.of(None, as_is=arguments.as_is)
-    with prepared(paths, arguments.scratch, workers, choice) as (scratch, corpora):
+    with (
+        prepared(paths, arguments.scratch, workers, choice) as (scratch, corpora),
+        _executor(cluster, workers, cache, scratch) as executor,
+    ):
+        if arguments.share_images:
+            _share_images(corpora, cache)
         context = Context(
             corpora,
             cache,
             scratch,
-            workers,
+            executor,
             arguments.sample,
             arguments.seed,
             recordings=tuple(path.resolve() for path in arguments.recording),
@@ -165,9 +187,9 @@ def run(arguments: argparse.Namespace) -> int:
                         else print(f"\n\n{terminal.render_section(section, columns)}", flush=True)
                     ),
                 )
-    if arguments.passes_only:
-        return 0
-    report = study.report(context, answers, compared, _command(arguments))
+        if arguments.passes_only:
+            return 0
+        report = study.report(context, answers, compared, _command(arguments))
     _deliver(arguments, report, answers, compared)
     return 0
 
@@ -193,6 +215,47 @@ def _deliver(
         tables = [study.recipe_table(compared)] if compared else []
         page = write_report(arguments.report, report, answers, tables)
         print(f"report: {page}", file=sys.stderr)
+
+
+def _cluster(arguments: argparse.Namespace) -> ClusterChoice | None:
+    if arguments.cluster is None:
+        if arguments.share_images:
+            raise UsageError("--share-images is for the workers of a --cluster: name one")
+        return None
+    if arguments.workers is not None:
+        raise UsageError("--workers is for passes without --cluster: say --cluster local:N")
+    try:
+        from difffs.study.executors.cluster import ClusterChoice
+    except ImportError as error:
+        raise EnvironmentProblem(
+            f"--cluster needs the Python package {error.name}: pip install 'difffs[cluster]'"
+        ) from None
+    return ClusterChoice.parse(arguments.cluster, os.cpu_count() or 1)
+
+
+@contextlib.contextmanager
+def _executor(
+    cluster: ClusterChoice | None, workers: int, cache: Cache, scratch: Path
+) -> Iterator[Executor]:
+    if cluster is None:
+        from difffs.study.executors.processes import Processes
+
+        yield Processes(workers)
+    else:
+        from difffs.study.executors.cluster import connected
+
+        with connected(cluster, cache, scratch) as executor:
+            yield executor
+
+
+def _share_images(corpora: Sequence[Corpus], cache: Cache) -> None:
+    from difffs.study.image_finder import share
+
+    images = [image for corpus in corpora for image in corpus.images]
+    with Progress("sharing images", len(images), unit="images") as progress:
+        for image in images:
+            share(image, cache.folder)
+            progress.advance(1)
 
 
 def _questions(arguments: argparse.Namespace) -> list[int] | None:

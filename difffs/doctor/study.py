@@ -63,6 +63,14 @@ PROBES = (
     package_probe("study.package.numpy", "numpy", _NO_STUDY, "study", least=(1, 26)),
     package_probe("study.package.matplotlib", "matplotlib", _NO_STUDY, "study", least=(3, 8)),
     package_probe("study.package.bsdiff4", "bsdiff4", _NO_STUDY, "study", least=(1, 2)),
+    package_probe(
+        "study.package.distributed",
+        "distributed",
+        "no study on a cluster",
+        "study",
+        least=(2024, 8),
+        rare=True,
+    ),
     program_probe("study.xdelta3", "xdelta3", "xdelta3", "its sizes are left out", "study"),
     program_probe("study.zstd", "zstd", "zstd", "whole archives are left out", "study"),
     program_probe(

@@ -52,7 +52,7 @@ class Image:
             if path.is_dir() or not pages:
                 raise UsageError(f"image {path} is no file of at least a page: name an image")
             name = path.stem if origin is None else origin.file.stem
-            return cls(path, name, pages, _sha256(path), origin)
+            return cls(path, name, pages, digest_of_file(path), origin)
         except OSError as error:
             raise UsageError(
                 f"image {path} cannot be read: {error.strerror}; check the path"
@@ -76,7 +76,8 @@ class Image:
             yield view
 
 
-def _sha256(path: Path) -> str:
+def digest_of_file(path: Path) -> str:
+    """Return the SHA-256 of a file."""
     digest = hashlib.sha256()
     buffer = memoryview(bytearray(_HASH_BYTES))
     with path.open("rb", buffering=0) as file:

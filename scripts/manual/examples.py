@@ -100,6 +100,9 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("A report on the images of a folder", "difffs study --report report images"),
         Example("Compare two recipes only, as JSON",
                 "difffs study --recipes default,dense --json result.json vm1.mem vm2.mem"),
+        Example("Have the work done by the workers of a Dask scheduler, to whom /net/study is the"
+                " same folder",
+                "difffs study --cluster tcp://head:8786 --cache /net/study --report report images"),
     ),
 }  # fmt: skip
 """Those of each command."""

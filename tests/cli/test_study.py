@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import subprocess
 import sys
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +14,13 @@ import pytest
 
 from difffs.cli.main import main
 from difffs.recipe import RECIPES
-from difffs.study import context as context_module
 from difffs.study import sections
 from difffs.study.context import Context
+from difffs.study.executors import processes
 from difffs.study.importing import import_pass
 from difffs.study.result import Column, Plot, PlotKind, Section, Table, Unit
 from tests.study.conftest import image_folder, scratch_folder, shared_cache  # noqa: F401
+from tests.study.times_apart import without_times
 
 RECIPE_NAMES = "default,identical-only"
 
@@ -65,7 +67,7 @@ def no_work(monkeypatch: pytest.MonkeyPatch) -> None:
     def forbidden(*_: object, **__: object) -> None:
         pytest.fail("a pass is made that was in the cache")
 
-    monkeypatch.setattr(context_module, "ProcessPoolExecutor", forbidden)
+    monkeypatch.setattr(processes, "ProcessPoolExecutor", forbidden)
 
 
 def complaint(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -272,3 +274,61 @@ def test_a_signal_leaves_no_scratch_folder_behind(
     words = ["--scratch", str(tmp_path), "--cache", str(tmp_path / "cache")]
     assert main(["study", *words, str(image_folder / "alike")]) == 128 + number
     assert [path.name for path in tmp_path.iterdir()] == ["cache"]
+
+
+# --------------------------------------------------------------------------------------- cluster
+
+
+def test_a_cluster_makes_the_same_report(
+    words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--questions", "2", "--recipes", "identical-only", "--sample", "60", "--json"]
+    assert main([*words, *options]) == 0
+    expected = json.loads(capsys.readouterr().out)
+    others = ["--cache", str(tmp_path / "shared"), "--cluster", "local:1", "--share-images"]
+    assert main([*words, *options, *others]) == 0
+    output = capsys.readouterr()
+    found = json.loads(output.out)
+    assert [one["workers"] for one in found.pop("workers")] == [1]
+    assert expected.pop("workers") == []
+    assert without_times({**found, "made": ""}) == without_times({**expected, "made": ""})
+    assert output.err == ""
+    images = {path.stem for path in (tmp_path / "shared" / "images").iterdir()}
+    assert images == {image["sha256"] for image in found["images"]}
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--cluster", "local:0"], "--cluster local:0: needs a number from 1 on"),
+        (["--cluster", "local", "--workers", "2"], "say --cluster local:N"),
+        (["--share-images"], "--share-images is for the workers of a --cluster"),
+        (["--cluster", ""], "an argument is empty"),
+    ],
+)
+@pytest.mark.usefixtures("no_work")
+def test_bad_clusters_are_refused_before_any_work(
+    options: list[str], said: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert said in complaint(capsys, *words[1:], *options)
+
+
+def test_a_cluster_without_dask_is_refused_in_a_line(
+    words: list[str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "distributed", None)
+    monkeypatch.delitem(sys.modules, "difffs.study.executors.cluster", raising=False)
+    said = complaint(capsys, *words[1:], "--cluster", "local")
+    assert said == (
+        "difffs: --cluster needs the Python package distributed: pip install 'difffs[cluster]'"
+    )
+
+
+def test_dask_is_imported_for_a_cluster_only(words: list[str], tmp_path: Path) -> None:
+    program = (
+        "import sys\nfrom difffs.cli.main import main\nstatus = main(sys.argv[1:])\n"
+        "sys.exit(status or any(name in sys.modules for name in ('dask', 'distributed')))"
+    )
+    options = ["--cache", str(tmp_path), "--recipes", "identical-only", "--json", "/dev/null"]
+    done = subprocess.run([sys.executable, "-c", program, *words, *options], check=False)
+    assert done.returncode == 0
