@@ -51,6 +51,17 @@ def describe() -> dict[str, Any]:
     }
 
 
+def peak_memory(process: int | None = None) -> int:
+    """Return the most bytes that a process, by default this one, has had resident so far.
+
+    (Not getrusage(): that begins with what the process had before it became this program.)
+    """
+    for line in Path(f"/proc/{process or 'self'}/status").read_text().splitlines():
+        if line.startswith("VmHWM:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
 class CpuClock:
     """The processor time that a process uses up, in seconds."""
 

@@ -27,7 +27,7 @@ def targets(parts: dict[str, Any]) -> Iterator[str]:
         for ratio in part["ratios"]:
             if ratio["goal"] is not None:
                 goal = f"{'≤' if ratio['at_most'] else '≥'} {ratio['goal']:g}"
-                cells = (ratio["target"], ratio["subject"], goal, f"{ratio['value']:.2f}")
+                cells = (ratio["target"] or "", ratio["subject"], goal, f"{ratio['value']:.2f}")
                 yield "| " + " | ".join(map(str, (*cells, _verdict(ratio)))) + " |"
 
 

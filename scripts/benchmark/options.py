@@ -9,7 +9,17 @@ from pathlib import Path
 from difffs.errors import UsageError
 from difffs.size import parse_size
 
-PARTS = ("engine", "mount", "neighbours", "block", "swap", "guest", "scale", "costs")
+PARTS = (
+    "engine",
+    "mount",
+    "neighbours",
+    "block",
+    "swap",
+    "guest",
+    "scale",
+    "costs",
+    "cluster",
+)
 
 _DEFAULT_RECIPES = "default,fast,difference-engine,identical-only,patch-only,compress-only"
 
@@ -31,6 +41,9 @@ class Options:
     cost_bytes: tuple[int, ...]
     """Of the volumes whose costs are compared: the first with the last."""
     cost_files: int
+    cluster_images: tuple[int, ...]
+    """How many: the times of the first and the last are compared."""
+    cluster_image_bytes: int
     recipes: tuple[str, ...]
     folder: Path | None
     json: bool
@@ -46,6 +59,13 @@ def _size(text: str) -> int:
 
 def _sizes(text: str) -> tuple[int, ...]:
     return tuple(_size(word) for word in text.split(","))
+
+
+def _counts(text: str) -> tuple[int, ...]:
+    try:
+        return tuple(int(word) for word in text.split(","))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text}: needs numbers, as in 100,1000") from None
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -96,6 +116,16 @@ def parse(arguments: list[str]) -> Options:
         "--cost-files", type=int, default=20_000, metavar="N", help="costs: files to make (20000)"
     )
     parser.add_argument(
+        "--cluster-images",
+        type=_counts,
+        default="100,1000",
+        metavar="N,N",
+        help="cluster: how many images (100,1000)",
+    )
+    parser.add_argument(
+        "--cluster-image-size", type=_size, default="16M", help="cluster: of each (16M)"
+    )
+    parser.add_argument(
         "--recipes",
         default=_DEFAULT_RECIPES,
         help="engine: recipes to measure (all; default and fast come first)",
@@ -121,6 +151,8 @@ def parse(arguments: list[str]) -> Options:
         parser.error("--neighbour-seconds needs more than 0, 3600 at most")
     if len(found.cost_sizes) < 2 or found.cost_files < 4:
         parser.error("--cost-sizes needs two sizes, --cost-files at least 4")
+    if min(found.cluster_images) < 1 or found.cluster_image_size < 1 << 20:
+        parser.error("--cluster-images needs numbers from 1 on, --cluster-image-size at least 1M")
     return Options(
         images=tuple(found.images),
         parts=found.parts,
@@ -132,6 +164,8 @@ def parse(arguments: list[str]) -> Options:
         scale_bytes=found.scale_sizes,
         cost_bytes=found.cost_sizes,
         cost_files=found.cost_files,
+        cluster_images=found.cluster_images,
+        cluster_image_bytes=found.cluster_image_size,
         recipes=tuple(found.recipes.split(",")),
         folder=found.folder,
         json=found.json,

@@ -25,6 +25,7 @@ TINY = [
     *("--rounds", "1", "--size", "8M", "--job-size", "8M", "--hog-size", "24M"),
     *("--scale-sizes", "8M,16M", "--recipes", "default,fast"),
     *("--cost-sizes", "8M,64M", "--cost-files", "200", "--neighbour-seconds", "0.5"),
+    *("--cluster-images", "2,4", "--cluster-image-size", "1M"),
 ]
 
 
