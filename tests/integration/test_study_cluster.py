@@ -8,7 +8,6 @@ On small images that the test makes, or, as long as it takes, on those of a fold
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -99,4 +98,3 @@ def test_the_report_is_that_of_one_machine(
     before = results_of(shared)
     assert json.dumps(report(images, shared)) == json.dumps(expected)
     assert results_of(shared) == before, "nothing was made again"
-    shutil.rmtree(tmp_path)

@@ -149,13 +149,17 @@ def _origin(report: Mapping[str, Any]) -> str:
     }
     if workers := report.get("workers"):
         facts["passes made by"] = "<br>".join(
-            escape(f"{one['workers']} workers on {one['processor']}, {one['cores']} cores")
+            escape(f"{_workers(one['workers'])} on {one['processor']}, {one['cores']} cores")
             for one in workers
         )
     listed = "".join(f"<dt>{name}</dt><dd>{value}</dd>" for name, value in facts.items())
     return f'<h2 id="origin">Images, machine, command</h2>\n<dl>{listed}</dl>\n' + _table(
         image_table(report)
     )
+
+
+def _workers(count: int) -> str:
+    return "1 worker" if count == 1 else f"{count:,} workers"
 
 
 def _form(image: Mapping[str, Any]) -> str:

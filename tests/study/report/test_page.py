@@ -134,6 +134,14 @@ def test_images_and_machine_are_told(read: Reader) -> None:
         assert text in read.text
 
 
+def test_the_machines_of_a_cluster_are_told() -> None:
+    machine = {**REPORT["machine"], "processor": "<fast>"}
+    workers = [{**machine, "workers": 3}, {**machine, "cores": 96, "workers": 1}]
+    text = Reader(render_page({**REPORT, "workers": workers}, [], [], {})).text
+    assert f"3 workers on <fast>, {machine['cores']} cores" in text
+    assert "1 worker on <fast>, 96 cores" in text
+
+
 def test_without_sections_it_is_a_page_as_well() -> None:
     tables: list[Table] = []
     read = Reader(render_page({**REPORT, "images": REPORT["images"][:1]}, [], tables, {}))
