@@ -43,7 +43,7 @@ def cache(tmp_path: Path) -> Cache:
 
 
 def make(work: Pass, cache: Cache, scratch: Path) -> bytes:
-    return make_in_process(work, cache, scratch, nullcontext)
+    return make_in_process(work, cache, scratch, lambda _process: nullcontext())
 
 
 def wait_for(condition: Callable[[], object]) -> None:
