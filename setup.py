@@ -1,10 +1,17 @@
 """Builds the native page kernels; everything else is in pyproject.toml.
 
-DIFFFS_SANITIZE=address,undefined builds them with sanitizers.
+DIFFFS_SANITIZE=address,undefined builds them with sanitizers. scripts/build-wheels sets two more:
+
+DIFFFS_STATIC=FOLDER links libzstd and liblz4 from FOLDER/lib/*.a (headers: FOLDER/include) into the
+modules, with their names hidden: another module's libzstd in the same process is neither used nor
+disturbed. Without it they are the system's.
+
+DIFFFS_ABI3=1 keeps to Python's stable ABI: one module for CPython 3.11 and all later ones.
 """
 
 import os
 import sys
+from pathlib import Path
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup
@@ -27,9 +34,25 @@ if sanitizers:
     compile_arguments += [f"-fsanitize={sanitizers}", "-fno-omit-frame-pointer", "-g", "-O1"]
     link_arguments += [f"-fsanitize={sanitizers}"]
 
+include_folders = ["native"]
+archives: list[str] = []
+static = os.environ.get("DIFFFS_STATIC")
+if static:
+    include_folders.append(str(Path(static, "include")))
+    archives = [str(Path(static, "lib", f"lib{name}.a")) for name in ("zstd", "lz4")]
+    compile_arguments += ["-ffunction-sections", "-fdata-sections"]
+    link_arguments += ["-Wl,--gc-sections"]
+
+stable_abi = os.environ.get("DIFFFS_ABI3") == "1"
+LEAST_PYTHON = (3, 11)  # whose stable ABI has buffers
+macros: list[tuple[str, str | None]] = []
+if stable_abi:
+    macros.append(("Py_LIMITED_API", f"0x{LEAST_PYTHON[0]:02x}{LEAST_PYTHON[1]:02x}0000"))
+wheel_options = {"py_limited_api": "cp{}{}".format(*LEAST_PYTHON)} if stable_abi else {}
+
 
 def extension(module: str, sources: list[str]) -> Extension:
-    """A module in Cython, bound from files of native/."""
+    """A module in Cython, bound from files of native/; one without any needs no library either."""
     return Extension(
         module,
         sources=[
@@ -43,8 +66,11 @@ def extension(module: str, sources: list[str]) -> Extension:
             "difffs/_volume_pages.pxi",
             *(f"native/{name}.h" for name in sources),
         ],
-        include_dirs=["native"],
-        libraries=["zstd", "lz4", "pthread"],
+        include_dirs=include_folders,
+        define_macros=macros,
+        py_limited_api=stable_abi,
+        libraries=["zstd", "lz4", "pthread"] if sources and not static else ["pthread"],
+        extra_objects=archives if sources else [],
         extra_compile_args=compile_arguments,
         extra_link_args=link_arguments,
     )
@@ -61,4 +87,7 @@ extensions = [
     extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),
     extension("difffs.mount._answering", ["answering", "request_times"]),
 ]
-setup(ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}))
+setup(
+    ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}),
+    options={"bdist_wheel": wheel_options},
+)

@@ -5,14 +5,13 @@
 Python calls with batches and the calls release the GIL where they work for long; the stubs in
 _kernels.pyi give the types. Each pure function has a plain Python twin in the tests.
 """
-from cpython.array cimport array, clone
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
-import array as array_module
+from array import array
 
 cdef extern from "page.h" nogil:
     enum: PAGE_BYTES
@@ -206,6 +205,17 @@ cdef extern from "router.h" nogil:
     void header_rewrite(const extent_header *header, const uint8_t *side, extent_header *staged,
                         uint8_t *out)
 
+cdef extern from "<zstd.h>":
+    const char *ZSTD_versionString()
+
+cdef extern from "<lz4.h>":
+    const char *LZ4_versionString()
+
+cdef extern from "<xxhash.h>":
+    enum: XXH_VERSION_MAJOR
+    enum: XXH_VERSION_MINOR
+    enum: XXH_VERSION_RELEASE
+
 cdef extern from "vcdiff.h" nogil:
     enum: VCDIFF_STREAM_OVERHEAD
     long vcdiff_to_stream(const uint8_t *patch, size_t length, uint8_t *out, size_t capacity)
@@ -226,7 +236,7 @@ FIRST_ID_BITS = HINT_FIRST_ID_BITS
 DIGEST_ID_BITS = DIGEST_LAST_ID_BITS
 SKETCH_ID_BITS = SKETCH_LAST_ID_BITS
 
-cdef array NUMBERS = array_module.array("I")
+cdef object NUMBER = array("I", [0])  # times n: room for n numbers
 
 
 cdef uint64_t now_nanoseconds() noexcept nogil:
@@ -239,6 +249,15 @@ cdef const uint8_t *one_page(const uint8_t[::1] page) except NULL:
     if page.shape[0] != PAGE_BYTES:
         raise ValueError(f"a page has {PAGE_BYTES} bytes, not {page.shape[0]}")
     return &page[0]
+
+
+def library_versions():
+    """Of the C libraries that the kernels call, whether linked in or the system's."""
+    return {
+        "libzstd": ZSTD_versionString().decode(),
+        "liblz4": LZ4_versionString().decode(),
+        "xxHash": f"{XXH_VERSION_MAJOR}.{XXH_VERSION_MINOR}.{XXH_VERSION_RELEASE}",
+    }
 
 
 def same_word(const uint8_t[::1] page not None):
@@ -271,7 +290,7 @@ def train_dictionary(const uint8_t[::1] pages not None, size_t capacity, int lev
     """A zstd dictionary of at most `capacity` bytes for pages like these, or None."""
     cdef unsigned count = <unsigned>(pages.shape[0] // PAGE_BYTES)
     cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
-    cdef uint8_t *out_bytes = <uint8_t *>PyBytes_AS_STRING(out)
+    cdef uint8_t *out_bytes = <uint8_t *>PyBytes_AsString(out)
     cdef size_t length
     if count == 0:
         return None
@@ -287,7 +306,7 @@ cdef class Dictionary:
 
     def __cinit__(self, bytes content not None, int level=1):
         self.content = content
-        self.native = codec_dictionary_new(<const uint8_t *>PyBytes_AS_STRING(content),
+        self.native = codec_dictionary_new(<const uint8_t *>PyBytes_AsString(content),
                                            <size_t>len(content), level)
         if self.native == NULL:
             raise ValueError(f"{len(content)} bytes that are no zstd dictionary")
@@ -333,7 +352,7 @@ cdef class Context:
         cdef const uint8_t *base_bytes = NULL
         cdef const uint8_t *payload_bytes
         cdef bytes page = PyBytes_FromStringAndSize(NULL, PAGE_BYTES)
-        cdef uint8_t *out = <uint8_t *>PyBytes_AS_STRING(page)
+        cdef uint8_t *out = <uint8_t *>PyBytes_AsString(page)
         cdef size_t length = <size_t>payload.shape[0]
         cdef int failed
         if length == 0:
@@ -368,7 +387,7 @@ def vcdiff_stream(const uint8_t[::1] patch not None):
     cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
     cdef long written = -1
     if length:
-        written = vcdiff_to_stream(&patch[0], length, <uint8_t *>PyBytes_AS_STRING(out), capacity)
+        written = vcdiff_to_stream(&patch[0], length, <uint8_t *>PyBytes_AsString(out), capacity)
     if written < 0:
         raise ValueError("malformed VCDIFF patch")
     return out[:written]
@@ -778,7 +797,7 @@ cdef class Extents:
         """
         cdef Py_ssize_t i
         cdef release_result result
-        bases = array_module.array("I")
+        bases = array("I")
         wrong = None
         for i in range(ids.shape[0]):
             if ids[i] == 0 or ids[i] == ID_ZERO:
@@ -974,8 +993,8 @@ cdef class Batch:
         """Looks the pages up in the hint tables. Returns the proposed object ids."""
         cdef uint32_t i
         cdef unsigned k
-        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count * (DIGEST_CANDIDATES + 2),
-                               False)
+        ids = NUMBER * (self.native.count * (DIGEST_CANDIDATES + 2))
+        cdef uint32_t[::1] numbers = ids
         cdef Py_ssize_t count = 0
         cdef routed *r
         with nogil:
@@ -983,15 +1002,15 @@ cdef class Batch:
         for i in range(self.native.count):
             r = &self.native.routed[i]
             for k in range(r.identical_count):
-                ids.data.as_uints[count] = r.identical_ids[k]
+                numbers[count] = r.identical_ids[k]
                 count += 1
             if r.base_ids[0] and r.votes[0] >= self.routing.minimum_votes:
-                ids.data.as_uints[count] = r.base_ids[0]
+                numbers[count] = r.base_ids[0]
                 count += 1
             # The second is tried, too, or instead of a first with one feature and nothing more.
             if (r.base_ids[1] and r.votes[1] >= self.routing.minimum_votes and
                     (self.routing.candidates > 1 or r.votes[0] == 1)):
-                ids.data.as_uints[count] = r.base_ids[1]
+                numbers[count] = r.base_ids[1]
                 count += 1
         return ids[:count]
 
@@ -1044,30 +1063,32 @@ cdef class Batch:
 
     def ids(self):
         """The object id of each page; after packing."""
-        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count, False)
+        ids = NUMBER * self.native.count
+        cdef uint32_t[::1] numbers = ids
         cdef uint32_t i
         for i in range(self.native.count):
             if self.native.routed[i].twin >= 0:
                 self.native.routed[i].id = self.native.routed[self.native.routed[i].twin].id
-            ids.data.as_uints[i] = self.native.routed[i].id
+            numbers[i] = self.native.routed[i].id
         return ids
 
     def new_ids(self, uint32_t end):
         """Ids that packing gave to pages below `end`."""
         if end > self.native.count:
             raise IndexError(end)
-        return array_module.array("I", [
+        return array("I", [
             self.native.routed[i].id for i in range(end)
             if routed_is_new(&self.native.routed[i])])
 
     def bases(self):
         """The base of each new patch; after packing."""
-        cdef array ids = clone(NUMBERS, <Py_ssize_t>self.native.count, False)
+        ids = NUMBER * self.native.count
+        cdef uint32_t[::1] numbers = ids
         cdef Py_ssize_t count = 0
         cdef uint32_t i
         for i in range(self.native.count):
             if self.native.routed[i].route == ROUTE_PATCH:
-                ids.data.as_uints[count] = self.native.routed[i].base_id
+                numbers[count] = self.native.routed[i].base_id
                 count += 1
         return ids[:count]
 

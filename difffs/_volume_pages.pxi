@@ -168,7 +168,7 @@ TABLE_BYTES = TABLE_BYTES_NATIVE
 cdef enum:
     PAGES_A_TURN = 64
 
-cdef array KEYS = array_module.array("Q")
+cdef object KEY = array("Q", [0])  # times n: room for n keys
 
 
 cdef class TableChunks:
@@ -326,7 +326,8 @@ cdef class TableChunks:
 
     cdef list keys(self, unsigned mask, unsigned wanted):
         """The keys of the chunks in memory whose changes are these."""
-        cdef array keys = clone(KEYS, <Py_ssize_t>self.native.chunks.count, False)
+        keys = KEY * <Py_ssize_t>self.native.chunks.count
+        cdef uint64_t[::1] places = keys
         cdef Py_ssize_t count = 0
         cdef size_t at = 0
         cdef uint64_t key
@@ -336,7 +337,7 @@ cdef class TableChunks:
         chunk = <table_chunk *>key_map_next(&self.native.chunks, &at, &key)
         while chunk != NULL:
             if chunk.changes & mask == wanted:
-                keys.data.as_ulonglongs[count] = key
+                places[count] = key
                 count += 1
             chunk = <table_chunk *>key_map_next(&self.native.chunks, &at, &key)
         pthread_rwlock_unlock(&self.lock)
@@ -351,13 +352,14 @@ cdef class TableChunks:
 
     def take_released(self, Py_ssize_t most):
         """Takes so many of the released ids, those released last."""
-        cdef array ids = clone(NUMBERS, most, False)
+        ids = NUMBER * most
+        cdef uint32_t[::1] numbers = ids
         cdef Py_ssize_t count
         pthread_rwlock_wrlock(&self.lock)
         count = min(most, <Py_ssize_t>self.native.released.count)
         self.native.released.count -= <size_t>count
         if count:
-            memcpy(ids.data.as_uints, self.native.released.ids + self.native.released.count,
+            memcpy(&numbers[0], self.native.released.ids + self.native.released.count,
                    4 * <size_t>count)
         pthread_rwlock_unlock(&self.lock)
         return ids[:count]
@@ -639,33 +641,36 @@ cdef class VolumePages:
 
     def waiting(self):
         """The keys of all pages that wait, least recently written first."""
-        cdef array keys = clone(KEYS, <Py_ssize_t>self.buffer.count, False)
+        keys = KEY * <Py_ssize_t>self.buffer.count
+        cdef uint64_t[::1] places = keys
         cdef size_t count
         pthread_rwlock_rdlock(&self.chunks.lock)
         count = write_buffer_oldest(&self.buffer, self.buffer.count, <uint64_t>-1,
-                                    <uint64_t *>keys.data.as_ulonglongs)
+                                    &places[0])
         pthread_rwlock_unlock(&self.chunks.lock)
         return keys[:<Py_ssize_t>count]
 
     def routing(self):
         """The keys of all pages that are being routed, in no order."""
-        cdef array keys = clone(KEYS, <Py_ssize_t>self.buffer.count, False)
+        keys = KEY * <Py_ssize_t>self.buffer.count
+        cdef uint64_t[::1] places = keys
         cdef Py_ssize_t count = 0
         cdef size_t at = 0
         pthread_rwlock_rdlock(&self.chunks.lock)
         while key_map_next(&self.buffer.routing, &at,
-                           <uint64_t *>keys.data.as_ulonglongs + count) != NULL:
+                           &places[0] + count) != NULL:
             count += 1
         pthread_rwlock_unlock(&self.chunks.lock)
         return keys[:count]
 
     def oldest(self, Py_ssize_t most, uint64_t latest):
         """The keys of at most so many pages, longest waiting first, not written after `latest`."""
-        cdef array keys = clone(KEYS, most, False)
+        keys = KEY * most
+        cdef uint64_t[::1] places = keys
         cdef size_t count
         pthread_rwlock_rdlock(&self.chunks.lock)
         count = write_buffer_oldest(&self.buffer, <size_t>most, latest,
-                                    <uint64_t *>keys.data.as_ulonglongs)
+                                    &places[0])
         pthread_rwlock_unlock(&self.chunks.lock)
         return keys[:<Py_ssize_t>count]
 
@@ -678,12 +683,13 @@ cdef class VolumePages:
 
     def those_waiting(self, const uint64_t[::1] keys not None):
         """Those of the keys whose pages wait."""
-        cdef array waiting = clone(KEYS, keys.shape[0], False)
+        waiting = KEY * keys.shape[0]
+        cdef uint64_t[::1] places = waiting
         cdef Py_ssize_t count = 0
         cdef Py_ssize_t i
         pthread_rwlock_rdlock(&self.chunks.lock)
         for i in range(keys.shape[0]):
-            waiting.data.as_ulonglongs[count] = keys[i]
+            places[count] = keys[i]
             count += write_buffer_waiting(&self.buffer, keys[i]) != NO_SLOT
         pthread_rwlock_unlock(&self.chunks.lock)
         return waiting[:count]
@@ -741,13 +747,14 @@ cdef class VolumePages:
         cdef Py_ssize_t count = keys.shape[0]
         cdef Py_ssize_t i
         cdef Py_ssize_t missing = -1
-        cdef array slots = clone(NUMBERS, count, False)
+        slots = NUMBER * count
+        cdef uint32_t[::1] numbers = slots
         if out.shape[0] < count * PAGE_BYTES:
             raise ValueError("the buffer is too small")
         pthread_rwlock_wrlock(&self.chunks.lock)
         for i in range(count):
-            slots.data.as_uints[i] = write_buffer_begin(&self.buffer, keys[i])
-            if slots.data.as_uints[i] == NO_SLOT:
+            numbers[i] = write_buffer_begin(&self.buffer, keys[i])
+            if numbers[i] == NO_SLOT:
                 missing = i
                 break
         pthread_rwlock_unlock(&self.chunks.lock)
@@ -756,7 +763,7 @@ cdef class VolumePages:
         with nogil:  # nobody writes into slots that are routing
             for i in range(count):
                 memcpy(&out[i * PAGE_BYTES],
-                       write_buffer_page(&self.buffer, slots.data.as_uints[i]), PAGE_BYTES)
+                       write_buffer_page(&self.buffer, numbers[i]), PAGE_BYTES)
         return slots
 
     def adopt(self, const uint64_t[::1] keys not None, const uint32_t[::1] slots not None,

@@ -57,7 +57,7 @@ complete -c difffs -e
 complete -c difffs -f
 
 complete -c difffs -n _shtab_difffs_using -s h -l help -d 'show this help message and exit'
-complete -c difffs -n _shtab_difffs_using -l version -d 'show program'"'"'s version number and exit'
+complete -c difffs -n _shtab_difffs_using -l version -d 'show the versions of difffs and of the libraries that it uses, and exit'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a mount -d 'mount a store, making it first if need be'
 complete -c difffs -n '_shtab_difffs_using mount' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using mount' -l configured -x -d 'as [mount NAME] of the configuration says, instead of arguments'

@@ -65,6 +65,16 @@ MOUNT_HELPER_NAMES = ("mount.fuse.difffs", "mount.difffs")
 """Under which names mount(8) calls this program."""
 
 
+class _Versions(argparse.Action):
+    """Versions are looked for when they are asked for: that loads libraries."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> None:
+        from difffs.libraries import version_lines
+
+        print(f"difffs {__version__}", *version_lines(), sep="\n")
+        parser.exit()
+
+
 def build_parser(chosen: str | None, *, every: bool = False) -> argparse.ArgumentParser:
     """Return the parser; only the ``chosen`` command's own arguments are known to it, or those of
     ``every`` command."""
@@ -76,7 +86,13 @@ def build_parser(chosen: str | None, *, every: bool = False) -> argparse.Argumen
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
-    parser.add_argument("--version", action="version", version=f"difffs {__version__}")
+    parser.add_argument(
+        "--version",
+        action=_Versions,
+        nargs=0,
+        default=argparse.SUPPRESS,
+        help="show the versions of difffs and of the libraries that it uses, and exit",
+    )
     subparsers = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, command in COMMANDS.items():
         subparser = subparsers.add_parser(

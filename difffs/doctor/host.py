@@ -6,7 +6,6 @@ same. Nothing here changes anything or waits for long.
 
 from __future__ import annotations
 
-import importlib.metadata
 import os
 import re
 import signal
@@ -19,6 +18,7 @@ from functools import cached_property
 from pathlib import Path
 
 from difffs.errors import EnvironmentProblem
+from difffs.libraries import installed_version
 from difffs.mount.table import Mount, parse
 
 SECONDS = 10.0
@@ -77,14 +77,6 @@ def _abandon(process: subprocess.Popen[bytes]) -> None:
         process.wait(0.5)
     # So that the interpreter does not warn of one that could not go.
     process.returncode = process.returncode if process.returncode is not None else -signal.SIGKILL
-
-
-def installed_version(package: str) -> str | None:
-    """The version of a Python package, or None when it is not installed."""
-    try:
-        return importlib.metadata.version(package)
-    except importlib.metadata.PackageNotFoundError:
-        return None
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """Versions of what difffs itself stands on: Python, the codecs, the index's library, the kernel."""
 
-import ctypes
 import sys
 
-from difffs.doctor.check import Answer, Probe, Use, limited, missing, ok, probe, unknown
+from difffs.doctor.check import Answer, Probe, Use, limited, missing, ok, probe
 from difffs.doctor.host import Host
 from difffs.doctor.packages import package_probe
+from difffs.errors import EnvironmentProblem
+from difffs.libraries import installed_version, kernels_versions, lmdb_version
 
 _ALL: tuple[Use, ...] = ("guests", "swap", "images", "study")
 _LEAST_PYTHON = (3, 11)
@@ -26,21 +27,15 @@ def kernel(host: Host) -> Answer:
     return ok(f"Linux {host.text('/proc/sys/kernel/osrelease')}")
 
 
-def codec_probe(name: str, library: str, function: str, package: str) -> Probe:
-    """Load a library; ask a function of it, which returns text, for its version."""
+def codec_probe(name: str, library: str, package: str) -> Probe:
+    """The version of a library of the page kernels: the system's, or one that is part of them."""
 
     @probe(name, *_ALL)
     def look(_host: Host) -> Answer:
         try:
-            loaded = ctypes.CDLL(library)
-        except OSError:
-            return missing(f"{library} cannot be loaded", f"apt install {package}")
-        try:
-            version = getattr(loaded, function)
-        except AttributeError:
-            return unknown(f"{library} does not tell its version")
-        version.restype = ctypes.c_char_p
-        return ok(f"{library} {version().decode()}")
+            return ok(f"{library} {kernels_versions()[library]}")
+        except EnvironmentProblem as problem:
+            return missing(str(problem), f"apt install {package}")
 
     return look
 
@@ -49,17 +44,17 @@ def codec_probe(name: str, library: str, function: str, package: str) -> Probe:
 def lmdb(_host: Host) -> Answer:
     """The library of the index, which the Python package brings along."""
     try:
-        import lmdb as module
-    except ImportError as error:
-        return missing(f"the Python package lmdb: {error}", "pip install 'lmdb>=1.6,<3'")
-    return ok(f"LMDB {'.'.join(map(str, module.version()))}, lmdb {module.__version__}")
+        version = lmdb_version()
+    except EnvironmentProblem as problem:
+        return missing(str(problem), "pip install 'lmdb>=1.6,<3'")
+    return ok(f"LMDB {version}, lmdb {installed_version('lmdb')}")
 
 
 PROBES = (
     python,
     kernel,
-    codec_probe("version.libzstd", "libzstd.so.1", "ZSTD_versionString", "libzstd1"),
-    codec_probe("version.liblz4", "liblz4.so.1", "LZ4_versionString", "liblz4-1"),
+    codec_probe("version.libzstd", "libzstd", "libzstd1"),
+    codec_probe("version.liblz4", "liblz4", "liblz4-1"),
     lmdb,
     package_probe(
         "version.package.lmdb", "lmdb", "no store can be opened", *_ALL, least=(1, 6), below=(3,)

@@ -91,6 +91,14 @@ VERSION: tuple[int, int] = (_mfusepy.fuse_version_major, _mfusepy.fuse_version_m
 """The version of libfuse in use."""
 
 
+def package_version() -> str:
+    """Return all of libfuse's version, as ``3.14.0``."""
+    function = _mfusepy._libfuse.fuse_pkgversion
+    function.argtypes, function.restype = (), ctypes.c_char_p
+    version: str = function().decode()
+    return version
+
+
 class Operations(Protocol):
     """What :func:`serve` needs to know about the operations beyond their names."""
 

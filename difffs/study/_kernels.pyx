@@ -5,13 +5,12 @@
 Python calls with many blocks at once and the calls release the GIL; the stubs in _kernels.pyi
 give the types. Each pure function has a plain Python twin in the tests.
 """
-from cpython.array cimport array, clone
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport uint8_t, uint32_t, uint64_t
 from libc.stdlib cimport free, malloc
 from libc.string cimport memcpy
 
-import array as array_module
+from array import array
 
 cdef extern from "bwt.h" nogil:
     enum: BWT_MAXIMUM_BYTES
@@ -120,7 +119,12 @@ cdef extern from *:
                                size_t length) nogil
     unsigned ZSTD_isError(size_t code) nogil
 
-cdef array NUMBERS = array_module.array("I")
+cdef object NUMBER = array("I", [0])  # times n: room for n numbers
+
+
+cdef uint32_t *first_of(uint32_t[::1] numbers) noexcept:
+    """Where they lie, as long as whoever has them keeps them and their count."""
+    return &numbers[0] if numbers.shape[0] else NULL
 
 
 cdef size_t blocks_of(Py_ssize_t total, size_t block_bytes) except? 0:
@@ -134,9 +138,9 @@ def transform(const uint8_t[::1] blocks not None, size_t block_bytes):
     """MTF(BWT(block)) of each block, and the rows of their end marks."""
     cdef size_t count = blocks_of(blocks.shape[0], block_bytes)
     cdef bytes out = PyBytes_FromStringAndSize(NULL, blocks.shape[0])
-    cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(out)
-    cdef array rows = clone(NUMBERS, <Py_ssize_t>count, False)
-    cdef uint32_t *row = <uint32_t *>rows.data.as_voidptr
+    cdef uint8_t *to = <uint8_t *>PyBytes_AsString(out)
+    rows = NUMBER * count
+    cdef uint32_t *row = first_of(rows)
     cdef uint32_t *workspace
     cdef size_t i
     if count == 0:
@@ -158,7 +162,7 @@ def inverse(const uint8_t[::1] transformed not None, const uint32_t[::1] rows no
     """The blocks; ValueError when a transformed block and its row belong to none."""
     cdef size_t count = blocks_of(transformed.shape[0], block_bytes)
     cdef bytes out = PyBytes_FromStringAndSize(NULL, transformed.shape[0])
-    cdef uint8_t *block = <uint8_t *>PyBytes_AS_STRING(out)
+    cdef uint8_t *block = <uint8_t *>PyBytes_AsString(out)
     cdef uint32_t *workspace
     cdef size_t i
     cdef int failed = 0
@@ -197,8 +201,8 @@ def range_encode(const uint8_t[::1] ranks not None, size_t block_bytes):
     cdef size_t count = blocks_of(ranks.shape[0], block_bytes)
     # Even a block of the least likely ranks stays well below this.
     cdef size_t capacity = 4 * block_bytes + 64
-    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
-    cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
+    lengths = NUMBER * count
+    cdef uint32_t *length = first_of(lengths)
     cdef bytes out
     cdef uint8_t *codes
     cdef uint8_t *to
@@ -236,7 +240,7 @@ def range_decode(const uint8_t[::1] codes not None, const uint32_t[::1] lengths 
     blocks_of(0, block_bytes)
     total_of(lengths, codes.shape[0])
     out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * block_bytes))
-    to = <uint8_t *>PyBytes_AS_STRING(out)
+    to = <uint8_t *>PyBytes_AsString(out)
     if codes.shape[0]:
         code = &codes[0]
     with nogil:
@@ -250,12 +254,8 @@ def range_decode(const uint8_t[::1] codes not None, const uint32_t[::1] lengths 
     return out
 
 
-cdef array equal_lengths(size_t count, size_t block_bytes):
-    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
-    cdef size_t i
-    for i in range(count):
-        lengths.data.as_uints[i] = <uint32_t>block_bytes
-    return lengths
+cdef object equal_lengths(size_t count, size_t block_bytes):
+    return array("I", [block_bytes]) * count
 
 
 def zstd_encode(const uint8_t[::1] blocks not None, size_t block_bytes, int level):
@@ -297,8 +297,8 @@ cdef tuple coded(FrameContexts contexts, bint encodes, const uint8_t[::1] given,
     """All that is given encoded, or decoded, and the lengths of what has become of each: `maximum`
     bytes at most, `capacity` bytes in all."""
     cdef size_t count = <size_t>given_lengths.shape[0]
-    cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
-    cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
+    lengths = NUMBER * count
+    cdef uint32_t *length = first_of(lengths)
     cdef const uint8_t *piece = &given[0] if given.shape[0] else NULL
     cdef bytes out
     cdef uint8_t *to
@@ -307,7 +307,7 @@ cdef tuple coded(FrameContexts contexts, bint encodes, const uint8_t[::1] given,
     cdef size_t written = 0
     total_of(given_lengths, given.shape[0])
     out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>capacity)
-    to = <uint8_t *>PyBytes_AS_STRING(out)
+    to = <uint8_t *>PyBytes_AsString(out)
     with nogil:
         for i in range(count):
             if encodes:
@@ -357,15 +357,15 @@ cdef super_features SUPER_FEATURES
 super_features_prepare(&SUPER_FEATURES)
 
 
-cdef array room_for(const uint8_t[::1] pages, unsigned features):
+cdef object room_for(const uint8_t[::1] pages, unsigned features):
     """Room for so many features of each page, still to be written."""
-    return clone(NUMBERS, <Py_ssize_t>(blocks_of(pages.shape[0], PAGE_BYTES) * features), False)
+    return NUMBER * (blocks_of(pages.shape[0], PAGE_BYTES) * features)
 
 
 def product_sketches(int kind, const uint8_t[::1] pages not None):
     """The product's own sketch of each page: MAXIMUM_FEATURES features, 0 for those it lacks."""
-    cdef array out = room_for(pages, MAXIMUM_FEATURES)
-    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    out = room_for(pages, MAXIMUM_FEATURES)
+    cdef uint32_t *to = first_of(out)
     cdef Py_ssize_t i
     cdef unsigned f, count
     with nogil:
@@ -380,8 +380,8 @@ def product_sketches(int kind, const uint8_t[::1] pages not None):
 def block_keys(const uint8_t[::1] pages not None, const uint32_t[::1] places not None,
                unsigned keys):
     """Difference Engine's keys of each page, each of its share of the blocks at the places."""
-    cdef array out = room_for(pages, keys)
-    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    out = room_for(pages, keys)
+    cdef uint32_t *to = first_of(out)
     cdef unsigned blocks
     cdef Py_ssize_t i
     if not 1 <= keys <= FEATURES_MOST or places.shape[0] % keys:
@@ -405,8 +405,8 @@ cdef unsigned groups_of(unsigned grouped) except 0:
 def ntransform_features(const uint8_t[::1] pages not None, unsigned grouped):
     """N-transform: 12 / grouped (super-)features of each page."""
     cdef unsigned groups = groups_of(grouped)
-    cdef array out = room_for(pages, groups)
-    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    out = room_for(pages, groups)
+    cdef uint32_t *to = first_of(out)
     cdef Py_ssize_t i
     with nogil:
         for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
@@ -418,8 +418,8 @@ def ntransform_features(const uint8_t[::1] pages not None, unsigned grouped):
 def odess_features(const uint8_t[::1] pages not None, unsigned grouped):
     """Odess: 12 / grouped (super-)features of each page, 0s where nothing is sampled."""
     cdef unsigned groups = groups_of(grouped)
-    cdef array out = room_for(pages, groups)
-    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    out = room_for(pages, groups)
+    cdef uint32_t *to = first_of(out)
     cdef Py_ssize_t i
     with nogil:
         for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
@@ -431,8 +431,8 @@ def odess_features(const uint8_t[::1] pages not None, unsigned grouped):
 def finesse_features(const uint8_t[::1] pages not None):
     """Finesse: three super-features of each page."""
     cdef unsigned groups = groups_of(4)
-    cdef array out = room_for(pages, groups)
-    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    out = room_for(pages, groups)
+    cdef uint32_t *to = first_of(out)
     cdef Py_ssize_t i
     with nogil:
         for i in range(pages.shape[0] // <Py_ssize_t>PAGE_BYTES):
@@ -444,8 +444,8 @@ def finesse_features(const uint8_t[::1] pages not None):
 def min_hash_features(const uint8_t[::1] pages not None, unsigned words, unsigned bins):
     """One-permutation min-hash of windows of `words` words: `bins` features of each page, 0s for
     empty bins."""
-    cdef array out = room_for(pages, bins)
-    cdef uint32_t *to = <uint32_t *>out.data.as_voidptr
+    out = room_for(pages, bins)
+    cdef uint32_t *to = first_of(out)
     cdef Py_ssize_t i
     if not 1 <= words <= MIN_HASH_WORDS_MOST:
         raise ValueError(f"windows of {words} words")
@@ -530,14 +530,14 @@ cdef class FeatureIndex:
 cdef class Overlap:
     """Which earlier pages have most windows in common with each page of a sample."""
     cdef overlap native
-    cdef array numbers
+    cdef const uint32_t[::1] numbers
     cdef readonly unsigned best_count
 
-    def __cinit__(self, const uint8_t[::1] pages not None, array numbers not None, unsigned words,
-                  unsigned best_count):
+    def __cinit__(self, const uint8_t[::1] pages not None, const uint32_t[::1] numbers not None,
+                  unsigned words, unsigned best_count):
         cdef size_t count = blocks_of(pages.shape[0], PAGE_BYTES)
         cdef int failed
-        if <size_t>len(numbers) != count or numbers.typecode != "I":
+        if <size_t>len(numbers) != count:
             raise ValueError(f"{len(numbers)} numbers for {count} pages")
         if sorted(set(numbers)) != list(numbers):
             raise ValueError("numbers of pages must ascend")
@@ -546,7 +546,7 @@ cdef class Overlap:
         self.numbers = numbers
         self.best_count = best_count
         failed = overlap_make(&self.native, &pages[0] if count else NULL,
-                              <const uint32_t *>numbers.data.as_voidptr, count, words, best_count)
+                              &numbers[0] if count else NULL, count, words, best_count)
         if failed:
             raise MemoryError("windows of the sample")
 
@@ -597,8 +597,8 @@ cdef class PageCoder:
         cdef size_t count = blocks_of(pages.shape[0], PAGE_BYTES)
         cdef const uint8_t *base = base_of(bases, count)
         cdef size_t base_step = 0 if base == NULL else PAGE_BYTES
-        cdef array lengths = clone(NUMBERS, <Py_ssize_t>count, False)
-        cdef uint32_t *length = <uint32_t *>lengths.data.as_voidptr
+        lengths = NUMBER * count
+        cdef uint32_t *length = first_of(lengths)
         cdef uint8_t *payloads
         cdef uint8_t *to
         cdef bytes out
@@ -626,7 +626,7 @@ cdef class PageCoder:
         cdef const uint8_t *base = base_of(bases, count)
         cdef size_t base_step = 0 if base == NULL else PAGE_BYTES
         cdef bytes out = PyBytes_FromStringAndSize(NULL, <Py_ssize_t>(count * PAGE_BYTES))
-        cdef uint8_t *to = <uint8_t *>PyBytes_AS_STRING(out)
+        cdef uint8_t *to = <uint8_t *>PyBytes_AsString(out)
         cdef const uint8_t *payload = NULL
         cdef size_t i
         cdef int failed = 0

@@ -19,7 +19,7 @@ def test_help_and_version(capsys: pytest.CaptureFixture[str]) -> None:
             main(arguments)
         assert caught.value.code == 0
     text = capsys.readouterr().out
-    assert __version__ in text
+    assert f"difffs {__version__}\nlibzstd " in text
     assert "exit codes" in text
     assert all(name in text for name in COMMANDS)
 
