@@ -16,7 +16,8 @@ CHECKOUT = Path(__file__).resolve().parents[2]
 SCRIPTS = [
     *("scripts/setup", "scripts/demo", "scripts/test", "scripts/bench", "scripts/make-guest"),
     *("scripts/collect-images", "scripts/lock", ".ci/run", "vm-configs/run-guest"),
-    "scripts/make-formats",
+    *("scripts/make-formats", "scripts/build-wheels", "scripts/test-wheel"),
+    *("scripts/test-setup", "scripts/compare-wheels"),
 ]
 GUEST_INIT = "scripts/formats/guest-init"
 INIT = "vm-configs/guest/init"

@@ -1,0 +1,1 @@
+"""``scripts/build-wheels``, ``scripts/test-wheel`` and ``scripts/compare-wheels``."""

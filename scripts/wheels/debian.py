@@ -1,0 +1,141 @@
+"""A fresh, minimal Debian in a folder: a wheel, or the checkout, tried where nothing is installed.
+
+Needs root and debootstrap. Each is made anew and goes away; packages that debootstrap has
+downloaded stay in the cache.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from collection.disks import obstacle
+from collection.releases import MIRROR
+from formats.debian_root import RootError, make_root
+from formats.place import Place
+
+from wheels.checkout import copy_tracked_files
+from wheels.running import CHECKOUT, SCRIPTS, WheelError, environment, run
+from wheels.sources import SOURCES
+
+USING = ("python3-venv", "fuse3", "qemu-system-x86")
+"""What the README asks for where a wheel is installed and guests run: no compiler, no headers."""
+_PASSED_ON = ("http_proxy", "https_proxy", "no_proxy", "PIP_INDEX_URL", "PIP_DEFAULT_TIMEOUT")
+_CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
+
+
+@contextmanager
+def fresh_debian(
+    codename: str, packages: Sequence[str], cache: Path
+) -> Iterator[tuple[Place, Path]]:
+    """A new root, and a working folder that it sees; both go away. Raises WheelError."""
+    if reason := obstacle():
+        raise WheelError(f"no fresh Debian here: {reason}")
+    downloads = cache / "debootstrap" / codename
+    downloads.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix="fresh-", dir=cache) as name:
+        root, work, log = Path(name, "root"), Path(name, "work"), Path(name, "log")
+        root.mkdir(mode=0o755)
+        work.mkdir()
+        try:
+            make_root(root, codename, packages, MIRROR, log, f"--cache-dir={downloads}")
+        except RootError as error:
+            raise WheelError(str(error)) from None
+        yield Place(root), work
+
+
+def _settings(work: Path, more: Mapping[str, str]) -> list[str]:
+    """The words of env(1) that let pip find in a root what it finds here."""
+    settings = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+    for name in _CERTIFICATES:
+        if file := os.environ.get(name):
+            shutil.copy(file, work / "certificates.crt")
+            settings["PIP_CERT"] = "/mnt/certificates.crt"
+            break
+    return ["env", *(f"{name}={value}" for name, value in {**settings, **more}.items())]
+
+
+def try_in_debian(
+    wheel: Path, codename: str, cache: Path, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Install the wheel, import, export, mount, boot a guest on the mount. Raises WheelError."""
+    run([SCRIPTS / "make-guest"])
+    say(f"making a fresh Debian {codename} with {', '.join(USING)}")
+    with fresh_debian(codename, USING, cache) as (place, work):
+        tell = "import sys; print('%d.%d' % sys.version_info[:2])"
+        version = place.said(work, "python3", "-c", tell).strip()
+        _wheels_of(wheel, version, work)
+        shutil.copytree(SCRIPTS / "trial", work / "scripts/trial")
+        shutil.copytree(SCRIPTS / "wheels", work / "scripts/wheels")
+        shutil.copytree(CHECKOUT / "vm-configs", work / "vm-configs")
+        (work / "cache/guest").mkdir(parents=True)
+        for name in ("vmlinuz", "initramfs.gz"):
+            shutil.copy(cache / "guest" / name, work / "cache/guest")
+        say(f"installing {wheel.name} with Python {version}, without an index in reach")
+        seen = place.seen(work)
+        run(place.command(work, ["python3", "-m", "venv", "venv"]))
+        pip = ["venv/bin/python", "-m", "pip", "install", "--quiet", "--only-binary", ":all:"]
+        run(place.command(work, [*pip, "--no-index", "--find-links", "wheels", "difffs"]))
+        say("importing, exporting, mounting, booting a guest on the mount")
+        versions = [f"{source.name}={source.version}" for source in SOURCES]
+        settings = _settings(
+            work,
+            {
+                "PYTHONPATH": str(seen / "scripts"),
+                "PYTHONDONTWRITEBYTECODE": "1",
+                "DIFFFS_CACHE": str(seen / "cache"),
+            },
+        )
+        smoke = ["venv/bin/python", "-m", "wheels.smoke", "--bare", "--guest", *versions]
+        found: dict[str, Any] = json.loads(run(place.command(work, [*settings, *smoke])))
+        return found
+
+
+def _wheels_of(wheel: Path, version: str, work: Path) -> None:
+    """Download what the wheel requires, for another Python."""
+    with tempfile.TemporaryDirectory(prefix="difffs-pip-") as name:
+        python = environment(Path(name, "venv"), Path(sys.executable))
+        run(
+            [
+                *(python, "-m", "pip", "download", "--quiet", "--only-binary", ":all:"),
+                *("--python-version", version, "--dest", work / "wheels", wheel.resolve()),
+            ]
+        )
+
+
+def try_checkout(
+    codename: str, commands: Sequence[str], cache: Path, say: Callable[[str], None], log: Path
+) -> Iterator[tuple[str, float]]:
+    """Run commands of a copy of the checkout in a Debian where nothing is installed.
+
+    Yields each with the seconds that it took. Raises WheelError.
+    """
+    say(f"making a fresh Debian {codename}")
+    with fresh_debian(codename, (), cache) as (place, work):
+        copy_tracked_files(work / "difffs")
+        settings = _settings(work, {})
+        for command in commands:
+            say(f"{codename}: {command} (log: {log})")
+            inside = ["sh", "-c", f"cd difffs && exec {command}"]
+            began = time.monotonic()
+            with log.open("ab") as out:
+                done = subprocess.run(
+                    place.command(work, [*settings, *inside]),
+                    check=False,
+                    stdin=subprocess.DEVNULL,
+                    stdout=out,
+                    stderr=out,
+                )
+            if done.returncode != 0:
+                last = log.read_text(errors="replace").splitlines()[-15:]
+                raise WheelError("\n".join([f"{codename}: {command}: {done.returncode}", *last]))
+            yield command, time.monotonic() - began
