@@ -51,6 +51,7 @@ def _wheel(python: Path, archive: Path, libraries: Path, work: Path) -> Path:
         ],
         DIFFFS_ABI3="1",
         DIFFFS_STATIC=str(libraries),
+        DIFFFS_SANITIZE="",
     )
     (wheel,) = made.iterdir()
     return wheel

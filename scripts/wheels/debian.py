@@ -53,13 +53,13 @@ def fresh_debian(
         yield Place(root), work
 
 
-def _settings(work: Path, more: Mapping[str, str]) -> list[str]:
+def _settings(place: Place, work: Path, more: Mapping[str, str]) -> list[str]:
     """The words of env(1) that let pip find in a root what it finds here."""
     settings = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
     for name in _CERTIFICATES:
         if file := os.environ.get(name):
             shutil.copy(file, work / "certificates.crt")
-            settings["PIP_CERT"] = "/mnt/certificates.crt"
+            settings["PIP_CERT"] = str(place.seen(work) / "certificates.crt")
             break
     return ["env", *(f"{name}={value}" for name, value in {**settings, **more}.items())]
 
@@ -72,7 +72,7 @@ def try_in_debian(
     say(f"making a fresh Debian {codename} with {', '.join(USING)}")
     with fresh_debian(codename, USING, cache) as (place, work):
         tell = "import sys; print('%d.%d' % sys.version_info[:2])"
-        version = place.said(work, "python3", "-c", tell).strip()
+        version = run(place.command(work, ["python3", "-c", tell])).strip()
         _wheels_of(wheel, version, work)
         shutil.copytree(SCRIPTS / "trial", work / "scripts/trial")
         shutil.copytree(SCRIPTS / "wheels", work / "scripts/wheels")
@@ -88,6 +88,7 @@ def try_in_debian(
         say("importing, exporting, mounting, booting a guest on the mount")
         versions = [f"{source.name}={source.version}" for source in SOURCES]
         settings = _settings(
+            place,
             work,
             {
                 "PYTHONPATH": str(seen / "scripts"),
@@ -122,7 +123,7 @@ def try_checkout(
     say(f"making a fresh Debian {codename}")
     with fresh_debian(codename, (), cache) as (place, work):
         copy_tracked_files(work / "difffs")
-        settings = _settings(work, {})
+        settings = _settings(place, work, {})
         for command in commands:
             say(f"{codename}: {command} (log: {log})")
             inside = ["sh", "-c", f"cd difffs && exec {command}"]
