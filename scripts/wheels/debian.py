@@ -1,7 +1,6 @@
 """A fresh, minimal Debian in a folder: a wheel, or the checkout, tried where nothing is installed.
 
-Needs root and debootstrap. Each is made anew and goes away; packages that debootstrap has
-downloaded stay in the cache.
+Needs root and debootstrap. Each is made anew, below the cache folder, and goes away.
 """
 
 from __future__ import annotations
@@ -18,9 +17,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from collection.disks import obstacle
 from collection.releases import MIRROR
-from formats.debian_root import RootError, make_root
+from formats.debian_root import RootError, debian_root
 from formats.place import Place
 
 from wheels.checkout import copy_tracked_files
@@ -35,19 +33,16 @@ _CERTIFICATES = ("PIP_CERT", "SSL_CERT_FILE", "REQUESTS_CA_BUNDLE")
 
 @contextmanager
 def fresh_debian(
-    codename: str, packages: Sequence[str], cache: Path
+    codename: str, packages: Sequence[str], cache: Path, say: Callable[[str], None]
 ) -> Iterator[tuple[Place, Path]]:
     """A new root, and a working folder that it sees; both go away. Raises WheelError."""
-    if reason := obstacle():
-        raise WheelError(f"no fresh Debian here: {reason}")
-    downloads = cache / "debootstrap" / codename
-    downloads.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix="fresh-", dir=cache) as name:
-        root, work, log = Path(name, "root"), Path(name, "work"), Path(name, "log")
-        root.mkdir(mode=0o755)
+        work = Path(name, "work")
         work.mkdir()
         try:
-            make_root(root, codename, packages, MIRROR, log, f"--cache-dir={downloads}")
+            root = debian_root(
+                Path(name, "debian"), MIRROR, say, codename=codename, packages=packages
+            )
         except RootError as error:
             raise WheelError(str(error)) from None
         yield Place(root), work
@@ -69,8 +64,7 @@ def try_in_debian(
 ) -> dict[str, Any]:
     """Install the wheel, import, export, mount, boot a guest on the mount. Raises WheelError."""
     run([SCRIPTS / "make-guest"])
-    say(f"making a fresh Debian {codename} with {', '.join(USING)}")
-    with fresh_debian(codename, USING, cache) as (place, work):
+    with fresh_debian(codename, USING, cache, say) as (place, work):
         tell = "import sys; print('%d.%d' % sys.version_info[:2])"
         version = run(place.command(work, ["python3", "-c", tell])).strip()
         _wheels_of(wheel, version, work)
@@ -120,8 +114,7 @@ def try_checkout(
 
     Yields each with the seconds that it took. Raises WheelError.
     """
-    say(f"making a fresh Debian {codename}")
-    with fresh_debian(codename, (), cache) as (place, work):
+    with fresh_debian(codename, (), cache, say) as (place, work):
         copy_tracked_files(work / "difffs")
         settings = _settings(place, work, {})
         for command in commands:
