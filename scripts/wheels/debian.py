@@ -107,6 +107,17 @@ def _wheels_of(wheel: Path, version: str, work: Path) -> None:
         )
 
 
+def _cgroups() -> str:
+    """Shell that mounts control groups in a root, in this system's version: programs that swap are
+    tried with little memory."""
+    folder = "/sys/fs/cgroup"
+    if Path(folder, "cgroup.controllers").exists():
+        return f"mount -t cgroup2 cgroup2 {folder}"
+    memory = f"{folder}/memory"
+    parts = (f"tmpfs cgroup {folder}", f"cgroup -o memory cgroup {memory}")
+    return f"mount -t {parts[0]}; mkdir {memory}; mount -t {parts[1]}"
+
+
 def try_checkout(
     codename: str, commands: Sequence[str], cache: Path, say: Callable[[str], None], log: Path
 ) -> Iterator[tuple[str, float]]:
@@ -119,7 +130,7 @@ def try_checkout(
         settings = _settings(place, work, {})
         for command in commands:
             say(f"{codename}: {command} (log: {log})")
-            inside = ["sh", "-c", f"cd difffs && exec {command}"]
+            inside = ["sh", "-ec", f"{_cgroups()}; cd difffs; exec {command}"]
             began = time.monotonic()
             with log.open("ab") as out:
                 done = subprocess.run(
