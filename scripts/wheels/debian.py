@@ -107,15 +107,25 @@ def _wheels_of(wheel: Path, version: str, work: Path) -> None:
         )
 
 
-def _cgroups() -> str:
-    """Shell that mounts control groups in a root, in this system's version: programs that swap are
-    tried with little memory."""
+def _as_booted() -> str:
+    """Shell that mounts in a root what a booted Debian has: terminals, settings of the kernel that
+    can be written, and control groups in this system's version, for programs with little memory."""
     folder = "/sys/fs/cgroup"
+    common = "mount -t devpts -o ptmxmode=666 devpts /dev/pts; mount -o remount,rw /sys"
     if Path(folder, "cgroup.controllers").exists():
-        return f"mount -t cgroup2 cgroup2 {folder}"
+        return f"{common}; mount -t cgroup2 cgroup2 {folder}"
     memory = f"{folder}/memory"
-    parts = (f"tmpfs cgroup {folder}", f"cgroup -o memory cgroup {memory}")
-    return f"mount -t {parts[0]}; mkdir {memory}; mount -t {parts[1]}"
+    return (
+        f"{common}; mount -t tmpfs cgroup {folder}; mkdir {memory};"
+        f" mount -t cgroup -o memory cgroup {memory}"
+    )
+
+
+def _on_a_mount(root: Path, command: Sequence[str]) -> list[str]:
+    """The command with the root as a mount: below a mere folder, unshare(1) cannot be used."""
+    script = 'mount --bind "$1" "$1"; shift; exec "$@"'
+    own = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh")
+    return [*own, str(root), *command]
 
 
 def try_checkout(
@@ -127,14 +137,15 @@ def try_checkout(
     """
     with fresh_debian(codename, (), cache, say) as (place, work):
         copy_tracked_files(work / "difffs")
+        assert place.root is not None
         settings = _settings(place, work, {})
         for command in commands:
             say(f"{codename}: {command} (log: {log})")
-            inside = ["sh", "-ec", f"{_cgroups()}; cd difffs; exec {command}"]
+            inside = ["sh", "-ec", f"{_as_booted()}; cd difffs; exec {command}"]
             began = time.monotonic()
             with log.open("ab") as out:
                 done = subprocess.run(
-                    place.command(work, [*settings, *inside]),
+                    _on_a_mount(place.root, place.command(work, [*settings, *inside])),
                     check=False,
                     stdin=subprocess.DEVNULL,
                     stdout=out,
