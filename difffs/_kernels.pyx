@@ -73,6 +73,12 @@ cdef extern from "tables.h" nogil:
     void sketch_table_put(hint_table *table, uint32_t feature, uint32_t id)
     void sketch_table_grow(const hint_table *old, hint_table *new)
 
+cdef extern from "number_set.h" nogil:
+    enum: NUMBER_SET_NONE
+    struct number_set:
+        uint32_t count
+    uint32_t number_set_next(const number_set *self, uint32_t first)
+
 cdef extern from "extents.h" nogil:
     enum: C_EXTENT_SIDE_BYTES "EXTENT_SIDE_BYTES"
     enum: C_EXTENT_SLOTS "EXTENT_SLOTS"
@@ -102,7 +108,8 @@ cdef extern from "extents.h" nogil:
         uint8_t side
         uint8_t in_use
         uint8_t state
-        uint8_t flipped
+    struct extent_sums:
+        uint64_t emptied
     struct extent_totals:
         uint64_t objects[14]
         uint64_t bytes[14]
@@ -111,8 +118,12 @@ cdef extern from "extents.h" nogil:
     struct extents:
         extent *array
         uint32_t count
-        uint32_t loaded
         int file
+        number_set free
+        number_set loaded
+        number_set dirty
+        number_set flipped
+        extent_sums sums
         extent_totals totals
     cdef enum read_status:
         READ_OK
@@ -141,12 +152,16 @@ cdef extern from "extents.h" nogil:
     int extents_load(extents *self, uint32_t number, const extent_header *header, header_state state)
     void extents_trim(extents *self, uint32_t limit)
     void extents_drop(extents *self, uint32_t number)
+    int extents_install(extents *self, uint32_t number, const extent_header *header, int rewritten)
+    void extents_begin_commit(extents *self, uint32_t number)
+    void extents_end_commit(extents *self, uint32_t number, int succeeded)
+    void extents_settle(extents *self, uint32_t number)
     void extents_added(extents *self, uint32_t id)
     void extents_discard(extents *self, uint32_t id)
     int extents_reference(extents *self, uint32_t id, int by_patch)
     int extents_release(extents *self, uint32_t id, int by_patch, release_result *result)
-    choice_kind extents_choose(const extents *self, uint32_t dead_share_256,
-                               uint32_t minimum_slots, uint32_t *number)
+    choice_kind extents_choose(const extents *self, uint32_t dead_share_256, int roomy,
+                               uint32_t *number)
     uint32_t header_checksum(const extent_header *header)
     size_t header_stored_bytes(const extent_header *header)
     int header_is_sound(const extent_header *header)
@@ -593,7 +608,7 @@ cdef class Extents:
 
     @property
     def loaded(self):
-        return self.native.loaded
+        return self.native.loaded.count
 
     def account(self, const uint8_t[::1] stored not None, uint32_t number):
         """Counts an extent while a store is opened; ValueError when the header is damaged."""
@@ -655,43 +670,42 @@ cdef class Extents:
 
     def begin_commit(self):
         """The dirty headers as (number, bytes to store), now `committing`; empty ones as None."""
-        cdef uint32_t number
+        cdef uint32_t number = number_set_next(&self.native.dirty, 0)
         cdef extent *e
         result = []
-        for number in range(self.native.count):
+        while number != NUMBER_SET_NONE:
             e = &self.native.array[number]
-            if e.header == NULL or e.state != HEADER_DIRTY:
-                continue
-            e.state = HEADER_COMMITTING
-            if e.live_slots == 0:
-                result.append((number, None))
-                continue
-            e.header.prefix.checksum = header_checksum(e.header)
-            result.append((number, PyBytes_FromStringAndSize(
-                <char *>e.header, <Py_ssize_t>header_stored_bytes(e.header))))
+            if e.state == HEADER_DIRTY:
+                extents_begin_commit(&self.native, number)
+                if e.live_slots == 0:
+                    result.append((number, None))
+                else:
+                    e.header.prefix.checksum = header_checksum(e.header)
+                    result.append((number, PyBytes_FromStringAndSize(
+                        <char *>e.header, <Py_ssize_t>header_stored_bytes(e.header))))
+            number = number_set_next(&self.native.dirty, number + 1)
         return result
 
     def end_commit(self, bint succeeded):
         """Settles what begin_commit handed out. Returns the extents whose old side is free now."""
-        cdef uint32_t number
-        cdef extent *e
+        cdef uint32_t number = number_set_next(&self.native.dirty, 0)
         flipped = []
-        for number in range(self.native.count):
-            e = &self.native.array[number]
-            if e.state == HEADER_COMMITTING:
-                e.state = HEADER_CLEAN if succeeded else HEADER_DIRTY
-            if succeeded and e.flipped and e.state != HEADER_DIRTY:
-                e.flipped = 0
-                flipped.append((number, e.side ^ 1))
+        while number != NUMBER_SET_NONE:
+            extents_end_commit(&self.native, number, succeeded)
+            number = number_set_next(&self.native.dirty, number + 1)
+        if not succeeded:
+            return flipped
+        number = number_set_next(&self.native.flipped, 0)
+        while number != NUMBER_SET_NONE:
+            if self.native.array[number].state != HEADER_DIRTY:
+                extents_settle(&self.native, number)
+                flipped.append((number, self.native.array[number].side ^ 1))
+            number = number_set_next(&self.native.flipped, number + 1)
         return flipped
 
     def dirty_count(self):
         """Headers that no finished commit holds as they are now."""
-        cdef uint32_t number
-        cdef uint32_t dirty = 0
-        for number in range(self.native.count):
-            dirty += self.native.array[number].state != HEADER_CLEAN
-        return dirty
+        return self.native.dirty.count
 
     def missing(self, const uint32_t[::1] ids not None):
         """Extents whose headers must be loaded to read the objects, as far as is known yet."""
@@ -832,30 +846,23 @@ cdef class Extents:
         for i in range(ids.shape[0]):
             extents_discard(&self.native, ids[i])
 
-    def choose(self, uint32_t dead_share_256, uint32_t minimum_slots):
-        """(kind, number): 0 a new extent, 1 append to one, 2 rewrite one."""
+    def choose(self, uint32_t dead_share_256, bint roomy):
+        """(kind, number): 0 a new extent, 1 append to one, 2 rewrite one. `roomy`: one that is worth
+        a turn of packing."""
         cdef uint32_t number = 0
         cdef choice_kind kind
         with nogil:
-            kind = extents_choose(&self.native, dead_share_256, minimum_slots, &number)
+            kind = extents_choose(&self.native, dead_share_256, roomy, &number)
         return <int>kind, number
 
     def emptied_bytes(self):
         """Bytes of the extents that hold nothing any more: the next commit gives them back."""
-        cdef uint32_t number
-        cdef uint64_t total = 0
-        for number in range(self.native.count):
-            if self.native.array[number].in_use and self.native.array[number].live_slots == 0:
-                total += self.native.array[number].end
-        return total
+        return self.native.sums.emptied
 
     def unused(self):
         """The lowest extent number that is free; they begin at 1."""
-        cdef uint32_t number
-        for number in range(1, self.native.count):
-            if not self.native.array[number].in_use:
-                return number
-        return max(1, self.native.count)
+        cdef uint32_t number = number_set_next(&self.native.free, 1)
+        return max(1, self.native.count) if number == NUMBER_SET_NONE else number
 
 
 cdef class Staged:
@@ -914,10 +921,8 @@ cdef class Staged:
     def install(self, Extents extents not None):
         """Makes the staged header the extent's."""
         cdef uint32_t number = self.header.prefix.extent
-        if extents_load(&extents.native, number, &self.header, HEADER_DIRTY):
+        if extents_install(&extents.native, number, &self.header, self.rewritten):
             raise MemoryError("extent header")
-        if self.rewritten:
-            extents.native.array[number].flipped = 1
 
 
 cdef class Batch:

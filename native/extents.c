@@ -17,6 +17,10 @@ void extents_free(struct extents *extents) {
     }
     free(extents->array);
     extents->array = NULL;
+    number_set_free(&extents->free);
+    number_set_free(&extents->loaded);
+    number_set_free(&extents->dirty);
+    number_set_free(&extents->flipped);
     pthread_rwlock_destroy(&extents->lock);
 }
 
@@ -25,6 +29,12 @@ static int grow(struct extents *extents, uint32_t count) {
         uint32_t capacity = extents->capacity + extents->capacity / 2u;
         capacity = capacity < 64u ? 64u : capacity;
         capacity = capacity < count ? count : capacity;
+        if (number_set_grow(&extents->free, capacity) ||
+            number_set_grow(&extents->loaded, capacity) ||
+            number_set_grow(&extents->dirty, capacity) ||
+            number_set_grow(&extents->flipped, capacity)) {
+            return -1;
+        }
         struct extent *array = realloc(extents->array, (size_t)capacity * sizeof *array);
         if (array == NULL) {
             return -1;
@@ -34,10 +44,87 @@ static int grow(struct extents *extents, uint32_t count) {
         extents->array = array;
         extents->capacity = capacity;
     }
-    if (count > extents->count) {
-        extents->count = count;
+    for (; extents->count < count; extents->count++) {
+        if (extents->count != 0) { /* number 0 is never used */
+            number_set_add(&extents->free, extents->count);
+        }
     }
     return 0;
+}
+
+/* Puts an extent in the list of a bucket, out of the one that it is in. */
+static void put_in_list(struct extents *extents, uint32_t number, enum extent_list kind,
+                        uint32_t bucket) {
+    struct extent_link *link = &extents->array[number].links[kind];
+    uint32_t *heads = extents->heads[kind];
+    if (link->bucket == bucket) {
+        return;
+    }
+    if (link->bucket != 0) {
+        if (link->previous != 0) {
+            extents->array[link->previous].links[kind].next = link->next;
+        } else {
+            heads[link->bucket] = link->next;
+        }
+        if (link->next != 0) {
+            extents->array[link->next].links[kind].previous = link->previous;
+        }
+    }
+    link->bucket = (uint16_t)bucket;
+    link->previous = 0;
+    link->next = 0;
+    if (bucket != 0) {
+        link->next = heads[bucket];
+        if (link->next != 0) {
+            extents->array[link->next].links[kind].previous = number;
+        }
+        heads[bucket] = number;
+    }
+}
+
+/* Before an extent's numbers change: takes them out of the sums. enter() comes afterwards. */
+static void withdraw(struct extents *extents, const struct extent *extent) {
+    if (extent->live_slots != 0) {
+        extents->sums.live -= extent->live_bytes;
+        extents->sums.dead -= extent->end - extent->live_bytes;
+    } else {
+        extents->sums.emptied -= extent->end;
+    }
+}
+
+/* Adds an extent's numbers to the sums and puts it in the lists where it belongs. */
+static void enter(struct extents *extents, struct extent *extent) {
+    uint32_t number = (uint32_t)(extent - extents->array);
+    uint32_t dead = extent->end - extent->live_bytes;
+    uint32_t free_slots = EXTENT_SLOTS - extent->live_slots;
+    uint32_t room_bucket = 0;
+    uint32_t dead_bucket = 0;
+    if (extent->live_slots == 0) {
+        /* The next commit gives all of it back; to rewrite it would read dead bytes only. */
+        extents->sums.emptied += extent->end;
+    } else {
+        extents->sums.live += extent->live_bytes;
+        extents->sums.dead += dead;
+        if (extent->end <= EXTENT_SIDE_BYTES - 16u * PAGE_BYTES) {
+            room_bucket = free_slots;
+        }
+        if (!extent->flipped && dead != 0) {
+            dead_bucket = 1u + (uint32_t)((uint64_t)dead * (DEAD_SHARES - 1u) / extent->end) +
+                          (free_slots < ROOMY_SLOTS ? DEAD_SHARES : 0u);
+        }
+    }
+    put_in_list(extents, number, LIST_ROOM, room_bucket);
+    put_in_list(extents, number, LIST_DEAD, dead_bucket);
+}
+
+static void set_state(struct extents *extents, struct extent *extent, enum header_state state) {
+    uint32_t number = (uint32_t)(extent - extents->array);
+    extent->state = (uint8_t)state;
+    if (state == HEADER_CLEAN) {
+        number_set_remove(&extents->dirty, number);
+    } else {
+        number_set_add(&extents->dirty, number);
+    }
 }
 
 int extents_grow(struct extents *extents, uint32_t count) {
@@ -273,7 +360,9 @@ int header_is_sound(const union extent_header *header) {
 
 void extents_account(struct extents *extents, const union extent_header *header) {
     struct extent *extent = &extents->array[header->prefix.extent];
+    withdraw(extents, extent);
     extent->in_use = 1;
+    number_set_remove(&extents->free, header->prefix.extent);
     extent->side = header->prefix.side;
     extent->end = header->prefix.end;
     extent->live_bytes = 0;
@@ -291,41 +380,87 @@ void extents_account(struct extents *extents, const union extent_header *header)
         extents->totals.page_references[codec] += record_page_references(record);
         extents->totals.pageless[codec] += record_page_references(record) == 0;
     }
+    enter(extents, extent);
+}
+
+static int load(struct extents *extents, uint32_t number, const union extent_header *header,
+                enum header_state state, int rewritten) {
+    if (grow(extents, number + 1u)) {
+        return -1;
+    }
+    struct extent *extent = &extents->array[number];
+    if (extent->header == NULL) {
+        extent->header = malloc(sizeof *extent->header);
+        if (extent->header == NULL) {
+            return -1;
+        }
+        number_set_add(&extents->loaded, number);
+    }
+    memcpy(extent->header, header, sizeof *header);
+    withdraw(extents, extent);
+    extent->in_use = 1;
+    number_set_remove(&extents->free, number);
+    extent->epoch += extent->side != header->prefix.side;
+    extent->side = header->prefix.side;
+    extent->end = header->prefix.end;
+    extent->touched = 1;
+    if (rewritten) {
+        extent->flipped = 1;
+        number_set_add(&extents->flipped, number);
+    }
+    enter(extents, extent);
+    set_state(extents, extent, state);
+    return 0;
 }
 
 int extents_load(struct extents *extents, uint32_t number, const union extent_header *header,
                  enum header_state state) {
-    int result = -1;
     pthread_rwlock_wrlock(&extents->lock);
-    if (grow(extents, number + 1u) == 0) {
-        struct extent *extent = &extents->array[number];
-        if (extent->header == NULL) {
-            extent->header = malloc(sizeof *extent->header);
-            extents->loaded += extent->header != NULL;
-        }
-        if (extent->header != NULL) {
-            memcpy(extent->header, header, sizeof *header);
-            extent->in_use = 1;
-            extent->epoch += extent->side != header->prefix.side;
-            extent->side = header->prefix.side;
-            extent->end = header->prefix.end;
-            extent->state = (uint8_t)state;
-            extent->touched = 1;
-            result = 0;
-        }
-    }
+    int result = load(extents, number, header, state, 0);
     pthread_rwlock_unlock(&extents->lock);
     return result;
+}
+
+int extents_install(struct extents *extents, uint32_t number, const union extent_header *header,
+                    int rewritten) {
+    pthread_rwlock_wrlock(&extents->lock);
+    int result = load(extents, number, header, HEADER_DIRTY, rewritten);
+    pthread_rwlock_unlock(&extents->lock);
+    return result;
+}
+
+void extents_begin_commit(struct extents *extents, uint32_t number) {
+    set_state(extents, &extents->array[number], HEADER_COMMITTING);
+}
+
+void extents_end_commit(struct extents *extents, uint32_t number, int succeeded) {
+    struct extent *extent = &extents->array[number];
+    if (extent->state == HEADER_COMMITTING) {
+        set_state(extents, extent, succeeded ? HEADER_CLEAN : HEADER_DIRTY);
+    }
+}
+
+void extents_settle(struct extents *extents, uint32_t number) {
+    struct extent *extent = &extents->array[number];
+    withdraw(extents, extent);
+    extent->flipped = 0;
+    number_set_remove(&extents->flipped, number);
+    enter(extents, extent);
 }
 
 void extents_trim(struct extents *extents, uint32_t limit) {
     pthread_rwlock_wrlock(&extents->lock);
     /* Two rounds: the first may only clear the marks. */
-    uint64_t steps = 2u * (uint64_t)extents->count;
-    while (extents->loaded > limit && steps-- != 0) {
-        struct extent *extent = &extents->array[extents->hand];
-        extents->hand = extents->hand + 1u == extents->count ? 0 : extents->hand + 1u;
-        if (extent->header == NULL || extent->state != HEADER_CLEAN) {
+    uint64_t steps = 2u * (uint64_t)extents->loaded.count;
+    while (extents->loaded.count > limit && extents->loaded.count > extents->dirty.count &&
+           steps-- != 0) {
+        uint32_t number = number_set_next(&extents->loaded, extents->hand);
+        if (number == NUMBER_SET_NONE) {
+            number = number_set_next(&extents->loaded, 0);
+        }
+        extents->hand = number + 1u;
+        struct extent *extent = &extents->array[number];
+        if (extent->state != HEADER_CLEAN) {
             continue;
         }
         if (extent->touched) {
@@ -334,7 +469,7 @@ void extents_trim(struct extents *extents, uint32_t limit) {
         }
         free(extent->header);
         extent->header = NULL;
-        extents->loaded--;
+        number_set_remove(&extents->loaded, number);
     }
     pthread_rwlock_unlock(&extents->lock);
 }
@@ -342,11 +477,19 @@ void extents_trim(struct extents *extents, uint32_t limit) {
 void extents_drop(struct extents *extents, uint32_t number) {
     pthread_rwlock_wrlock(&extents->lock);
     struct extent *extent = &extents->array[number];
-    extents->loaded -= extent->header != NULL;
+    withdraw(extents, extent);
+    put_in_list(extents, number, LIST_ROOM, 0);
+    put_in_list(extents, number, LIST_DEAD, 0);
     free(extent->header);
     uint32_t epoch = extent->epoch + 1u;
     memset(extent, 0, sizeof *extent);
     extent->epoch = epoch; /* whoever still reads there learns that it is gone */
+    number_set_remove(&extents->loaded, number);
+    number_set_remove(&extents->dirty, number);
+    number_set_remove(&extents->flipped, number);
+    if (number != 0) {
+        number_set_add(&extents->free, number);
+    }
     pthread_rwlock_unlock(&extents->lock);
 }
 
@@ -370,8 +513,10 @@ void extents_added(struct extents *extents, uint32_t id) {
     /* Only counts change: nobody but the routing thread looks at them. */
     struct extent *extent = &extents->array[id_extent(id)];
     unsigned codec = record_codec(record);
+    withdraw(extents, extent);
     extent->live_bytes += record_length(record);
     extent->live_slots++;
+    enter(extents, extent);
     extents->totals.objects[codec]++;
     extents->totals.bytes[codec] += record_length(record);
     extents->totals.pageless[codec]++;
@@ -398,16 +543,18 @@ int extents_reference(struct extents *extents, uint32_t id, int by_patch) {
     pthread_rwlock_wrlock(&extents->lock);
     record_set_references(record, pages, patches);
     pthread_rwlock_unlock(&extents->lock);
-    extents->array[id_extent(id)].state = HEADER_DIRTY;
+    set_state(extents, &extents->array[id_extent(id)], HEADER_DIRTY);
     return 0;
 }
 
 static void remove_record(struct extents *extents, uint32_t id, struct object_record *record) {
     struct extent *extent = &extents->array[id_extent(id)];
     unsigned codec = record_codec(record);
+    withdraw(extents, extent);
     extent->live_bytes -= record_length(record);
     extent->live_slots--;
-    extent->state = HEADER_DIRTY;
+    enter(extents, extent);
+    set_state(extents, extent, HEADER_DIRTY);
     extents->totals.objects[codec]--;
     extents->totals.bytes[codec] -= record_length(record);
     extents->totals.pageless[codec]--;
@@ -444,7 +591,7 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
         extents->totals.page_references[codec]--;
         extents->totals.pageless[codec] += pages == 0;
     }
-    extent->state = HEADER_DIRTY;
+    set_state(extents, extent, HEADER_DIRTY);
     if (pages != 0 || patches != 0) {
         pthread_rwlock_wrlock(&extents->lock);
         record_set_references(record, pages, patches);
@@ -465,44 +612,38 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
     return 0;
 }
 
-enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256,
-                                uint32_t minimum_slots, uint32_t *number) {
-    uint64_t live = 0;
-    uint64_t dead = 0;
-    uint32_t roomiest = 0, roomiest_slots = 0;
-    uint32_t deadest = 0;
-    uint64_t deadest_score = 0;
-    for (uint32_t i = 0; i < extents->count; i++) {
-        const struct extent *extent = &extents->array[i];
-        if (!extent->in_use) {
-            continue;
-        }
-        if (extent->live_slots == 0) {
-            /* The next commit gives all of it back; to rewrite it would read dead bytes only. */
-            continue;
-        }
-        uint32_t extent_dead = extent->end - extent->live_bytes;
-        uint32_t free_slots = EXTENT_SLOTS - extent->live_slots;
-        live += extent->live_bytes;
-        dead += extent_dead;
-        if (free_slots > roomiest_slots && free_slots >= minimum_slots &&
-            extent->end <= EXTENT_SIDE_BYTES - 16u * PAGE_BYTES) {
-            roomiest = i;
-            roomiest_slots = free_slots;
-        }
-        if (!extent->flipped && free_slots >= minimum_slots && extent->end != 0) {
-            uint64_t score = ((uint64_t)extent_dead << 16) / extent->end;
-            if (score > deadest_score) {
-                deadest = i;
-                deadest_score = score;
-            }
+/* The first extent of the fullest bucket in [low, high], or 0. */
+static uint32_t first_of(const uint32_t *heads, uint32_t low, uint32_t high, uint32_t *bucket) {
+    for (uint32_t at = high; at >= low; at--) {
+        if (heads[at] != 0) {
+            *bucket = at;
+            return heads[at];
         }
     }
-    if (deadest_score != 0 && dead * 256u > live * dead_share_256) {
-        *number = deadest;
-        return CHOICE_REWRITE;
+    return 0;
+}
+
+enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256, int roomy,
+                                uint32_t *number) {
+    if (extents->sums.dead * 256u > extents->sums.live * dead_share_256) {
+        const uint32_t *heads = extents->heads[LIST_DEAD];
+        uint32_t share = 0;
+        uint32_t other_share = 0;
+        uint32_t deadest = first_of(heads, 1, DEAD_SHARES, &share);
+        uint32_t other =
+            roomy ? 0 : first_of(heads, DEAD_SHARES + 1u, 2u * DEAD_SHARES, &other_share);
+        if (other != 0 && (deadest == 0 || other_share - DEAD_SHARES > share)) {
+            deadest = other;
+        }
+        if (deadest != 0) {
+            *number = deadest;
+            return CHOICE_REWRITE;
+        }
     }
-    if (roomiest_slots != 0) {
+    uint32_t slots;
+    uint32_t roomiest =
+        first_of(extents->heads[LIST_ROOM], roomy ? ROOMY_SLOTS : 1u, EXTENT_SLOTS, &slots);
+    if (roomiest != 0) {
         *number = roomiest;
         return CHOICE_APPEND;
     }

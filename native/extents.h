@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "codec.h"
+#include "number_set.h"
 
 #define EXTENT_SIDE_BYTES (1u << 20)
 #define EXTENT_SLOTS 254u                             /* slots 1 to 254 of an extent hold objects */
@@ -79,6 +80,26 @@ enum header_state {
     HEADER_DIRTY = 2,      /* changed since the last commit */
 };
 
+/* Extents with at least so many free slots are worth a turn of packing. */
+#define ROOMY_SLOTS 16u
+
+/* Each extent that payloads can go to is in a list of those with as much room (so many free slots),
+ * and each that has dead payloads in a list of those whose share of them is the same. Thus choosing
+ * one looks at lists' heads only. */
+enum extent_list {
+    LIST_ROOM = 0,
+    LIST_DEAD = 1,
+    LIST_KINDS = 2,
+};
+#define DEAD_SHARES 256u               /* dead payloads in so many parts of the used side */
+#define LIST_BUCKETS (2u * DEAD_SHARES + 1u) /* bucket 0 is no list */
+
+struct extent_link {
+    uint32_t next;     /* numbers of extents; 0: none */
+    uint32_t previous;
+    uint16_t bucket;   /* free slots; or the share of dead payloads, plus DEAD_SHARES if not roomy */
+};
+
 /* What is known of an extent at all times, and its header while that is in memory. */
 struct extent {
     union extent_header *header; /* NULL: not loaded */
@@ -91,6 +112,7 @@ struct extent {
     uint8_t flipped;    /* rewritten since the last commit: the other side is still needed */
     uint8_t touched;    /* looked at since the last trim */
     uint32_t epoch;     /* counts the times that the current side changed, or all of it went */
+    struct extent_link links[LIST_KINDS];
 };
 
 struct extent_totals {
@@ -100,7 +122,16 @@ struct extent_totals {
     uint64_t pageless[CODEC_COUNT]; /* objects that no page refers to: bases that patches keep */
 };
 
-/* Lock rule: `lock` guards the array, the header pointers and the records behind them. Every lookup
+/* Sums over extents in use. */
+struct extent_sums {
+    uint64_t live;    /* bytes of payloads */
+    uint64_t dead;    /* bytes of payloads that are gone, in extents that hold others */
+    uint64_t emptied; /* bytes of extents that hold nothing any more */
+};
+
+/* Nothing here takes longer with more extents, but for opening a store.
+ *
+ * Lock rule: `lock` guards the array, the header pointers and the records behind them. Every lookup
  * takes it for reading, and copies what it needs; whatever changes any of them takes it for writing.
  * Only the routing thread changes records, so that one looks at them without it.
  *
@@ -112,9 +143,14 @@ struct extents {
     struct extent *array;
     uint32_t count;    /* extents known: numbers 0 to count - 1 */
     uint32_t capacity;
-    uint32_t loaded;   /* headers in memory */
-    uint32_t hand;     /* of the clock that trims them */
+    uint32_t hand;     /* of the clock that trims headers */
     int file;
+    struct number_set free;    /* known numbers that are not in use */
+    struct number_set loaded;  /* with their header in memory */
+    struct number_set dirty;   /* with a state other than HEADER_CLEAN */
+    struct number_set flipped;
+    uint32_t heads[LIST_KINDS][LIST_BUCKETS];
+    struct extent_sums sums;
     struct extent_totals totals;
 };
 
@@ -185,6 +221,20 @@ void extents_trim(struct extents *extents, uint32_t limit);
 /* Drops an empty extent. */
 void extents_drop(struct extents *extents, uint32_t number);
 
+/* Loads a header that packing or rewriting has made: dirty; after rewriting, the extent's former
+ * side is needed until the next commit. Returns 0, or -1 without memory. */
+int extents_install(struct extents *extents, uint32_t number, const union extent_header *header,
+                    int rewritten);
+
+/* Moves a dirty header into a commit. */
+void extents_begin_commit(struct extents *extents, uint32_t number);
+
+/* Ends the commit for one dirty header. */
+void extents_end_commit(struct extents *extents, uint32_t number, int succeeded);
+
+/* Tells that nothing needs the extent's former side any more. */
+void extents_settle(struct extents *extents, uint32_t number);
+
 /* Registers records that packing has added to a loaded header (slot had no object before). */
 void extents_added(struct extents *extents, uint32_t id);
 
@@ -206,12 +256,13 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
 /* Frees an object that nothing refers to yet (undoing extents_added). */
 void extents_discard(struct extents *extents, uint32_t id);
 
-/* The extent to put new payloads in: enum choice_kind tells how. Rewrites while dead bytes are
- * more than dead_share_256 256ths of the live ones; an extent with fewer than minimum_slots free
- * slots is passed over, and so is one that holds nothing: it goes with the next commit. */
+/* The extent to put new payloads in: enum choice_kind tells how. Rewrites one of those with the
+ * largest share of dead bytes while these are more than dead_share_256 256ths of the live ones, else
+ * appends to one with the most free slots. With `roomy`, an extent with fewer than ROOMY_SLOTS of
+ * these is passed over; so is always one that holds nothing: it goes with the next commit. */
 enum choice_kind { CHOICE_NEW = 0, CHOICE_APPEND = 1, CHOICE_REWRITE = 2 };
-enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256,
-                                uint32_t minimum_slots, uint32_t *number);
+enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256, int roomy,
+                                uint32_t *number);
 
 /* Prefix checksum of a header as stored, i.e. cut behind its highest used slot. */
 uint32_t header_checksum(const union extent_header *header);

@@ -74,9 +74,6 @@ IDLE_DEAD_SHARE = 16
 EXTENT_LIMIT = 1 << 24
 """Extent numbers are below this: ids have 24 bits for them."""
 
-MINIMUM_FREE_SLOTS = 16
-"""Extents with fewer free slots (of 254) are not worth a turn of packing."""
-
 SUPERSEDED_BYTES = 4 << 20
 """Old sides of extents may occupy this much, or a sixteenth of the payload, without a commit."""
 
@@ -599,7 +596,7 @@ class Store:
                 raise
 
     def _stage(self) -> None:
-        kind, number = self._extents.choose(DEAD_SHARE, MINIMUM_FREE_SLOTS)
+        kind, number = self._extents.choose(DEAD_SHARE, True)
         if kind == _APPEND:
             self.load_headers([number])
             self._staged.append(self._extents, number)
@@ -632,7 +629,7 @@ class Store:
         the next commit. Returns in how many."""
         for count in range(most):
             with self.lock:
-                kind, number = self._extents.choose(IDLE_DEAD_SHARE, 0)
+                kind, number = self._extents.choose(IDLE_DEAD_SHARE, False)
                 if kind != _REWRITE:
                     return count
                 self._stage_rewrite(number)
@@ -735,7 +732,7 @@ class Store:
     def reclaimable(self) -> bool:
         """Whether a commit would give dead payloads' space back."""
         with self.lock:
-            return bool(self._extents.choose(IDLE_DEAD_SHARE, 0)[0] == _REWRITE)
+            return bool(self._extents.choose(IDLE_DEAD_SHARE, False)[0] == _REWRITE)
 
     @property
     def uncommitted(self) -> int:

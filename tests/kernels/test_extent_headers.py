@@ -562,6 +562,24 @@ def test_the_first_extent_is_number_one() -> None:
     assert Extents(-1).unused() == 1
 
 
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 100_000))
+def test_the_lowest_free_number_is_taken(seed: int, highest: int) -> None:
+    """However many there are."""
+    extents, random = Extents(-1), Random(seed)
+    used = {random.randint(1, highest) for _ in range(50)} | set(range(1, min(highest, 130)))
+    for number in random.sample(sorted(used), len(used)):
+        record = Record(0, 8, Codec.SAME, pages=1)
+        stored = Header(number, end=8, used=1, records={1: record})
+        extents.account(stored.pack(), number)
+    for _ in range(min(30, len(used))):
+        gone = random.choice(sorted(used))
+        extents.drop(gone)
+        used.remove(gone)
+        assert extents.unused() == next(n for n in range(1, highest + 2) if n not in used)
+        assert all(map(extents.in_use, used))
+
+
 def test_only_clean_headers_are_trimmed(payloads: ExtentFile) -> None:
     for number in range(1, 9):
         payloads.add_raw(number, random_page(Random(number)))
@@ -602,23 +620,32 @@ NEW, APPEND, REWRITE = 0, 1, 2
 
 
 def test_the_extent_with_most_room_is_appended_to(payloads: ExtentFile) -> None:
-    assert opened(payloads).choose(8, 16) == (NEW, 0)
+    assert opened(payloads).choose(8, True) == (NEW, 0)
     for number, objects in ((1, 5), (2, 3), (3, 4)):
         for i in range(objects):
             payloads.add(number, Codec.SAME, i.to_bytes(8, "big"))
-    extents = opened(payloads, load=False)
-    assert extents.choose(8, 16) == (APPEND, 2)
-    assert extents.choose(8, 251) == (APPEND, 2)
-    assert extents.choose(8, 252) == (NEW, 0)
+    assert opened(payloads, load=False).choose(8, True) == (APPEND, 2)
+
+
+def test_an_extent_with_few_free_slots_is_not_worth_a_turn(payloads: ExtentFile) -> None:
+    for i in range(254 - 16):
+        payloads.add(1, Codec.SAME, i.to_bytes(8, "big"))
+    assert opened(payloads, load=False).choose(8, True) == (APPEND, 1)
+    payloads.add(1, Codec.SAME, b"one more")
+    assert opened(payloads, load=False).choose(8, True) == (NEW, 0)
+    assert opened(payloads, load=False).choose(8, False) == (APPEND, 1)
+    payloads.headers[1].end += 100
+    assert opened(payloads, load=False).choose(8, True) == (NEW, 0)
+    assert opened(payloads, load=False).choose(8, False) == (REWRITE, 1)
 
 
 def test_a_full_side_is_not_appended_to(payloads: ExtentFile) -> None:
     payloads.add_raw(1, random_page(Random(1)))
     payloads.headers[1].end = (1 << 20) - 16 * PAGE + 1
     payloads.headers[1].records[1].length = PAGE
-    assert opened(payloads).choose(1 << 20, 0) == (NEW, 0)
+    assert opened(payloads).choose(1 << 20, False) == (NEW, 0)
     payloads.headers[1].end -= 1
-    assert opened(payloads).choose(1 << 20, 0) == (APPEND, 1)
+    assert opened(payloads).choose(1 << 20, False) == (APPEND, 1)
 
 
 def test_the_extent_with_the_largest_dead_share_is_rewritten(payloads: ExtentFile) -> None:
@@ -627,6 +654,5 @@ def test_the_extent_with_the_largest_dead_share_is_rewritten(payloads: ExtentFil
             payloads.add_raw(number, page)
     extents, table = opened(payloads), digests()
     extents.release(numbers(0x101, 0x201, 0x202), False, table)
-    assert extents.choose(28, 0) == (REWRITE, 2)  # 3 dead to 27 live: 28.4 256ths
-    assert extents.choose(29, 0) == (APPEND, 2)
-    assert extents.choose(28, 247) == (NEW, 0)
+    assert extents.choose(28, False) == (REWRITE, 2)  # 3 dead to 27 live: 28.4 256ths
+    assert extents.choose(29, False) == (APPEND, 2)

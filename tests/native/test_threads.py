@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 NATIVE = ROOT / "native"
 SOURCES = (
     "key_map",
+    "number_set",
     "page_tables",
     "write_buffer",
     "volume_pages",
