@@ -21,6 +21,8 @@ cdef extern from "page.h" nogil:
     int page_is_same_filled(const uint8_t *page, uint64_t *word)
     uint64_t page_digest(const uint8_t *page)
     uint32_t payload_checksum(const uint8_t *payload, size_t length)
+    uint64_t value_binding(const uint8_t *identity, size_t identity_length, const uint8_t *value,
+                           size_t length)
     unsigned page_sketch(sketch_kind kind, const uint8_t *page, uint32_t *features)
     size_t page_common_run(const uint8_t *page, const uint8_t *base)
 
@@ -30,7 +32,6 @@ cdef extern from "codec.h" nogil:
         CODEC_ZSTD_DICTIONARY
     enum: CODEC_COUNT
     enum: CODEC_ROOM
-    enum: BASE_ID_BYTES
     ctypedef struct codec_context
     ctypedef struct codec_dictionary
     codec_dictionary *codec_dictionary_new(const uint8_t *bytes, size_t length, int level)
@@ -83,15 +84,16 @@ cdef extern from "extents.h" nogil:
     enum: C_EXTENT_SIDE_BYTES "EXTENT_SIDE_BYTES"
     enum: C_EXTENT_SLOTS "EXTENT_SLOTS"
     enum: C_HEADER_BYTES "HEADER_BYTES"
+    enum: C_EXTENT_LIMIT "EXTENT_LIMIT"
+    enum: ID_LOST
     enum: ID_ZERO
     enum: MAXIMUM_DEPTH
     struct header_prefix:
-        uint32_t checksum
         uint32_t end
-        uint8_t side
+        uint32_t generation
         uint8_t used
-        uint32_t extent
     struct object_record:
+        uint32_t base
         uint32_t digest
     union extent_header:
         header_prefix prefix
@@ -104,8 +106,8 @@ cdef extern from "extents.h" nogil:
         extent_header *header
         uint32_t live_bytes
         uint32_t end
+        uint32_t generation
         uint16_t live_slots
-        uint8_t side
         uint8_t in_use
         uint8_t state
     struct extent_sums:
@@ -128,6 +130,7 @@ cdef extern from "extents.h" nogil:
     cdef enum read_status:
         READ_OK
         READ_HEADER_MISSING
+        READ_LOST
     struct read_result:
         read_status status
         uint32_t culprit
@@ -147,8 +150,16 @@ cdef extern from "extents.h" nogil:
     uint32_t record_length(const object_record *record)
     uint32_t record_page_references(const object_record *record)
     read_result extents_read(extents *self, codec_context *context, uint32_t id, uint8_t *page)
-    read_result extents_base(extents *self, uint32_t id, uint32_t *base)
-    void extents_account(extents *self, const extent_header *header)
+    struct extent_summary:
+        uint32_t generation
+        uint32_t domain
+        uint32_t end
+        uint32_t live_bytes
+        uint8_t live_slots
+    enum: SUMMARY_BYTES
+    void header_summarise(const extent_header *header, extent_summary *summary)
+    void extents_account(extents *self, uint32_t number, const extent_summary *summary)
+    void extents_count(extents *self, const extent_header *header)
     int extents_load(extents *self, uint32_t number, const extent_header *header, header_state state)
     void extents_trim(extents *self, uint32_t limit)
     void extents_drop(extents *self, uint32_t number)
@@ -162,9 +173,12 @@ cdef extern from "extents.h" nogil:
     int extents_release(extents *self, uint32_t id, int by_patch, release_result *result)
     choice_kind extents_choose(const extents *self, uint32_t dead_share_256, int roomy,
                                uint32_t *number)
-    uint32_t header_checksum(const extent_header *header)
     size_t header_stored_bytes(const extent_header *header)
-    int header_is_sound(const extent_header *header)
+    cdef enum header_verdict:
+        HEADER_SOUND
+        HEADER_UNKNOWN
+    header_verdict header_judge(const extent_header *header)
+    int id_is_object(uint32_t id)
 
 cdef extern from "router.h" nogil:
     enum: C_BATCH_PAGES "BATCH_PAGES"
@@ -215,8 +229,8 @@ cdef extern from "router.h" nogil:
                         const hint_table *digests, const hint_table *sketches)
     void batch_route(batch *self, const routing *routing, extents *extents, codec_context *context,
                      uint32_t start, uint32_t end)
-    uint32_t batch_pack(batch *self, uint32_t next, extent_header *header, uint8_t *out,
-                        size_t capacity, size_t *written)
+    uint32_t batch_pack(batch *self, uint32_t next, uint32_t extent, extent_header *header,
+                        uint8_t *out, size_t capacity, size_t *written)
     void header_rewrite(const extent_header *header, const uint8_t *side, extent_header *staged,
                         uint8_t *out)
 
@@ -245,7 +259,9 @@ PAGE_SIZE = PAGE_BYTES
 BATCH_PAGES = C_BATCH_PAGES
 EXTENT_SIDE_BYTES = C_EXTENT_SIDE_BYTES
 EXTENT_SLOTS = C_EXTENT_SLOTS
+EXTENT_LIMIT = C_EXTENT_LIMIT
 HEADER_BYTES = C_HEADER_BYTES
+HEADER_SUMMARY_BYTES = SUMMARY_BYTES
 DEPTH_LIMIT = MAXIMUM_DEPTH
 FIRST_ID_BITS = HINT_FIRST_ID_BITS
 DIGEST_ID_BITS = DIGEST_LAST_ID_BITS
@@ -258,6 +274,11 @@ cdef uint64_t now_nanoseconds() noexcept nogil:
     cdef timespec now
     clock_gettime(CLOCK_MONOTONIC, &now)
     return <uint64_t>now.tv_sec * 1000000000 + <uint64_t>now.tv_nsec
+
+
+cdef inline bint is_page_mark(uint32_t id) noexcept nogil:
+    """Whether a page with this id needs no object."""
+    return id == 0 or id == ID_LOST or id == ID_ZERO
 
 
 cdef const uint8_t *one_page(const uint8_t[::1] page) except NULL:
@@ -289,6 +310,13 @@ def digest(const uint8_t[::1] page not None):
 
 def checksum(const uint8_t[::1] payload not None):
     return payload_checksum(&payload[0] if payload.shape[0] else NULL, <size_t>payload.shape[0])
+
+
+def binding(const uint8_t[::1] identity not None, const uint8_t[::1] value not None):
+    """XXH3-64 of the value, seeded with XXH3-64 of the identity."""
+    cdef const uint8_t *value_bytes = &value[0] if value.shape[0] else NULL
+    return value_binding(&identity[0], <size_t>identity.shape[0], value_bytes,
+                         <size_t>value.shape[0])
 
 
 def sketch(int kind, const uint8_t[::1] page not None):
@@ -503,7 +531,7 @@ cdef class DigestTable:
         other.used = self.used - lost
         return other
 
-    def insert_header(self, const uint8_t[::1] header not None):
+    def insert_header(self, uint32_t number, const uint8_t[::1] header not None):
         """Inserts every object of an extent header; False when the table is too small."""
         cdef extent_header copy
         cdef unsigned slot
@@ -512,7 +540,7 @@ cdef class DigestTable:
         for slot in range(1, C_EXTENT_SLOTS + 1):
             if record_codec(&copy.records[slot]):
                 taken = digest_table_insert(&self.native, copy.records[slot].digest,
-                                            (copy.prefix.extent << 8) | slot)
+                                            (number << 8) | slot)
                 if taken < 0:
                     return False
                 self.used += taken
@@ -562,18 +590,36 @@ cdef class SketchTable:
         return other
 
 
+class UnknownCodec(ValueError):
+    """An extent header that only a newer difffs can read."""
+
+
 cdef int copy_header(const uint8_t[::1] stored, extent_header *header) except -1:
     """A stored header is cut behind its highest used slot; the rest is zeros."""
     cdef size_t length = <size_t>stored.shape[0]
+    cdef header_verdict verdict
     if length < 16 or length > C_HEADER_BYTES or length % 16:
         raise ValueError(f"an extent header of {length} bytes")
     memset(header, 0, C_HEADER_BYTES)
     memcpy(header, &stored[0], length)
-    if header_stored_bytes(header) != length or header_checksum(header) != header.prefix.checksum:
-        raise ValueError("an extent header whose checksum is wrong")
-    if not header_is_sound(header):
+    if header_stored_bytes(header) != length:
+        raise ValueError(f"an extent header of {length} bytes")
+    verdict = header_judge(header)
+    if verdict == HEADER_UNKNOWN:
+        raise UnknownCodec("an extent header with a codec or domain that this version does not know")
+    if verdict != HEADER_SOUND:
         raise ValueError("an extent header that contradicts itself")
     return 0
+
+
+def header_summary(const uint8_t[::1] stored not None):
+    """What an extent is known by without its header: generation, domain, end, live bytes (4 bytes
+    each) and live slots (1). ValueError when the header is damaged."""
+    cdef extent_header header
+    cdef extent_summary summary
+    copy_header(stored, &header)
+    header_summarise(&header, &summary)
+    return (<char *>&summary)[:SUMMARY_BYTES]
 
 
 cdef class Extents:
@@ -610,21 +656,64 @@ cdef class Extents:
     def loaded(self):
         return self.native.loaded.count
 
-    def account(self, const uint8_t[::1] stored not None, uint32_t number):
-        """Counts an extent while a store is opened; ValueError when the header is damaged."""
-        cdef extent_header header
-        copy_header(stored, &header)
-        if header.prefix.extent != number:
-            raise ValueError(f"the header of extent {header.prefix.extent}")
+    cdef int copy_header_of(self, uint32_t number, const uint8_t[::1] stored,
+                            extent_header *header) except -1:
+        if not 0 < number < C_EXTENT_LIMIT:
+            raise ValueError(f"an extent header with the number {number}")
+        return copy_header(stored, header)
+
+    def account(self, uint32_t number, const uint8_t[::1] stored not None):
+        """Makes an extent known by its summary while a store is opened; ValueError when that is
+        damaged. Its objects are counted by set_totals or count."""
+        cdef extent_summary summary
+        if stored.shape[0] != SUMMARY_BYTES or not 0 < number < C_EXTENT_LIMIT:
+            raise ValueError(f"a summary of {stored.shape[0]} bytes, of extent {number}")
+        memset(&summary, 0, sizeof(summary))
+        memcpy(&summary, &stored[0], SUMMARY_BYTES)
+        if summary.domain:
+            raise UnknownCodec("an extent of a domain that this version does not know")
+        if (summary.live_bytes > summary.end or summary.end > C_EXTENT_SIDE_BYTES or
+                summary.live_slots > C_EXTENT_SLOTS):
+            raise ValueError("a summary that contradicts itself")
         if extents_grow(&self.native, number + 1):
             raise MemoryError("extents")
-        extents_account(&self.native, &header)
+        extents_account(&self.native, number, &summary)
+
+    def count_objects(self, const uint8_t[::1] stored not None):
+        """Counts a header's objects into the totals."""
+        cdef extent_header header
+        copy_header(stored, &header)
+        extents_count(&self.native, &header)
+
+    def set_totals(self, totals):
+        """What `totals` tells from here on; codecs that are left out count nothing."""
+        cdef unsigned i
+        if len(totals) > CODEC_COUNT:
+            raise UnknownCodec(f"objects of {len(totals)} codecs, more than this version knows")
+        memset(&self.native.totals, 0, sizeof(self.native.totals))
+        for i, (objects, size, references, pageless) in enumerate(totals):
+            self.native.totals.objects[i] = objects
+            self.native.totals.bytes[i] = size
+            self.native.totals.page_references[i] = references
+            self.native.totals.pageless[i] = pageless
+
+    cdef int must_agree(self, uint32_t number, const extent_header *header) except -1:
+        """The header of a known extent belongs to what is known of it."""
+        cdef extent_summary summary
+        cdef extent *e
+        if number >= self.native.count or not self.native.array[number].in_use:
+            return 0
+        e = &self.native.array[number]
+        header_summarise(header, &summary)
+        if (summary.generation != e.generation or summary.end != e.end or
+                summary.live_bytes != e.live_bytes or summary.live_slots != e.live_slots):
+            raise ValueError("an extent header that contradicts its summary")
+        return 0
 
     def load(self, uint32_t number, const uint8_t[::1] stored not None):
         cdef extent_header header
-        copy_header(stored, &header)
-        if header.prefix.extent != number:
-            raise ValueError(f"the header of extent {header.prefix.extent}")
+        self.copy_header_of(number, stored, &header)
+        self.must_agree(number, &header)
         if extents_load(&self.native, number, &header, HEADER_CLEAN):
             raise MemoryError("extent header")
 
@@ -644,7 +733,7 @@ cdef class Extents:
         if number >= self.native.count:
             raise IndexError(number)
         cdef extent *e = &self.native.array[number]
-        return e.side, e.end, e.live_bytes, e.live_slots
+        return e.generation & 1, e.end, e.live_bytes, e.live_slots
 
     def trim(self, uint32_t limit):
         extents_trim(&self.native, limit)
@@ -680,7 +769,6 @@ cdef class Extents:
                 if e.live_slots == 0:
                     result.append((number, None))
                 else:
-                    e.header.prefix.checksum = header_checksum(e.header)
                     result.append((number, PyBytes_FromStringAndSize(
                         <char *>e.header, <Py_ssize_t>header_stored_bytes(e.header))))
             number = number_set_next(&self.native.dirty, number + 1)
@@ -699,7 +787,7 @@ cdef class Extents:
         while number != NUMBER_SET_NONE:
             if self.native.array[number].state != HEADER_DIRTY:
                 extents_settle(&self.native, number)
-                flipped.append((number, self.native.array[number].side ^ 1))
+                flipped.append((number, (self.native.array[number].generation & 1) ^ 1))
             number = number_set_next(&self.native.flipped, number + 1)
         return flipped
 
@@ -710,18 +798,22 @@ cdef class Extents:
     def missing(self, const uint32_t[::1] ids not None):
         """Extents whose headers must be loaded to read the objects, as far as is known yet."""
         cdef Py_ssize_t i
-        cdef uint32_t id, base
-        cdef read_result result
+        cdef uint32_t id
+        cdef unsigned depth
+        cdef read_status status
+        cdef object_record record
         needed = set()
         for i in range(ids.shape[0]):
             id = ids[i]
-            while id != 0 and id != ID_ZERO:
-                result = extents_base(&self.native, id, &base)
-                if result.status == READ_HEADER_MISSING:
-                    needed.add(result.culprit)
-                if result.status != READ_OK:
+            for depth in range(MAXIMUM_DEPTH + 1):
+                if not id_is_object(id):
                     break
-                id = base
+                status = extents_record(&self.native, id, &record)
+                if status == READ_HEADER_MISSING:
+                    needed.add(id >> 8)
+                if status != READ_OK:
+                    break
+                id = record.base
         return needed
 
     cdef Py_ssize_t decode_all(self, const uint32_t *ids, Py_ssize_t count, uint8_t *out,
@@ -735,6 +827,11 @@ cdef class Extents:
             if ids[i] == 0 or ids[i] == ID_ZERO:
                 memset(out + i * PAGE_BYTES, 0, PAGE_BYTES)
                 continue
+            if ids[i] == ID_LOST:
+                memset(result, 0, sizeof(read_result))
+                result.status = READ_LOST
+                result.culprit = ID_LOST
+                return i
             result[0] = extents_read(&self.native, context.native, ids[i], out + i * PAGE_BYTES)
             if result.status != READ_OK:
                 return i
@@ -799,7 +896,7 @@ cdef class Extents:
         """One more reference to each; headers must be loaded. ValueError names a wrong id."""
         cdef Py_ssize_t i
         for i in range(ids.shape[0]):
-            if ids[i] != 0 and ids[i] != ID_ZERO:
+            if not is_page_mark(ids[i]):
                 if extents_reference(&self.native, ids[i], by_patch):
                     raise ValueError(f"object {ids[i]:#x} cannot be referred to")
 
@@ -814,7 +911,7 @@ cdef class Extents:
         bases = array("I")
         wrong = None
         for i in range(ids.shape[0]):
-            if ids[i] == 0 or ids[i] == ID_ZERO:
+            if is_page_mark(ids[i]):
                 continue
             if extents_release(&self.native, ids[i], by_patch, &result) and wrong is None:
                 wrong = ids[i]
@@ -868,6 +965,7 @@ cdef class Extents:
 cdef class Staged:
     """A header being filled, with the payload bytes that go behind `position` of its side."""
     cdef extent_header header
+    cdef readonly uint32_t number
     cdef uint8_t *out
     cdef readonly size_t written
     cdef readonly uint32_t position   # where `written` bytes belong in the side
@@ -883,7 +981,7 @@ cdef class Staged:
 
     def new(self, uint32_t number):
         memset(&self.header, 0, C_HEADER_BYTES)
-        self.header.prefix.extent = number
+        self.number = number
         self.written = 0
         self.position = 0
         self.rewritten = False
@@ -892,6 +990,7 @@ cdef class Staged:
         """Goes on behind what the extent holds; its header must be loaded."""
         extents.must_be_loaded(number)
         self.header = extents.native.array[number].header[0]
+        self.number = number
         self.written = 0
         self.position = self.header.prefix.end
         self.rewritten = False
@@ -903,25 +1002,21 @@ cdef class Staged:
         if <uint32_t>side.shape[0] < old.prefix.end:
             raise ValueError(f"extent {number} ends at byte {side.shape[0]} of {old.prefix.end}")
         header_rewrite(old, &side[0], &self.header, self.out)
+        self.number = number
         self.written = self.header.prefix.end
         self.position = 0
         self.rewritten = True
 
     @property
-    def number(self):
-        return self.header.prefix.extent
-
-    @property
     def side(self):
-        return self.header.prefix.side
+        return self.header.prefix.generation & 1
 
     def bytes(self):
         return <uint8_t[:self.written]>self.out if self.written else b""
 
     def install(self, Extents extents not None):
         """Makes the staged header the extent's."""
-        cdef uint32_t number = self.header.prefix.extent
-        if extents_install(&extents.native, number, &self.header, self.rewritten):
+        if extents_install(&extents.native, self.number, &self.header, self.rewritten):
             raise MemoryError("extent header")
 
 
@@ -1046,8 +1141,9 @@ cdef class Batch:
         """Packs new objects from page `next` on; returns where to go on (count: all done)."""
         cdef size_t written = 0
         with nogil:
-            next = batch_pack(self.native, next, &staged.header, staged.out + staged.written,
-                              C_EXTENT_SIDE_BYTES - staged.written, &written)
+            next = batch_pack(self.native, next, staged.number, &staged.header,
+                              staged.out + staged.written, C_EXTENT_SIDE_BYTES - staged.written,
+                              &written)
         staged.written += written
         return next
 
@@ -1141,11 +1237,11 @@ cdef class Batch:
             sums[r.route][0] += 1
             sums[r.route][2] += r.encode_nanoseconds
             if routed_is_new(r):
-                sums[r.route][1] += r.length + (BASE_ID_BYTES if r.route == ROUTE_PATCH else 0)
+                sums[r.route][1] += r.length
         return [(sums[k][0], sums[k][1], sums[k][2]) for k in range(6)]
 
     def outcome(self, uint32_t index):
-        """(route, codec, depth, payload length without base id) of one page; for tests."""
+        """(route, codec, depth, payload length) of one page; for tests."""
         if index >= self.native.count:
             raise IndexError(index)
         cdef routed *r = &self.native.routed[index]

@@ -44,6 +44,7 @@ cdef extern from "page_tables.h" nogil:
         id_list released
         uint64_t objects
         uint64_t zeros
+        uint64_t lost
         size_t changed
     uint32_t *chunk_ids(table_chunk *chunk)
     void page_tables_free(page_tables *tables)
@@ -51,7 +52,8 @@ cdef extern from "page_tables.h" nogil:
     table_chunk *page_tables_bring(page_tables *tables, uint32_t volume, uint32_t chunk,
                                    const uint32_t *words)
     void page_tables_forget(page_tables *tables, table_chunk *chunk)
-    int page_tables_count(page_tables *tables, uint32_t volume, int64_t objects, int64_t zeros)
+    int page_tables_count(page_tables *tables, uint32_t volume, int64_t objects, int64_t zeros,
+                          int64_t lost)
     uint64_t page_tables_mapped(const page_tables *tables, uint32_t volume)
     void page_tables_set_changes(page_tables *tables, table_chunk *chunk, uint8_t changes)
     int page_tables_expect(page_tables *tables, size_t count)
@@ -194,13 +196,18 @@ cdef class TableChunks:
 
     @property
     def objects(self):
-        """Pages that are objects."""
+        """Pages that are objects, or lost."""
         return self.native.objects
 
     @property
     def zeros(self):
         """Pages written as zeros."""
         return self.native.zeros
+
+    @property
+    def lost(self):
+        """Pages whose content is lost."""
+        return self.native.lost
 
     @property
     def changed(self):
@@ -214,10 +221,10 @@ cdef class TableChunks:
         pthread_rwlock_unlock(&self.lock)
         return mapped
 
-    def count(self, uint32_t volume, int64_t objects, int64_t zeros):
+    def count(self, uint32_t volume, int64_t objects, int64_t zeros, int64_t lost):
         """Counts pages of chunks that are not in memory."""
         pthread_rwlock_wrlock(&self.lock)
-        cdef int failed = page_tables_count(&self.native, volume, objects, zeros)
+        cdef int failed = page_tables_count(&self.native, volume, objects, zeros, lost)
         pthread_rwlock_unlock(&self.lock)
         if failed:
             raise MemoryError("page tables")
@@ -255,9 +262,9 @@ cdef class TableChunks:
             raise MemoryError("page tables")
 
     def counts(self, uint32_t volume, uint32_t chunk):
-        """(objects, zeros) of a chunk in memory."""
+        """(objects and lost, zeros, lost) of a chunk in memory."""
         cdef table_chunk *found = self.must_find(volume, chunk)
-        return found.words[1], found.words[2]
+        return found.words[1], found.words[2], found.words[3]
 
     def lookup(self, uint32_t volume, uint32_t chunk, uint32_t first, uint32_t count,
                uint32_t[::1] ids not None, Py_ssize_t at):
@@ -285,7 +292,7 @@ cdef class TableChunks:
         found = self.must_find(volume, <uint32_t>(pages[start] // TABLE_ENTRIES_NATIVE))
         pthread_rwlock_wrlock(&self.lock)
         ready = (page_tables_expect(&self.native, <size_t>(end - start)) == 0 and
-                 page_tables_count(&self.native, volume, 0, 0) == 0)
+                 page_tables_count(&self.native, volume, 0, 0, 0) == 0)
         if ready:
             for i in range(start, end):
                 page_tables_set(&self.native, found, <uint32_t>(pages[i] % TABLE_ENTRIES_NATIVE),
@@ -295,15 +302,16 @@ cdef class TableChunks:
             raise MemoryError("page tables")
 
     def fill(self, uint32_t volume, uint32_t chunk, uint32_t first, uint32_t count, uint32_t id):
-        """Makes entries [first, first + count) of a chunk in memory holes (0) or zeros (255)."""
+        """Makes entries [first, first + count) of a chunk in memory holes (0), zeros (255) or lost
+        (254)."""
         cdef table_chunk *found = self.must_find(volume, chunk)
         cdef uint32_t i
         cdef int ready
-        if <uint64_t>first + count > TABLE_ENTRIES_NATIVE or id not in (0, ID_ZERO):
+        if <uint64_t>first + count > TABLE_ENTRIES_NATIVE or id not in (0, ID_LOST, ID_ZERO):
             raise IndexError(first + count)
         pthread_rwlock_wrlock(&self.lock)
         ready = (page_tables_expect(&self.native, count) == 0 and
-                 page_tables_count(&self.native, volume, 0, 0) == 0)
+                 page_tables_count(&self.native, volume, 0, 0, 0) == 0)
         if ready:
             for i in range(first, first + count):
                 page_tables_set(&self.native, found, i, id)
@@ -372,7 +380,7 @@ cdef class TableChunks:
         failed = page_tables_expect(&self.native, <size_t>ids.shape[0])
         if not failed:
             for i in range(ids.shape[0]):
-                if ids[i] > ID_ZERO:
+                if id_is_object(ids[i]):
                     page_tables_release(&self.native, ids[i])
         pthread_rwlock_unlock(&self.lock)
         if failed:
@@ -381,7 +389,7 @@ cdef class TableChunks:
     # -- commits ---------------------------------------------------------------------------------
 
     def begin_commit(self):
-        """The changed chunks, sealed, as (volume, chunk, bytes); None for those that map nothing.
+        """The changed chunks as (volume, chunk, bytes); None for those that map nothing.
 
         The bytes are the chunk's own: nobody may change a page table until they have been copied.
         """
@@ -393,7 +401,6 @@ cdef class TableChunks:
             words = chunk.words
             pthread_rwlock_wrlock(&self.lock)
             page_tables_set_changes(&self.native, chunk, CHUNK_COMMITTING)
-            words[0] = payload_checksum(<const uint8_t *>(words + 1), TABLE_BYTES_NATIVE - 4)
             pthread_rwlock_unlock(&self.lock)
             if words[1] == 0 and words[2] == 0:
                 content = None
@@ -435,14 +442,14 @@ cdef class TableChunks:
 
 
 def table_counts(const uint8_t[::1] table not None):
-    """(objects, zeros) of a stored chunk; ValueError when its checksum is wrong."""
+    """(objects and lost, zeros, lost) of a stored chunk; ValueError when it is none."""
     cdef const uint32_t *words
     if table.shape[0] != TABLE_BYTES_NATIVE:
         raise ValueError(f"a page table chunk of {table.shape[0]} bytes")
     words = <const uint32_t *>&table[0]
-    if words[0] != payload_checksum(<const uint8_t *>(words + 1), TABLE_BYTES_NATIVE - 4):
-        raise ValueError("a page table chunk whose checksum is wrong")
-    return words[1], words[2]
+    if words[3] > words[1] or <uint64_t>words[1] + words[2] > TABLE_ENTRIES_NATIVE:
+        raise ValueError("a page table chunk that contradicts itself")
+    return words[1], words[2], words[3]
 
 
 cdef class Place:

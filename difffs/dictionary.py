@@ -1,6 +1,6 @@
 """Training a store's zstd dictionary from the pages that come first."""
 
-from difffs._kernels import checksum, train_dictionary
+from difffs._kernels import train_dictionary
 from difffs.page import PAGE_SIZE
 
 SAMPLES = 1024
@@ -36,17 +36,3 @@ class DictionaryTrainer:
         """The dictionary, or None when the samples have nothing in common; drops the samples."""
         samples, self._samples = self._samples, bytearray()
         return train_dictionary(samples, self._capacity, self._level)
-
-
-def seal_dictionary(content: bytes) -> bytes:
-    """The content behind its checksum, as a store keeps it."""
-    return checksum(content).to_bytes(4, "little") + content
-
-
-def unseal_dictionary(stored: bytes) -> bytes:
-    """The content; ValueError when it is damaged. zstd itself would take any bytes, and decode
-    every page with them to wrong ones."""
-    content = stored[4:]
-    if len(stored) <= 4 or checksum(content) != int.from_bytes(stored[:4], "little"):
-        raise ValueError("the checksum of the dictionary is wrong")
-    return content

@@ -27,6 +27,7 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
         "recipe": store.recipe.name,
         "since": store.since,
         "pages": counts,
+        "lost": store.lost_pages,
         "bytes": {
             "logical": logical,
             "payload": occupancy.payload,

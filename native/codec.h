@@ -11,23 +11,21 @@ enum codec {
     CODEC_RAW = 2,         /* payload: the page */
     CODEC_ZSTD = 3,        /* payload: magicless zstd frame */
     CODEC_LZ4 = 4,         /* payload: lz4 block */
-    CODEC_ZSTD_PREFIX = 5, /* payload: base id (4 bytes, little endian), zstd frame with the base as prefix */
-    CODEC_VCDIFF = 6,      /* payload: base id, VCDIFF windows (RFC 3284) against the base */
+    CODEC_ZSTD_PREFIX = 5, /* payload: zstd frame with the base as prefix */
+    CODEC_VCDIFF = 6,      /* payload: VCDIFF windows (RFC 3284) against the base */
     CODEC_ZSTD_DICTIONARY = 7, /* payload: magicless zstd frame, needs the store's dictionary */
-    CODEC_XBZRLE = 8,      /* payload: base id, QEMU's XBZRLE against the base */
-    CODEC_LZ4_PREFIX = 9,  /* payload: base id, lz4 block with the base as prefix */
-    CODEC_PAGE_BSDIFF = 10, /* payload: base id, patch of page_bsdiff.h */
+    CODEC_XBZRLE = 8,      /* payload: QEMU's XBZRLE against the base */
+    CODEC_LZ4_PREFIX = 9,  /* payload: lz4 block with the base as prefix */
+    CODEC_PAGE_BSDIFF = 10, /* payload: patch of page_bsdiff.h */
     CODEC_BWT_RANGE = 11,  /* payload: row (2 bytes), MTF(BWT(page)) by the range coder */
     CODEC_BWT_ZSTD = 12,   /* payload: row, magicless zstd frame of MTF(BWT(page)) */
-    CODEC_BWT_PREFIX = 13, /* payload: base id, row, zstd frame with MTF(BWT(base)) as prefix */
+    CODEC_BWT_PREFIX = 13, /* payload: row, zstd frame with MTF(BWT(base)) as prefix */
     CODEC_COUNT = 14,
+    /* Numbers that docs/store-format.md keeps for payloads of several pages: 14 to 16. */
 };
 
-/* Codecs that a record's four bits can tell apart. */
+/* For arrays with an element for each codec. */
 #define CODEC_ROOM 16u
-
-/* A patch payload begins with the object id of its base. */
-#define BASE_ID_BYTES 4u
 
 static inline int codec_is_patch(unsigned codec) {
     return codec == CODEC_ZSTD_PREFIX || codec == CODEC_VCDIFF || codec == CODEC_XBZRLE ||
@@ -55,7 +53,7 @@ size_t codec_dictionary_train(const uint8_t *pages, unsigned count, uint8_t *out
 /* The context must not outlive the dictionary. */
 void codec_context_use(codec_context *context, const codec_dictionary *dictionary);
 
-/* Encodes page (against base for patches; without the base id) into out.
+/* Encodes page (against base for patches) into out.
  * Returns the bytes written, or 0 when the result would exceed capacity. The page must not lie
  * within the base's buffer: zstd takes an overlapping prefix for overwritten. */
 size_t codec_encode(codec_context *context, enum codec codec, int level, const uint8_t *page,
@@ -66,7 +64,7 @@ size_t codec_encode(codec_context *context, enum codec codec, int level, const u
 size_t codec_encoder_bytes(const codec_context *context, enum codec codec);
 size_t codec_decoder_bytes(const codec_context *context, enum codec codec);
 
-/* Decodes payload (for patches: without the base id). Returns 0, or -1 when malformed: every
+/* Decodes payload. Returns 0, or -1 when malformed: every
  * byte of the page is written on success, none is promised on failure. */
 int codec_decode(codec_context *context, enum codec codec, const uint8_t *payload, size_t length,
                  const uint8_t *base, uint8_t *page);

@@ -155,7 +155,7 @@ static enum read_status copy_record(const struct extents *extents, uint32_t id,
     snapshot->record = extent->header->records[slot];
     snapshot->id = id;
     snapshot->epoch = extent->epoch;
-    snapshot->side = extent->header->prefix.side;
+    snapshot->side = extent->header->prefix.generation & 1u;
     return READ_OK;
 }
 
@@ -171,9 +171,8 @@ enum read_status extents_record(struct extents *extents, uint32_t id,
 
 enum read_status extents_snapshot(struct extents *extents, uint32_t id,
                                   struct object_snapshot *snapshot) {
-    enum read_status status = READ_NO_OBJECT;
     pthread_rwlock_rdlock(&extents->lock);
-    status = copy_record(extents, id, snapshot);
+    enum read_status status = copy_record(extents, id, snapshot);
     pthread_rwlock_unlock(&extents->lock);
     return status;
 }
@@ -214,14 +213,7 @@ static enum read_status read_payload(struct extents *extents,
         }
         have += (size_t)got;
     }
-    return payload_checksum(payload, wanted) == snapshot->record.checksum ? READ_OK
-                                                                          : READ_CHECKSUM;
-}
-
-static uint32_t base_of(const uint8_t *payload) {
-    uint32_t base;
-    memcpy(&base, payload, BASE_ID_BYTES);
-    return base;
+    return READ_OK;
 }
 
 /* The payload of a snapshot, and for a patch a snapshot of its base. One and the same moment is
@@ -230,18 +222,13 @@ static struct read_result fetch(struct extents *extents, const struct object_sna
                                 uint8_t *payload, struct object_snapshot *base) {
     struct read_result result = {READ_OK, snapshot->id, 0, record_codec(&snapshot->record)};
     result.status = read_payload(extents, snapshot, payload, &result.error);
-    int is_patch = codec_is_patch(result.codec);
-    if (result.status == READ_OK && is_patch &&
-        record_length(&snapshot->record) <= BASE_ID_BYTES) {
-        result.status = READ_DECODE;
-    }
     pthread_rwlock_rdlock(&extents->lock);
     if (!is_current(extents, snapshot)) {
         result.status = READ_STALE;
-    } else if (result.status == READ_OK && is_patch) {
-        result.status = copy_record(extents, base_of(payload), base);
+    } else if (result.status == READ_OK && codec_is_patch(result.codec)) {
+        result.status = copy_record(extents, snapshot->record.base, base);
         if (result.status != READ_OK) {
-            result.culprit = base_of(payload);
+            result.culprit = snapshot->record.base;
         }
     }
     pthread_rwlock_unlock(&extents->lock);
@@ -251,42 +238,51 @@ static struct read_result fetch(struct extents *extents, const struct object_sna
     return result;
 }
 
+/* A base is verified only where its patch turns out wrong, which tells whose fault it is. */
 static struct read_result read_to_depth(struct extents *extents, codec_context *context,
                                         const struct object_snapshot *snapshot, uint8_t *page,
-                                        unsigned depth) {
+                                        unsigned depth, int verify) {
     uint8_t payload[PAGE_BYTES];
     struct object_snapshot base;
     struct read_result result = fetch(extents, snapshot, payload, &base);
     if (result.status != READ_OK) {
         return result;
     }
-    size_t length = record_length(&snapshot->record);
-    if (!codec_is_patch(result.codec)) {
-        if (codec_decode(context, (enum codec)result.codec, payload, length, NULL, page)) {
-            result.status = READ_DECODE;
-        }
-        return result;
-    }
-    if (depth == MAXIMUM_DEPTH) {
-        result.status = READ_DEPTH;
-        return result;
-    }
     uint8_t base_page[PAGE_BYTES];
-    struct read_result of_base = read_to_depth(extents, context, &base, base_page, depth + 1u);
-    if (of_base.status != READ_OK) {
-        of_base.codec = result.codec;
-        return of_base;
+    const uint8_t *base_bytes = NULL;
+    if (codec_is_patch(result.codec)) {
+        if (depth == MAXIMUM_DEPTH) {
+            result.status = READ_DEPTH;
+            return result;
+        }
+        struct read_result of_base =
+            read_to_depth(extents, context, &base, base_page, depth + 1u, 0);
+        if (of_base.status != READ_OK) {
+            of_base.codec = result.codec;
+            return of_base;
+        }
+        base_bytes = base_page;
     }
-    if (codec_decode(context, (enum codec)result.codec, payload + BASE_ID_BYTES,
-                     length - BASE_ID_BYTES, base_page, page)) {
+    if (codec_decode(context, (enum codec)result.codec, payload,
+                     record_length(&snapshot->record), base_bytes, page)) {
         result.status = READ_DECODE;
+    } else if (verify && (uint32_t)page_digest(page) != snapshot->record.digest) {
+        result.status = READ_DIGEST;
+    }
+    if (result.status != READ_OK && base_bytes != NULL) {
+        struct read_result of_base =
+            read_to_depth(extents, context, &base, base_page, depth + 1u, 1);
+        if (of_base.status != READ_OK) {
+            of_base.codec = result.codec;
+            return of_base;
+        }
     }
     return result;
 }
 
 struct read_result extents_read_snapshot(struct extents *extents, codec_context *context,
                                          const struct object_snapshot *snapshot, uint8_t *page) {
-    return read_to_depth(extents, context, snapshot, page, 0);
+    return read_to_depth(extents, context, snapshot, page, 0, 1);
 }
 
 struct read_result extents_read(struct extents *extents, codec_context *context, uint32_t id,
@@ -306,42 +302,26 @@ struct read_result extents_read(struct extents *extents, codec_context *context,
     return result;
 }
 
-struct read_result extents_base(struct extents *extents, uint32_t id, uint32_t *base) {
-    uint8_t payload[PAGE_BYTES];
-    struct read_result result = {READ_OK, id, 0, CODEC_NONE};
-    struct object_snapshot snapshot;
-    *base = 0;
-    result.status = extents_snapshot(extents, id, &snapshot);
-    if (result.status == READ_HEADER_MISSING) {
-        result.culprit = id_extent(id);
-    }
-    if (result.status != READ_OK) {
-        return result;
-    }
-    result.codec = record_codec(&snapshot.record);
-    if (!codec_is_patch(result.codec)) {
-        return result; /* most objects: without touching the payload */
-    }
-    result.status = read_payload(extents, &snapshot, payload, &result.error);
-    if (result.status == READ_OK) {
-        if (record_length(&snapshot.record) <= BASE_ID_BYTES) {
-            result.status = READ_DECODE;
-        } else {
-            *base = base_of(payload);
+unsigned extents_depth(struct extents *extents, uint32_t id, unsigned limit) {
+    struct object_record record;
+    for (unsigned depth = 0; depth < limit; depth++) {
+        if (extents_record(extents, id, &record) != READ_OK) {
+            return limit;
         }
+        if (!codec_is_patch(record_codec(&record))) {
+            return depth;
+        }
+        id = record.base;
     }
-    return result;
+    return limit;
 }
 
-uint32_t header_checksum(const union extent_header *header) {
-    return payload_checksum((const uint8_t *)header + sizeof header->prefix.checksum,
-                            header_stored_bytes(header) - sizeof header->prefix.checksum);
-}
-
-int header_is_sound(const union extent_header *header) {
-    if (header->prefix.end > EXTENT_SIDE_BYTES || header->prefix.side > 1 ||
-        header->prefix.used > EXTENT_SLOTS || header->prefix.extent >> 24 != 0) {
-        return 0;
+enum header_verdict header_judge(const union extent_header *header) {
+    if (header->prefix.end > EXTENT_SIDE_BYTES || header->prefix.used > EXTENT_SLOTS) {
+        return HEADER_CONTRADICTS;
+    }
+    if (header->prefix.domain != 0) {
+        return HEADER_UNKNOWN;
     }
     uint32_t live = 0;
     for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
@@ -349,38 +329,56 @@ int header_is_sound(const union extent_header *header) {
         if (record_codec(record) == CODEC_NONE) {
             continue;
         }
+        if (record_codec(record) >= CODEC_COUNT) {
+            return HEADER_UNKNOWN;
+        }
         live += record_length(record);
-        if (record_codec(record) >= CODEC_COUNT ||
-            record_offset(record) + record_length(record) > header->prefix.end) {
-            return 0;
+        if (record_offset(record) + record_length(record) > header->prefix.end) {
+            return HEADER_CONTRADICTS;
         }
     }
-    return live <= header->prefix.end;
+    return live <= header->prefix.end ? HEADER_SOUND : HEADER_CONTRADICTS;
 }
 
-void extents_account(struct extents *extents, const union extent_header *header) {
-    struct extent *extent = &extents->array[header->prefix.extent];
+void header_summarise(const union extent_header *header, struct extent_summary *summary) {
+    memset(summary, 0, sizeof *summary);
+    summary->generation = header->prefix.generation;
+    summary->domain = header->prefix.domain;
+    summary->end = header->prefix.end;
+    for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
+        const struct object_record *record = &header->records[slot];
+        if (record_codec(record) != CODEC_NONE) {
+            summary->live_bytes += record_length(record);
+            summary->live_slots++;
+        }
+    }
+}
+
+void extents_account(struct extents *extents, uint32_t number,
+                     const struct extent_summary *summary) {
+    struct extent *extent = &extents->array[number];
     withdraw(extents, extent);
     extent->in_use = 1;
-    number_set_remove(&extents->free, header->prefix.extent);
-    extent->side = header->prefix.side;
-    extent->end = header->prefix.end;
-    extent->live_bytes = 0;
-    extent->live_slots = 0;
+    number_set_remove(&extents->free, number);
+    extent->generation = summary->generation;
+    extent->end = summary->end;
+    extent->live_bytes = summary->live_bytes;
+    extent->live_slots = summary->live_slots;
+    enter(extents, extent);
+}
+
+void extents_count(struct extents *extents, const union extent_header *header) {
     for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
         const struct object_record *record = &header->records[slot];
         unsigned codec = record_codec(record);
-        if (codec == CODEC_NONE || codec >= CODEC_COUNT) {
+        if (codec == CODEC_NONE) {
             continue;
         }
-        extent->live_bytes += record_length(record);
-        extent->live_slots++;
         extents->totals.objects[codec]++;
         extents->totals.bytes[codec] += record_length(record);
         extents->totals.page_references[codec] += record_page_references(record);
         extents->totals.pageless[codec] += record_page_references(record) == 0;
     }
-    enter(extents, extent);
 }
 
 static int load(struct extents *extents, uint32_t number, const union extent_header *header,
@@ -400,8 +398,8 @@ static int load(struct extents *extents, uint32_t number, const union extent_hea
     withdraw(extents, extent);
     extent->in_use = 1;
     number_set_remove(&extents->free, number);
-    extent->epoch += extent->side != header->prefix.side;
-    extent->side = header->prefix.side;
+    extent->epoch += extent->generation != header->prefix.generation;
+    extent->generation = header->prefix.generation;
     extent->end = header->prefix.end;
     extent->touched = 1;
     if (rewritten) {
@@ -501,8 +499,7 @@ static struct object_record *live_record(struct extents *extents, uint32_t id) {
         return NULL;
     }
     struct object_record *record = &extents->array[number].header->records[slot];
-    return record_codec(record) == CODEC_NONE || record_codec(record) >= CODEC_COUNT ? NULL
-                                                                                     : record;
+    return record_codec(record) == CODEC_NONE ? NULL : record;
 }
 
 void extents_added(struct extents *extents, uint32_t id) {
@@ -598,14 +595,7 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
         pthread_rwlock_unlock(&extents->lock);
         return 0;
     }
-    if (codec_is_patch(codec)) {
-        /* Only bytes whose checksum is right say which base loses a reference: with any other the
-         * wrong object might be freed. One that keeps a reference too many does no harm. */
-        uint32_t base;
-        if (extents_base(extents, id, &base).status == READ_OK) {
-            result->base = base;
-        }
-    }
+    result->base = record->base;
     result->freed = 1;
     result->digest = record->digest;
     remove_record(extents, id, record);

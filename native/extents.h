@@ -1,9 +1,10 @@
 /* Extents: packed payloads in one sparse file, described by headers of 16-byte object records.
  *
- * Extent e owns two sides of 1 MiB of file address space, at (2 e) and (2 e + 1) MiB. Its header
- * says which side holds its payloads. Payloads are only ever appended to the current side; dead
- * ones are dropped by rewriting the extent to its other side. So no byte that the last commit
- * refers to is overwritten before the next commit. */
+ * Extent e owns two sides of 1 MiB of file address space, at (2 e) and (2 e + 1) MiB. The
+ * generation in its header counts the sides that were current: its last bit says which one is.
+ * Payloads are only ever appended to the current side; dead ones are dropped by rewriting the extent
+ * to its other side. So no byte that the last commit refers to is overwritten before the next
+ * commit. */
 #ifndef DIFFFS_EXTENTS_H
 #define DIFFFS_EXTENTS_H
 
@@ -20,31 +21,32 @@
 #define MAXIMUM_PAGE_REFERENCES 16383u
 #define MAXIMUM_PATCH_REFERENCES 1023u
 #define MAXIMUM_DEPTH 15u
+#define EXTENT_LIMIT (1u << 24) /* extents' numbers are below it */
 
 /* Object ids: extent (from 1) in the upper 24 bits, slot (1 to 254) in the lower 8. Every object's
- * id is above 255, so these two can never be objects. */
+ * id is above 255, so these can never be objects. */
 #define ID_HOLE 0u   /* never written, or punched */
+#define ID_LOST 254u /* what was written is lost: reading fails */
 #define ID_ZERO 255u /* written as zeros */
 
 static inline uint32_t id_extent(uint32_t id) { return id >> 8; }
 static inline uint32_t id_slot(uint32_t id) { return id & 255u; }
+static inline int id_is_object(uint32_t id) { return id > 255u; }
 
 /* Little endian on disk; built only for little-endian machines (checked in setup.py). */
 struct header_prefix {
-    uint32_t checksum; /* of the bytes behind it, as stored */
-    uint32_t end;      /* first free byte of the side */
-    uint8_t side;
-    uint8_t used;      /* highest slot ever used on this header */
-    uint16_t reserved;
-    uint32_t extent;   /* a header found under another number is refused */
+    uint32_t end;        /* first free byte of the side */
+    uint32_t generation;
+    uint32_t domain;     /* that all its objects belong to */
+    uint8_t used;        /* highest slot ever used on this header */
+    uint8_t reserved[3];
 };
 
 struct object_record {
-    uint32_t place;      /* offset in the side (20 bits), length - 1 (12 bits) */
-    uint8_t kind;        /* codec (4 bits), depth (4 bits) */
-    uint8_t references[3]; /* by pages (14 bits), by patches (10 bits) */
-    uint32_t digest;     /* low half of the page's digest */
-    uint32_t checksum;   /* of the payload */
+    uint32_t place;  /* offset in the side (20 bits), length - 1 (12 bits) */
+    uint32_t kind;   /* codec (8 bits), references by pages (14 bits), by patches (10 bits) */
+    uint32_t base;   /* of a patch: the id of its base; else 0 */
+    uint32_t digest; /* low half of the page's digest: what is decoded must have it */
 };
 
 union extent_header {
@@ -54,12 +56,8 @@ union extent_header {
 
 static inline uint32_t record_offset(const struct object_record *r) { return r->place & 0xfffffu; }
 static inline uint32_t record_length(const struct object_record *r) { return (r->place >> 20) + 1u; }
-static inline unsigned record_codec(const struct object_record *r) { return r->kind & 15u; }
-static inline unsigned record_depth(const struct object_record *r) { return r->kind >> 4; }
-static inline uint32_t record_references(const struct object_record *r) {
-    return (uint32_t)r->references[0] | ((uint32_t)r->references[1] << 8) |
-           ((uint32_t)r->references[2] << 16);
-}
+static inline unsigned record_codec(const struct object_record *r) { return r->kind & 255u; }
+static inline uint32_t record_references(const struct object_record *r) { return r->kind >> 8; }
 static inline uint32_t record_page_references(const struct object_record *r) {
     return record_references(r) & MAXIMUM_PAGE_REFERENCES;
 }
@@ -68,10 +66,7 @@ static inline uint32_t record_patch_references(const struct object_record *r) {
 }
 static inline void record_set_references(struct object_record *r, uint32_t pages,
                                          uint32_t patches) {
-    uint32_t both = pages | (patches << 14);
-    r->references[0] = (uint8_t)both;
-    r->references[1] = (uint8_t)(both >> 8);
-    r->references[2] = (uint8_t)(both >> 16);
+    r->kind = (r->kind & 255u) | (pages << 8) | (patches << 22);
 }
 
 enum header_state {
@@ -105,8 +100,8 @@ struct extent {
     union extent_header *header; /* NULL: not loaded */
     uint32_t live_bytes;
     uint32_t end;       /* of the current side, as in the header */
+    uint32_t generation;
     uint16_t live_slots;
-    uint8_t side;
     uint8_t in_use;
     uint8_t state;      /* enum header_state */
     uint8_t flipped;    /* rewritten since the last commit: the other side is still needed */
@@ -133,7 +128,7 @@ struct extent_sums {
  *
  * Lock rule: `lock` guards the array, the header pointers and the records behind them. Every lookup
  * takes it for reading, and copies what it needs; whatever changes any of them takes it for writing.
- * Only the routing thread changes records, so that one looks at them without it.
+ * Only the routing thread changes records, lists and sums, so that one looks at them without it.
  *
  * Payloads are read without any lock. Bytes of a side never change while it is current, because
  * payloads are only appended: what was read is the object's payload if, afterwards, the extent's
@@ -158,12 +153,13 @@ enum read_status {
     READ_OK = 0,
     READ_HEADER_MISSING = 1, /* load the header of the extent in `culprit` and try again */
     READ_NO_OBJECT = -1,     /* a reference to an object that is not there */
-    READ_CHECKSUM = -2,
+    READ_DIGEST = -2,        /* what it decodes to is another page */
     READ_DECODE = -3,
     READ_SHORT = -4,         /* the file ends before the payload does */
     READ_ERROR = -5,         /* errno from pread in `error` */
     READ_DEPTH = -6,         /* a chain of patches longer than any recipe allows */
     READ_STALE = 2,          /* the object was moved or freed meanwhile: look it up again */
+    READ_LOST = -7,          /* the id says that the page is lost */
 };
 
 struct read_result {
@@ -205,11 +201,28 @@ struct read_result extents_read_snapshot(struct extents *extents, codec_context 
 struct read_result extents_read(struct extents *extents, codec_context *context, uint32_t id,
                                 uint8_t *page);
 
-/* The object that the patch `id` refers to, in *base (0 for an object that is no patch). */
-struct read_result extents_base(struct extents *extents, uint32_t id, uint32_t *base);
+/* How many patches there are from an object down to its last base; at most `limit`, which is also
+ * the answer where an object is missing, or its header is not in memory. */
+unsigned extents_depth(struct extents *extents, uint32_t id, unsigned limit);
 
-/* Counts an extent's live records into the totals; for opening a store. */
-void extents_account(struct extents *extents, const union extent_header *header);
+/* What is known of an extent without its header; kept beside it in the index. */
+struct extent_summary {
+    uint32_t generation;
+    uint32_t domain;
+    uint32_t end;
+    uint32_t live_bytes;
+    uint8_t live_slots;
+};
+#define SUMMARY_BYTES 17u /* of its fields */
+
+void header_summarise(const union extent_header *header, struct extent_summary *summary);
+
+/* Makes an extent known that is not in memory; for opening a store. Its objects are in no total. */
+void extents_account(struct extents *extents, uint32_t number,
+                     const struct extent_summary *summary);
+
+/* Counts the objects of a header into the totals. */
+void extents_count(struct extents *extents, const union extent_header *header);
 
 /* Puts a copy of a header in memory. Returns 0, or -1 without memory. */
 int extents_load(struct extents *extents, uint32_t number, const union extent_header *header,
@@ -245,7 +258,7 @@ int extents_reference(struct extents *extents, uint32_t id, int by_patch);
 struct release_result {
     int freed;       /* the object is gone */
     uint32_t digest; /* of the freed object */
-    uint32_t base;   /* that the freed patch referred to, or 0 (also when the patch is damaged) */
+    uint32_t base;   /* that the freed patch referred to, or 0 */
 };
 
 /* One reference less; frees the object with the last. The header is loaded. Returns 0, or -1: no
@@ -264,14 +277,17 @@ enum choice_kind { CHOICE_NEW = 0, CHOICE_APPEND = 1, CHOICE_REWRITE = 2 };
 enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256, int roomy,
                                 uint32_t *number);
 
-/* Prefix checksum of a header as stored, i.e. cut behind its highest used slot. */
-uint32_t header_checksum(const union extent_header *header);
+/* Bytes of a header as stored, i.e. cut behind its highest used slot. */
 static inline size_t header_stored_bytes(const union extent_header *header) {
     return 16u * ((size_t)header->prefix.used + 1u);
 }
 
-
 /* Whether every payload lies within the side's used part and the numbers are in range. */
-int header_is_sound(const union extent_header *header);
+enum header_verdict {
+    HEADER_SOUND = 0,
+    HEADER_CONTRADICTS = 1,
+    HEADER_UNKNOWN = 2, /* a codec or a domain that this version does not know */
+};
+enum header_verdict header_judge(const union extent_header *header);
 
 #endif

@@ -24,6 +24,11 @@ uint32_t payload_checksum(const uint8_t *payload, size_t length) {
     return (uint32_t)XXH3_64bits(payload, length);
 }
 
+uint64_t value_binding(const uint8_t *identity, size_t identity_length, const uint8_t *value,
+                       size_t length) {
+    return XXH3_64bits_withSeed(value, length, XXH3_64bits(identity, identity_length));
+}
+
 /* Compiled once for AVX2 and once for any x86-64; elsewhere the compiler's baseline has to do. */
 #if defined(__x86_64__) && defined(__GNUC__) && !defined(__clang__) && defined(__linux__)
 #define VECTORISED __attribute__((target_clones("avx2", "default")))

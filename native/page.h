@@ -25,6 +25,10 @@ uint64_t page_digest(const uint8_t *page);
 /* 32-bit checksum of a payload (low half of XXH3-64). */
 uint32_t payload_checksum(const uint8_t *payload, size_t length);
 
+/* XXH3-64 of a value, seeded with that of an identity: binds the one to the other. */
+uint64_t value_binding(const uint8_t *identity, size_t identity_length, const uint8_t *value,
+                       size_t length);
+
 /* Writes the page's features; returns how many (0 to MAXIMUM_FEATURES). */
 unsigned page_sketch(enum sketch_kind kind, const uint8_t *page, uint32_t *features);
 

@@ -57,14 +57,15 @@ uint64_t page_tables_mapped(const struct page_tables *tables, uint32_t volume) {
     return stored == 0 ? 0 : stored - 1u;
 }
 
-int page_tables_count(struct page_tables *tables, uint32_t volume, int64_t objects,
-                      int64_t zeros) {
+int page_tables_count(struct page_tables *tables, uint32_t volume, int64_t objects, int64_t zeros,
+                      int64_t lost) {
     uint64_t mapped = page_tables_mapped(tables, volume) + (uint64_t)(objects + zeros);
     if (key_map_put(&tables->mapped, volume, (void *)(uintptr_t)(mapped + 1u))) {
         return -1;
     }
     tables->objects += (uint64_t)objects;
     tables->zeros += (uint64_t)zeros;
+    tables->lost += (uint64_t)lost;
     return 0;
 }
 
@@ -99,20 +100,25 @@ int page_tables_release(struct page_tables *tables, uint32_t id) {
     return 0;
 }
 
+/* As an object: a lost page counts as one, so that its volume is not taken for smaller. */
+static int64_t is_counted(uint32_t id) { return id != ID_HOLE && id != ID_ZERO; }
+
 void page_tables_set(struct page_tables *tables, struct table_chunk *chunk, uint32_t entry,
                      uint32_t id) {
     uint32_t *place = chunk_ids(chunk) + entry;
     uint32_t former = *place;
-    int64_t objects = (int64_t)(id > ID_ZERO) - (int64_t)(former > ID_ZERO);
+    int64_t objects = is_counted(id) - is_counted(former);
     int64_t zeros = (int64_t)(id == ID_ZERO) - (int64_t)(former == ID_ZERO);
-    if (former > ID_ZERO) {
+    int64_t lost = (int64_t)(id == ID_LOST) - (int64_t)(former == ID_LOST);
+    if (id_is_object(former)) {
         tables->released.ids[tables->released.count++] = former;
     }
     *place = id;
     chunk->words[1] += (uint32_t)objects;
     chunk->words[2] += (uint32_t)zeros;
-    if (objects != 0 || zeros != 0) {
-        page_tables_count(tables, (uint32_t)(chunk->key >> 32), objects, zeros);
+    chunk->words[3] += (uint32_t)lost;
+    if (objects != 0 || zeros != 0 || lost != 0) {
+        page_tables_count(tables, (uint32_t)(chunk->key >> 32), objects, zeros, lost);
     }
     page_tables_set_changes(tables, chunk, chunk->changes | CHUNK_DIRTY);
 }

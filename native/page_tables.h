@@ -11,7 +11,7 @@
 #include "key_map.h"
 
 #define TABLE_ENTRIES 1016u
-#define TABLE_PREFIX_WORDS 4u /* checksum, objects, zeros, 0 */
+#define TABLE_PREFIX_WORDS 4u /* 0, objects and lost, zeros, lost */
 #define TABLE_WORDS (TABLE_PREFIX_WORDS + TABLE_ENTRIES)
 #define TABLE_BYTES (4u * TABLE_WORDS)
 
@@ -44,8 +44,9 @@ struct page_tables {
     struct key_map chunks; /* of struct table_chunk, by its key */
     struct key_map mapped; /* by volume: pages that are no holes, as a number in the pointer */
     struct id_list released;
-    uint64_t objects; /* pages that are objects, in all volumes */
+    uint64_t objects; /* pages that are objects, or lost, in all volumes */
     uint64_t zeros;   /* pages written as zeros */
+    uint64_t lost;    /* pages whose content is lost */
     size_t changed;   /* chunks with changes */
 };
 
@@ -64,7 +65,8 @@ struct table_chunk *page_tables_bring(struct page_tables *tables, uint32_t volum
 void page_tables_forget(struct page_tables *tables, struct table_chunk *chunk);
 
 /* Counts pages of a volume that became something else. Returns 0, or -1 without memory. */
-int page_tables_count(struct page_tables *tables, uint32_t volume, int64_t objects, int64_t zeros);
+int page_tables_count(struct page_tables *tables, uint32_t volume, int64_t objects, int64_t zeros,
+                      int64_t lost);
 uint64_t page_tables_mapped(const struct page_tables *tables, uint32_t volume);
 
 /* Notes that a chunk is or is not changed. */

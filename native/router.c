@@ -3,6 +3,9 @@
 #include <string.h>
 #include <time.h>
 
+/* What a patch is taken to cost beside its payload: the base may have to be kept for it alone. */
+#define REFERENCE_BYTES 4u
+
 /* Headroom under the record's limits, so that one batch can never overflow a counter. */
 #define SHAREABLE_PAGE_REFERENCES (MAXIMUM_PAGE_REFERENCES - 2u * BATCH_PAGES)
 #define USABLE_PATCH_REFERENCES (MAXIMUM_PATCH_REFERENCES - BATCH_PAGES)
@@ -236,7 +239,7 @@ static void try_patch(const struct batch *batch, const struct routing *routing,
                       struct patch_choice candidate, struct patch_choice *choice, uint8_t **best,
                       uint8_t **spare) {
     size_t capacity = choice->length != 0 ? choice->length - 1u : routing->patch_limit - 1u;
-    capacity = capacity > PAGE_BYTES - BASE_ID_BYTES ? PAGE_BYTES - BASE_ID_BYTES : capacity;
+    capacity = capacity > PAGE_BYTES - REFERENCE_BYTES ? PAGE_BYTES - REFERENCE_BYTES : capacity;
     size_t length = codec_encode(context, routing->patch_codec, routing->patch_level,
                                  batch->pages + (size_t)index * PAGE_BYTES, base, *spare,
                                  capacity);
@@ -296,8 +299,13 @@ static int try_stored_base(struct batch *batch, const struct routing *routing,
     if (base_id == 0 || r->votes[which] < routing->minimum_votes ||
         extents_record(extents, base_id, &record) != READ_OK ||
         record_codec(&record) == CODEC_SAME ||
-        record_depth(&record) >= routing->maximum_depth ||
         record_patch_references(&record) >= USABLE_PATCH_REFERENCES) {
+        return 0;
+    }
+    unsigned depth = codec_is_patch(record_codec(&record))
+                         ? 1u + extents_depth(extents, record.base, routing->maximum_depth)
+                         : 0;
+    if (depth >= routing->maximum_depth) {
         return 0;
     }
     const uint8_t *base = read_base(recent, extents, context, base_id);
@@ -305,8 +313,7 @@ static int try_stored_base(struct batch *batch, const struct routing *routing,
                                         batch->pages + (size_t)index * PAGE_BYTES, base)) {
         return 0;
     }
-    struct patch_choice candidate = {0, base_id, -1, record_depth(&record) + 1u,
-                                     record_length(&record)};
+    struct patch_choice candidate = {0, base_id, -1, depth + 1u, record_length(&record)};
     try_patch(batch, routing, context, index, base, candidate, choice, best, spare);
     return 1;
 }
@@ -357,7 +364,7 @@ static void route_unique(struct batch *batch, const struct routing *routing,
     /* Pages alike compress alike: a patch far below the base's own payload needs no comparison. */
     int take_patch = patch.length != 0 &&
                      (routing->patch_ratio == 0 ||
-                      (patch.length + BASE_ID_BYTES) * 256u <
+                      (patch.length + REFERENCE_BYTES) * 256u <
                           patch.base_length * routing->patch_sure_ratio);
     uint32_t compressed = 0;
     if (!take_patch) {
@@ -368,7 +375,7 @@ static void route_unique(struct batch *batch, const struct routing *routing,
         }
         uint32_t kept = compressed != 0 ? compressed : PAGE_BYTES;
         take_patch = patch.length != 0 &&
-                     (patch.length + BASE_ID_BYTES) * 256u < kept * routing->patch_ratio;
+                     (patch.length + REFERENCE_BYTES) * 256u < kept * routing->patch_ratio;
     }
 
     r->payload_offset = index * PAGE_BYTES;
@@ -422,8 +429,8 @@ void batch_route(struct batch *batch, const struct routing *routing, struct exte
     }
 }
 
-uint32_t batch_pack(struct batch *batch, uint32_t next, union extent_header *header, uint8_t *out,
-                    size_t capacity, size_t *written) {
+uint32_t batch_pack(struct batch *batch, uint32_t next, uint32_t extent,
+                    union extent_header *header, uint8_t *out, size_t capacity, size_t *written) {
     uint32_t slot = 1;
     size_t room = EXTENT_SIDE_BYTES - header->prefix.end;
     size_t filled = 0;
@@ -436,28 +443,23 @@ uint32_t batch_pack(struct batch *batch, uint32_t next, union extent_header *hea
         while (slot <= EXTENT_SLOTS && record_codec(&header->records[slot]) != CODEC_NONE) {
             slot++;
         }
-        size_t length = r->length + (codec_is_patch(r->codec) ? BASE_ID_BYTES : 0u);
+        size_t length = r->length;
         if (slot > EXTENT_SLOTS || filled + length > room) {
             break;
         }
-        uint8_t *payload = out + filled;
-        if (codec_is_patch(r->codec)) {
-            uint32_t base = r->local_base >= 0 ? batch->routed[r->local_base].id : r->base_id;
-            memcpy(payload, &base, BASE_ID_BYTES);
-            memcpy(payload + BASE_ID_BYTES, batch->arena + r->payload_offset, r->length);
-            r->base_id = base;
-        } else if (r->codec == CODEC_RAW) {
-            memcpy(payload, batch->pages + (size_t)next * PAGE_BYTES, PAGE_BYTES);
-        } else {
-            memcpy(payload, batch->arena + r->payload_offset, r->length);
+        memcpy(out + filled,
+               r->codec == CODEC_RAW ? batch->pages + (size_t)next * PAGE_BYTES
+                                     : batch->arena + r->payload_offset,
+               length);
+        if (r->local_base >= 0) {
+            r->base_id = batch->routed[r->local_base].id;
         }
         struct object_record *record = &header->records[slot];
         record->place = (uint32_t)(header->prefix.end + filled) | ((uint32_t)(length - 1u) << 20);
-        record->kind = (uint8_t)(r->codec | (r->depth << 4));
-        record_set_references(record, 0, 0);
+        record->kind = r->codec;
+        record->base = r->base_id;
         record->digest = (uint32_t)r->digest;
-        record->checksum = payload_checksum(payload, length);
-        r->id = (header->prefix.extent << 8) | slot;
+        r->id = (extent << 8) | slot;
         if (slot > header->prefix.used) {
             header->prefix.used = (uint8_t)slot;
         }
@@ -472,8 +474,8 @@ void header_rewrite(const union extent_header *header, const uint8_t *side,
                     union extent_header *staged, uint8_t *out) {
     uint32_t end = 0;
     memset(staged, 0, sizeof *staged);
-    staged->prefix.extent = header->prefix.extent;
-    staged->prefix.side = (uint8_t)(header->prefix.side ^ 1u);
+    staged->prefix.generation = header->prefix.generation + 1u;
+    staged->prefix.domain = header->prefix.domain;
     for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
         const struct object_record *record = &header->records[slot];
         if (record_codec(record) == CODEC_NONE) {

@@ -46,12 +46,12 @@ struct routed {
     uint32_t replaced_id; /* has the page's digest, but cannot be shared: forgotten; 0: none */
     uint32_t base_ids[2];    /* proposed by the sketch table, best first; 0: none */
     uint32_t id;             /* the outcome: object id, ID_ZERO, or 0 until packed */
-    uint32_t base_id;        /* patch against a stored object; 0: against local_base */
+    uint32_t base_id;        /* of a patch: the stored object; 0 until packed with local_base */
     uint32_t payload_offset; /* in the batch's arena */
     uint32_t encode_nanoseconds;
     int16_t twin;            /* earlier page of the batch with the same bytes, or -1 */
     int16_t local_base;      /* earlier page of the batch that the patch refers to, or -1 */
-    uint16_t length;         /* of the payload, without the base id */
+    uint16_t length;         /* of the payload */
     uint16_t local_references; /* patches of this batch against this page */
     uint8_t identical_count;
     uint8_t votes[2];
@@ -94,15 +94,15 @@ void batch_route(struct batch *batch, const struct routing *routing, struct exte
 void batch_prefetch(const struct batch *batch, const struct routing *routing, uint32_t index,
                     const struct hint_table *digests, const struct hint_table *sketches);
 
-/* Packs new objects from page index `next` on into a staged header: payloads go to out (which
+/* Packs new objects from page index `next` on into the staged header of an extent: payloads go to out (which
  * stands for the side's bytes from header->prefix.end), slots and ids are given. Stops when the
  * slots, the side or `capacity` are used up. Returns the index to go on with; *written tells how
  * much of out was filled. */
-uint32_t batch_pack(struct batch *batch, uint32_t next, union extent_header *header,
-                    uint8_t *out, size_t capacity, size_t *written);
+uint32_t batch_pack(struct batch *batch, uint32_t next, uint32_t extent,
+                    union extent_header *header, uint8_t *out, size_t capacity, size_t *written);
 
 /* Copies the live payloads of an extent, closed up, into out (EXTENT_SIDE_BYTES large) and the
- * header to *staged with the other side and new places. `side` holds the extent's current bytes. */
+ * header to *staged with the next generation and new places. `side` holds the extent's current bytes. */
 void header_rewrite(const union extent_header *header, const uint8_t *side,
                     union extent_header *staged, uint8_t *out);
 

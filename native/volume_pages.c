@@ -188,10 +188,10 @@ static enum read_status look_up(struct volume_pages *pages, struct page_reader *
         }
         __atomic_store_n(&chunk->touched, 1, __ATOMIC_RELAXED);
         uint32_t id = chunk_ids(chunk)[page % TABLE_ENTRIES];
-        if (id <= ID_ZERO) {
-            if (id != ID_HOLE && id != ID_ZERO) {
-                return READ_NO_OBJECT; /* the long way tells what it means */
-            }
+        if (id == ID_LOST) {
+            return READ_LOST; /* the long way tells */
+        }
+        if (!id_is_object(id)) {
             memset(out + (size_t)i * PAGE_BYTES, 0, PAGE_BYTES);
             continue;
         }
@@ -513,7 +513,7 @@ long volume_pages_adopt(struct volume_pages *pages, const uint64_t *keys, const 
     for (size_t i = 0; ready && i < count; i++) {
         ready = page_tables_find(pages->tables, (uint32_t)(keys[i] >> 32),
                                  (uint32_t)((keys[i] & UINT32_MAX) / TABLE_ENTRIES)) != NULL &&
-                page_tables_count(pages->tables, (uint32_t)(keys[i] >> 32), 0, 0) == 0;
+                page_tables_count(pages->tables, (uint32_t)(keys[i] >> 32), 0, 0, 0) == 0;
     }
     for (size_t i = 0; ready && i < count; i++) {
         uint32_t volume = (uint32_t)(keys[i] >> 32);
@@ -523,7 +523,7 @@ long volume_pages_adopt(struct volume_pages *pages, const uint64_t *keys, const 
                 page_tables_find(pages->tables, volume, (uint32_t)(page / TABLE_ENTRIES));
             page_tables_set(pages->tables, chunk, (uint32_t)(page % TABLE_ENTRIES), ids[i]);
             mapped++;
-        } else if (ids[i] > ID_ZERO) {
+        } else if (id_is_object(ids[i])) {
             page_tables_release(pages->tables, ids[i]);
         }
     }

@@ -22,8 +22,8 @@ from difffs.sketch import Sketch
 from tests.pages import PAGE
 
 ZERO = 255
-BASE_ID = 4
-"""Bytes of the base's id in front of a stored patch."""
+REFERENCE = 4
+"""What a patch is taken to cost beside its payload."""
 
 COMPRESSED_LIMIT = PAGE - 64
 """A page that compresses to more is kept raw."""
@@ -46,7 +46,7 @@ class Outcome:
     codec: Codec = Codec.NONE
     depth: int = 0
     length: int = 0
-    """Of the payload, without a base's id."""
+    """Of the payload."""
     twin: int | None = None
     """The earlier page of the batch with the same bytes."""
     same_as: int = 0
@@ -173,7 +173,7 @@ class RouterOracle:
                 self._compress_codec, page, None, self.recipe.compress_level, COMPRESSED_LIMIT
             )
         size = PAGE if compressed is None else len(compressed)
-        if patch is not None and (patch.length + BASE_ID) * 256 < size * self.recipe.patch_ratio:
+        if patch is not None and (patch.length + REFERENCE) * 256 < size * self.recipe.patch_ratio:
             return self._patched(patch)
         if compressed is not None:
             return Outcome(Route.COMPRESS, self._compress_codec, 0, size)
@@ -183,7 +183,7 @@ class RouterOracle:
         """Whether it is taken without a look at what the page compresses to."""
         if self.recipe.patch_ratio == 0:
             return True
-        return (patch.length + BASE_ID) * 256 < patch.base_length * self.recipe.patch_sure_ratio
+        return (patch.length + REFERENCE) * 256 < patch.base_length * self.recipe.patch_sure_ratio
 
     def _patched(self, patch: Patch) -> Outcome:
         return Outcome(
@@ -225,7 +225,7 @@ class RouterOracle:
                 both[PAGE:] if adjacent else page,
                 both[:PAGE] if adjacent else bytes(bytearray(candidate.page)),
                 self.recipe.patch_level,
-                min(limit, PAGE - BASE_ID),
+                min(limit, PAGE - REFERENCE),
             )
             if payload is not None:
                 best = replace(candidate.patch, length=len(payload))
@@ -286,9 +286,8 @@ class RouterOracle:
             base = outcome.base
             if outcome.local_base is not None:
                 base = ids[outcome.local_base]
-            overhead = BASE_ID if base else 0
             page = self._pages[index]
-            self.objects[identity] = Stored(page, outcome, outcome.length + overhead, base)
+            self.objects[identity] = Stored(page, outcome, outcome.length, base)
             self.newest[digest(page) & 0xFFFFFFFF] = identity
             for feature in self._local_features.get(index, ()):
                 self.sketches.put(feature, identity)

@@ -581,9 +581,10 @@ def test_the_time_that_writes_wait_for_room(
     with open_volumes(tmp_path / "s", buffer_bytes=SMALL_BUFFER) as volumes:
         inode = new_file(volumes)
         gate = Gate(volumes, monkeypatch)
-        volumes.write(inode, 0, Random(1).randbytes(SMALL_BUFFER))
+        room = SMALL_BUFFER * 7 // 8
+        volumes.write(inode, 0, Random(1).randbytes(room))
         assert volumes.waited_ns == 0
-        writer = threading.Thread(target=volumes.write, args=(inode, SMALL_BUFFER, bytes(PAGE)))
+        writer = threading.Thread(target=volumes.write, args=(inode, room, bytes(PAGE)))
         writer.start()
         writer.join(0.01)
         assert writer.is_alive()

@@ -50,7 +50,7 @@ function _shtab_difffs_using
   test "$_shtab_difffs_cmdpath" = "$argv"
 end
 
-set -g _shtab_difffs_commands mount umount import export ls rm mv stats check swapon swapoff config doctor study
+set -g _shtab_difffs_commands mount umount import export ls rm mv stats check upgrade swapon swapoff config doctor study
 set -g _shtab_difffs_opts_with_value --as --block --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
 
 complete -c difffs -e
@@ -123,6 +123,10 @@ complete -c difffs -n '_shtab_difffs_using check' -s h -l help -d 'show this hel
 complete -c difffs -n '_shtab_difffs_using check' -l no-payloads -d 'leave out the decoding of every payload and image, which takes most of the time'
 complete -c difffs -n '_shtab_difffs_using check' -l json -d 'one JSON object on stdout'
 complete -c difffs -n '_shtab_difffs_using check; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
+complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a upgrade -d 'give a store of a former format the current one'
+complete -c difffs -n '_shtab_difffs_using upgrade' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using upgrade' -l json -d 'one JSON object on stdout'
+complete -c difffs -n '_shtab_difffs_using upgrade; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a swapon -d 'swap to a store'
 complete -c difffs -n '_shtab_difffs_using swapon' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using swapon' -l configured -x -d 'as [swap NAME] of the configuration says, instead of arguments'

@@ -40,6 +40,7 @@ COMMANDS = {
     "mv": Command("rename_volume", "rename a volume of a store that is not mounted"),
     "stats": Command("stats", "show what a store holds and saves"),
     "check": Command("check", "verify a store: every invariant and checksum"),
+    "upgrade": Command("upgrade", "give a store of a former format the current one"),
     "swapon": Command("swapon", "swap to a store"),
     "swapoff": Command("swapoff", "stop swapping to a store"),
     "config": Command("config", "check and show what is configured for systemd's units"),
@@ -53,7 +54,7 @@ exit codes:
   1 completed, findings    7 store is read-only         12 mount point unusable
   2 usage or environment   8 no space left, or the      13 I/O error of the store
   3 not a store              output not writable       129 ended by SIGHUP
-  4 store format too new   9 other recipe              130 interrupted
+  4 another store format   9 other recipe              130 interrupted
   5 store in use          10 no such volume or swap    141 reader of stdout gone
                                                        143 ended by SIGTERM
 """

@@ -121,6 +121,7 @@ def _tell_state(told: Exposition, store: str, statistics: Mapping[str, Any]) -> 
             store=store,
             route=route,
         )
+    told.gauge("lost_pages", "Pages that cannot be read any more.", statistics["lost"], store=store)
     told.gauge("objects", "Stored payloads.", statistics["objects"], store=store)
     sizes = statistics["bytes"]
     told.gauge("logical_bytes", "Bytes of all these pages.", sizes["logical"], store=store)

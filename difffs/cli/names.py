@@ -2,7 +2,7 @@
 
 import os
 
-from difffs.errors import UsageError, VolumeNotFound
+from difffs.errors import CorruptStore, UsageError, VolumeNotFound
 from difffs.store import Store
 from difffs.store.inode import NAME_MAXIMUM, Inode, encode_name
 
@@ -24,9 +24,15 @@ def volume_path(name: str) -> str:
 
 
 def find(store: Store, name: str) -> Inode:
-    """Return the volume, directory or link of that name. ``VolumeNotFound`` lists what there is."""
+    """Return the volume, directory or link of that name. ``VolumeNotFound`` lists what there is;
+    ``CorruptStore`` where damage may have taken it."""
     path = volume_path(name)
     if not store.namespace.exists(path):
+        if store.namespace.is_damaged:
+            raise CorruptStore(
+                f"{store.path} finds no volume {name!r}, but some of its names are damaged;"
+                " run `difffs check` and restore the store from a copy"
+            )
         raise _not_found(store, name)
     return store.namespace.lookup(path)
 

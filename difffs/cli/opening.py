@@ -2,10 +2,14 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
 from difffs.errors import StoreBusy
 from difffs.mount.live import mountpoints_of
 from difffs.store import Store
+from difffs.store.upgrade import Progress, Upgrade, upgrade_store
+
+Opened = TypeVar("Opened")
 
 Instead = Callable[[str], str]
 """A command that does the same in a mount, given the mount point."""
@@ -37,9 +41,14 @@ def open_or_create(
     )
 
 
+def upgrade(path: Path, progress: Progress) -> Upgrade:
+    """Give the store the current format; ``StoreBusy`` as for :func:`open_to_read`."""
+    return _opened(lambda: upgrade_store(path, progress), path, "upgrade it", None)
+
+
 def _opened(
-    opening: Callable[[], Store], path: Path, purpose: str, instead: Instead | None
-) -> Store:
+    opening: Callable[[], Opened], path: Path, purpose: str, instead: Instead | None
+) -> Opened:
     try:
         return opening()
     except StoreBusy:

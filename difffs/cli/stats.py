@@ -214,6 +214,8 @@ def table(statistics: dict[str, Any]) -> str:
         f"metadata {format_size(sizes['metadata'])})"
     )
     lines.append(f"factor {statistics['factor']:.2f}")
+    if statistics["lost"]:
+        lines.append(f"lost pages, reading them is an error: {statistics['lost']:,}")
     memory = statistics["memory"]
     lines.append(
         f"memory: daemon {format_size(memory['daemon_rss'])}, "

@@ -23,7 +23,7 @@ from difffs.mount.live import (
     read_statistics,
 )
 from difffs.size import format_size
-from difffs.store.format import check_format, is_store
+from difffs.store.format import is_store, read_format
 from difffs.swappable import swappable_layer
 
 _FOR_SWAP = ("PR_SET_IO_FLUSHER", "mlockall", "oom_score_adj", "memory cgroup")
@@ -52,7 +52,7 @@ def look_at(where: str) -> dict[str, Any]:
     seen["format_error"] = None
     if seen["is_store"]:
         try:
-            check_format(store)
+            read_format(store)
         except DifffsError as error:
             seen["format_error"] = str(error)
     seen["layer"], seen["remarks"] = swappable_layer(store)

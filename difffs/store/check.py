@@ -14,21 +14,20 @@ from struct import Struct
 
 from difffs import _kernels
 from difffs.codec import Codec
-from difffs.dictionary import unseal_dictionary
 from difffs.page import PAGE_SIZE, page_count
+from difffs.store.bindings import Kind
 from difffs.store.format import DIGEST_FILE, PAYLOAD_FILE
 from difffs.store.hints import Hints, stored_digests
 from difffs.store.index import Index
 from difffs.store.namespace import Namespace
-from difffs.store.page_tables import HOLE, ZERO
+from difffs.store.object_table import RECORD_BYTES, ObjectTable, StoredObject, parse_prefix
+from difffs.store.page_tables import HOLE, LOST, ZERO
 
 Progress = Callable[[int, int], None]
 """Called with (objects done, objects in all)."""
 
-_PREFIX = Struct("<IIBBHI")  # checksum, end, side, highest slot, reserved, extent
-_RECORD = Struct("<IB3sII")  # place, kind, references, digest, checksum
-_BASE_ID = Struct("<I")
 _PATCHES = frozenset(codec for codec in Codec if codec.is_patch)
+_KNOWN = frozenset(Codec) - {Codec.NONE}
 _DEPTH_LIMIT = 15
 
 
@@ -37,7 +36,8 @@ class Finding:
     """One thing that is wrong."""
 
     kind: str
-    """header, table, reference, base, space, payload, digest or name; the command adds image."""
+    """commit, header, table, reference, base, space, payload, digest, lost, setting or name; the
+    command adds image."""
     where: str
     text: str
 
@@ -45,41 +45,36 @@ class Finding:
         return f"{self.kind}: {self.where}: {self.text}"
 
 
-@dataclass(slots=True)
-class _Object:
-    offset: int
-    length: int
-    codec: int
-    depth: int
-    pages: int
-    patches: int
-    digest: int
-    checksum: int
-    position: int
-    """In the payload file."""
-    base: int = 0
-
-
 def check_store(
     path: Path,
     index: Index,
     hints: Hints | None,
     namespace: Namespace,
+    dictionary: _kernels.Dictionary | None,
     progress: Progress | None,
     *,
     payloads: bool,
 ) -> list[Finding]:
     """All findings. Reads only; nothing else may change the store meanwhile."""
-    return _Check(path, index, hints, namespace).run(progress, payloads=payloads)
+    check = _Check(path, index, hints, namespace, dictionary)
+    return check.run(progress, payloads=payloads)
 
 
 class _Check:
-    def __init__(self, path: Path, index: Index, hints: Hints | None, namespace: Namespace) -> None:
+    def __init__(
+        self,
+        path: Path,
+        index: Index,
+        hints: Hints | None,
+        namespace: Namespace,
+        dictionary: _kernels.Dictionary | None,
+    ) -> None:
         self._path = path
         self._index = index
         self._hints = hints
         self._namespace = namespace
-        self._objects: dict[int, _Object] = {}
+        self._dictionary = dictionary
+        self._objects = ObjectTable()
         self._findings: list[Finding] = []
 
     def _find(self, kind: str, where: str, text: str) -> None:
@@ -88,57 +83,75 @@ class _Check:
     def run(self, progress: Progress | None, *, payloads: bool) -> list[Finding]:
         for text in self._namespace.check():
             self._find("name", "names", text)
-        for number, stored in self._index.headers():
-            self._read_header(number, bytes(stored))
-        by_pages = self._count_page_references()
-        with (self._path / PAYLOAD_FILE).open("rb") as file:
-            by_patches = self._count_patch_references(file.fileno())
-            self._compare_references(by_pages, by_patches)
-            self._check_depths()
-            if payloads:
+        if self._index.damage:
+            self._find("commit", "index", self._index.damage)
+        for kind in (Kind.INODE, Kind.SETTING):
+            for key, value, right in self._index.entries(kind):
+                self._check_binding(kind, key, value, right=right)
+        self._read_headers()
+        self._count_page_references()
+        self._count_patch_references()
+        self._compare_references()
+        if payloads:
+            with (self._path / PAYLOAD_FILE).open("rb") as file:
                 self._decode_all(file.fileno(), progress)
         self._check_digests()
         return self._findings
 
+    def _check_binding(self, kind: Kind, key: bytes, value: bytes | None, *, right: bool) -> bool:
+        """Whether the value is the one that was committed."""
+        where, finding = _place(kind, key), _FINDINGS[kind]
+        if value is None:
+            self._find(finding, where, "is missing")
+        elif not right:
+            self._find(finding, where, "is not the one that was committed")
+        elif len(key) != _KEY_BYTES.get(kind, len(key)):
+            self._find(finding, where, "is of no such thing")
+        else:
+            return True
+        return False
+
+    def _read_headers(self) -> None:
+        totals: dict[int, list[int]] = {}
+        for key, stored, right in self._index.entries(Kind.EXTENT):
+            if self._check_binding(Kind.EXTENT, key, stored, right=right) and stored is not None:
+                self._read_header(int.from_bytes(key, "big"), stored)
+        for _identity, item in self._objects:
+            of_codec = totals.setdefault(item.codec, [0, 0, 0, 0])
+            for at, more in enumerate((1, item.length, item.pages, not item.pages)):
+                of_codec[at] += more
+        told = {
+            codec: list(total)
+            for codec, total in enumerate(self._index.commit_record.codecs)
+            if any(total)
+        }
+        if told != totals and not self._findings:
+            self._find("commit", "index", "its totals are not those of the objects")
+
     def _read_header(self, number: int, stored: bytes) -> None:
         where = f"extent {number}"
-        if len(stored) < 16 or len(stored) % 16 or len(stored) > _kernels.HEADER_BYTES:
-            self._find("header", where, f"has {len(stored)} bytes")
+        try:
+            prefix = parse_prefix(stored)
+        except ValueError as error:
+            self._find("header", where, str(error))
             return
-        checksum, end, side, used, _reserved, named = _PREFIX.unpack_from(stored)
-        if _kernels.checksum(stored[4:]) != checksum:
-            self._find("header", where, "its checksum is wrong")
-            return
-        if named != number or used * 16 + 16 != len(stored) or side > 1:
-            self._find("header", where, "does not belong to this extent")
-            return
+        if prefix.domain:
+            self._find("header", where, f"is of domain {prefix.domain}, which no version knows")
+        self._objects.add(number, stored)
+        for slot in range(1, prefix.used + 1):
+            record = stored[RECORD_BYTES * slot : RECORD_BYTES * (slot + 1)]
+            if not record[4] and any(record):
+                self._find("header", f"{where} slot {slot}", "a free slot is not empty")
         spans = []
-        for slot in range(1, used + 1):
-            item = self._read_record(stored, number, side, slot)
-            if item is not None:
-                self._objects[number << 8 | slot] = item
-                spans.append((item.offset, item.offset + item.length, slot))
-        self._check_spans(where, spans, end)
-
-    def _read_record(self, stored: bytes, number: int, side: int, slot: int) -> _Object | None:
-        place, kind, references, digest, checksum = _RECORD.unpack_from(stored, 16 * slot)
-        if kind == 0:
-            if any(stored[16 * slot : 16 * slot + 16]):
-                self._find("header", f"extent {number} slot {slot}", "a free slot is not empty")
-            return None
-        both = int.from_bytes(references, "little")
-        offset = place & 0xFFFFF
-        return _Object(
-            offset=offset,
-            length=(place >> 20) + 1,
-            codec=kind & 15,
-            depth=kind >> 4,
-            pages=both & 0x3FFF,
-            patches=both >> 14,
-            digest=digest,
-            checksum=checksum,
-            position=(2 * number + side) * _kernels.EXTENT_SIDE_BYTES + offset,
-        )
+        for identity, item in self._objects.of_extent(number):
+            if item.codec not in _KNOWN:
+                text = f"has codec {item.codec}, which this version cannot read"
+                self._find("header", _name(identity), text)
+                continue
+            if item.base and item.codec not in _PATCHES:
+                self._find("base", _name(identity), "no patch, yet it has a base")
+            spans.append((item.offset, item.offset + item.length, identity & 255))
+        self._check_spans(where, spans, prefix.end)
 
     def _check_spans(self, where: str, spans: list[tuple[int, int, int]], end: int) -> None:
         """Payloads lie apart from each other, within the extent's end."""
@@ -150,23 +163,42 @@ class _Check:
         if behind > end or end > _kernels.EXTENT_SIDE_BYTES:
             self._find("space", where, f"payloads reach byte {behind}, the extent ends at {end}")
 
-    def _count_page_references(self) -> "Counter[int]":
-        counts: Counter[int] = Counter()
-        for volume, chunk, stored in self._index.tables():
-            where = f"page table of volume {volume}, chunk {chunk}"
+    def _count_page_references(self) -> None:
+        missing: set[int] = set()
+        for key, stored, right in self._index.entries(Kind.TABLE):
+            where = _place(Kind.TABLE, key)
+            if not self._check_binding(Kind.TABLE, key, stored, right=right) or stored is None:
+                continue
+            volume, chunk = _CHUNK.unpack(key)
             try:
-                objects, zeros = _kernels.table_counts(stored)
+                counts = _kernels.table_counts(stored)
             except ValueError as error:
                 self._find("table", where, str(error))
                 continue
-            ids = array("I", bytes(stored)[16:])
+            ids = array("I", stored[16:])
             seen = Counter(ids)
-            if (objects, zeros) != (len(ids) - seen[HOLE] - seen[ZERO], seen[ZERO]):
+            mapped = len(ids) - seen[HOLE] - seen[ZERO]
+            if counts != (mapped, seen[ZERO], seen[LOST]):
                 self._find("table", where, "its counts are wrong")
-            del seen[HOLE], seen[ZERO]
-            counts.update(seen)
+            if seen[LOST]:
+                self._report_lost(volume, chunk, ids)
+            del seen[HOLE], seen[ZERO], seen[LOST]
+            for identity, times in seen.items():
+                if not self._objects.count(identity, times):
+                    missing.add(identity)
             self._check_owner(volume, chunk, ids, where)
-        return counts
+        for identity in sorted(missing):
+            self._find("reference", _name(identity), "pages refer to it, but it does not exist")
+
+    def _report_lost(self, volume: int, chunk: int, ids: "array[int]") -> None:
+        try:
+            name = f"volume {self._namespace.path(volume)}"
+        except (KeyError, OSError):
+            name = f"volume number {volume}"
+        for entry, identity in enumerate(ids):
+            if identity == LOST:
+                page = chunk * _kernels.TABLE_ENTRIES + entry
+                self._find("lost", f"page {page} of {name}", "its content was given up")
 
     def _check_owner(self, volume: int, chunk: int, ids: "array[int]", where: str) -> None:
         try:
@@ -180,97 +212,87 @@ class _Check:
         if chunk * _kernels.TABLE_ENTRIES + last >= page_count(owner.size):
             self._find("table", where, "maps pages behind the volume's end")
 
-    def _patches(self) -> Iterator[tuple[int, _Object]]:
-        for number, item in self._objects.items():
+    def _patches(self) -> Iterator[tuple[int, StoredObject]]:
+        for identity, item in self._objects:
             if item.codec in _PATCHES:
-                yield number, item
+                yield identity, item
 
-    def _count_patch_references(self, file: int) -> "Counter[int]":
-        counts: Counter[int] = Counter()
-        for number, item in self._patches():
-            head = os.pread(file, 4, item.position)
-            if len(head) < 4 or item.length <= 4:
-                self._find("payload", _name(number), "a patch without a base")
-                continue
-            item.base = _BASE_ID.unpack(head)[0]
-            counts[item.base] += 1
-            if item.base not in self._objects:
-                self._find("base", _name(number), f"its base {_name(item.base)} does not exist")
-        return counts
-
-    def _compare_references(self, by_pages: "Counter[int]", by_patches: "Counter[int]") -> None:
-        for number in sorted(by_pages.keys() - self._objects.keys()):
-            self._find("reference", _name(number), "pages refer to it, but it does not exist")
-        for number, item in self._objects.items():
-            if item.pages != by_pages[number]:
+    def _count_patch_references(self) -> None:
+        for identity, item in self._patches():
+            if not self._objects.count(item.base, 1, by_patches=True):
+                self._find("base", _name(identity), f"its base {_name(item.base)} does not exist")
+            if self._depth(item) > _DEPTH_LIMIT:
                 self._find(
-                    "reference",
-                    _name(number),
-                    f"counts {item.pages} pages, {by_pages[number]} refer to it",
+                    "base", _name(identity), f"its chain has more than {_DEPTH_LIMIT} patches"
                 )
-            if item.patches != by_patches[number]:
-                self._find(
-                    "reference",
-                    _name(number),
-                    f"counts {item.patches} patches, {by_patches[number]} refer to it",
-                )
-            if not item.pages and not item.patches:
-                self._find("reference", _name(number), "nothing refers to it, yet it is kept")
 
-    def _check_depths(self) -> None:
-        for number, item in self._patches():
+    def _depth(self, item: StoredObject) -> int:
+        """Patches down to the last base; those of an endless chain are a few too many."""
+        depth = 0
+        while item.codec in _PATCHES and depth <= _DEPTH_LIMIT:
+            depth += 1
             base = self._objects.get(item.base)
-            if base is not None and item.depth != base.depth + 1:
-                self._find("base", _name(number), "its depth is not its base's plus one")
-            if item.depth > _DEPTH_LIMIT:
-                self._find("base", _name(number), f"its chain has {item.depth} patches")
-        for number, item in self._objects.items():
-            if item.depth and item.codec not in _PATCHES:
-                self._find("base", _name(number), "no patch, yet it has a depth")
+            if base is None:
+                break
+            item = base
+        return depth
+
+    def _compare_references(self) -> None:
+        for identity, item in self._objects:
+            by_pages, by_patches = self._objects.counted(identity)
+            if item.pages != by_pages:
+                text = f"counts {item.pages} pages, {by_pages} refer to it"
+                self._find("reference", _name(identity), text)
+            if item.patches != by_patches:
+                text = f"counts {item.patches} patches, {by_patches} refer to it"
+                self._find("reference", _name(identity), text)
+            if not item.pages and not item.patches:
+                self._find("reference", _name(identity), "nothing refers to it, yet it is kept")
 
     def _decode_all(self, file: int, progress: Progress | None) -> None:
         context = _kernels.Context()
-        dictionary = self._index.setting("dictionary")
-        if dictionary is not None:
-            try:
-                context.use(_kernels.Dictionary(unseal_dictionary(dictionary)))
-            except ValueError as error:
-                self._find("payload", "dictionary", str(error))
-        for done, (number, item) in enumerate(self._objects.items()):
+        if self._dictionary is not None:
+            context.use(self._dictionary)
+        for done, (identity, item) in enumerate(self._objects):
             if progress is not None and done % 256 == 0:
                 progress(done, len(self._objects))
-            page = self._decode(file, context, number, item, 0)
-            if page is not None and _kernels.digest(page) & 0xFFFFFFFF != item.digest:
-                self._find("digest", _name(number), "its page has another digest")
+            self._decode(file, context, identity, item, 0)
         if progress is not None:
             progress(len(self._objects), len(self._objects))
 
     def _decode(
-        self, file: int, context: _kernels.Context, number: int, item: _Object, depth: int
+        self, file: int, context: _kernels.Context, identity: int, item: StoredObject, depth: int
     ) -> bytes | None:
-        payload = os.pread(file, item.length, item.position)
-        if len(payload) < item.length:
-            self._find("payload", _name(number), "the payload file ends before it")
+        """The page, or None; what is wrong with it is reported at depth 0 only: with a base, when
+        it is that object's turn."""
+        try:
+            return self._page(file, context, item, depth)
+        except ValueError as error:
+            if depth == 0:
+                self._find("payload", _name(identity), str(error))
             return None
-        if _kernels.checksum(payload) != item.checksum:
-            self._find("payload", _name(number), "its checksum is wrong")
+
+    def _page(
+        self, file: int, context: _kernels.Context, item: StoredObject, depth: int
+    ) -> bytes | None:
+        """The page; ValueError tells what is wrong, None is for what was reported before."""
+        if item.codec not in _KNOWN:
             return None
         base = None
         if item.codec in _PATCHES:
             base_item = self._objects.get(item.base)
             if base_item is None or depth > _DEPTH_LIMIT:
-                return None  # reported with the references
+                return None
             base = self._decode(file, context, item.base, base_item, depth + 1)
             if base is None:
-                self._find("payload", _name(number), f"its base {_name(item.base)} is damaged")
-                return None
-            payload = payload[4:]
-        try:
-            page = context.decode(item.codec, payload, base)
-        except ValueError as error:
-            self._find("payload", _name(number), str(error))
-            return None
+                raise ValueError(f"its base {_name(item.base)} is damaged")
+        payload = os.pread(file, item.length, item.position)
+        if len(payload) < item.length:
+            raise ValueError("the payload file ends before it")
+        page = context.decode(item.codec, payload, base)
         assert len(page) == PAGE_SIZE
+        if _kernels.digest(page) & 0xFFFFFFFF != item.digest:
+            raise ValueError("it decodes to another page")
         return page
 
     def _check_digests(self) -> None:
@@ -292,6 +314,27 @@ class _Check:
                 self._find("digest", _name(number), "the digest table has another digest")
         if len(pairs) != used:
             self._find("digest", "digest table", f"counts {used} entries, has {len(pairs)}")
+
+
+_CHUNK = Struct(">II")
+_KEY_BYTES = {Kind.EXTENT: 4, Kind.INODE: 4, Kind.TABLE: _CHUNK.size}
+_FINDINGS = {
+    Kind.EXTENT: "header",
+    Kind.INODE: "name",
+    Kind.SETTING: "setting",
+    Kind.TABLE: "table",
+}
+
+
+def _place(kind: Kind, key: bytes) -> str:
+    if kind is Kind.SETTING:
+        return f"setting {key.decode(errors='replace')!r}"
+    if len(key) != _KEY_BYTES[kind]:
+        return f"key {key.hex()} of a {_FINDINGS[kind]}"
+    if kind is Kind.TABLE:
+        volume, chunk = _CHUNK.unpack(key)
+        return f"page table of volume {volume}, chunk {chunk}"
+    return f"{'extent' if kind is Kind.EXTENT else 'inode'} {int.from_bytes(key, 'big')}"
 
 
 def _name(number: int) -> str:

@@ -13,6 +13,7 @@ from difffs._kernels import EXTENT_SIDE_BYTES
 from difffs.errors import NO_ROOM, DifffsError, NotAStore, StoreReadOnly
 from difffs.recipe import Recipe
 from difffs.store import format as names
+from difffs.store.bindings import STORE_ID_BYTES
 from difffs.store.failures import NO_RESOURCES, explained
 from difffs.store.index import Changes, Index, synchronise_directory
 from difffs.store.payloads import PayloadFile
@@ -57,15 +58,17 @@ def _create_files(directory: Path, recipe: Recipe) -> None:
     with ExitStack() as cleanup:
         payloads = PayloadFile(directory / names.PAYLOAD_FILE, read_only=False, create=True)
         cleanup.callback(payloads.close)
-        index = Index(index_directory, read_only=False, create=True)
+        store_id = os.urandom(STORE_ID_BYTES)
+        index = Index(index_directory, store_id, read_only=False, create=True)
         cleanup.callback(index.close)
         settings = [
             ("recipe", json.dumps(recipe.to_dict()).encode()),
             ("created", str(time.time()).encode()),
+            ("id", store_id),
         ]
         index.commit(Changes(settings=settings))
     synchronise_directory(index_directory)
-    names.write_format(directory)
+    names.write_format(directory, store_id)
     synchronise_directory(directory)
     synchronise_directory(directory.absolute().parent)
 

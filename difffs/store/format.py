@@ -1,28 +1,43 @@
 """Names and version of a store's files (docs/store-format.md)."""
 
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from difffs.errors import CorruptStore, EnvironmentProblem, FormatTooNew, NotAStore
 from difffs.store.failures import explained
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FORMAT_FILE = "format"
 NEW_FORMAT_FILE = "format.new"
 LOCK_FILE = "lock"
-INDEX_DIRECTORY = "index"
+INDEX_DIRECTORY = "index-2"
+FORMER_INDEX_DIRECTORY = "index"
+"""Of version 1: elsewhere, so that the next one could be made beside it."""
 PAYLOAD_FILE = "payloads"
 DIGEST_FILE = "digests"
 SKETCH_FILE = "sketches"
 RESERVE_FILE = "reserve"
 
 _FIRST_LINE = "difffs store"
+_ID_LINE = re.compile("id ([0-9a-f]{32})")
 
 
-def write_format(store: Path) -> None:
-    """Marks a directory as a store, all at once; the last step of making one."""
+@dataclass(frozen=True, slots=True)
+class StoreFormat:
+    """What the file `format` says."""
+
+    version: int
+    store_id: bytes
+    """16 bytes; none in version 1."""
+
+
+def write_format(store: Path, store_id: bytes) -> None:
+    """Marks a directory as a store of the current version, all at once; the last step of making or
+    upgrading one."""
     with (store / NEW_FORMAT_FILE).open("w") as file:
-        file.write(f"{_FIRST_LINE}\nversion {FORMAT_VERSION}\n")
+        file.write(f"{_FIRST_LINE}\nversion {FORMAT_VERSION}\nid {store_id.hex()}\n")
         file.flush()
         os.fsync(file.fileno())
     (store / NEW_FORMAT_FILE).rename(store / FORMAT_FILE)
@@ -33,8 +48,9 @@ def is_store(path: Path) -> bool:
     return (path / FORMAT_FILE).is_file()
 
 
-def check_format(store: Path) -> None:
-    """Raises NotAStore, FormatTooNew or CorruptStore unless this difffs can read the store."""
+def read_format(store: Path) -> StoreFormat:
+    """What the file says; NotAStore, FormatTooNew or CorruptStore unless this difffs can read the
+    store."""
     try:
         text = (store / FORMAT_FILE).read_text(errors="replace")
     except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
@@ -55,8 +71,16 @@ def check_format(store: Path) -> None:
     version = lines[1].removeprefix("version ")
     if not version.isdecimal():
         raise CorruptStore(f"{store / FORMAT_FILE} has no version number but {version!r}")
+    if int(version) < 1:
+        raise CorruptStore(f"{store / FORMAT_FILE} has no version number but {version!r}")
     if int(version) > FORMAT_VERSION:
         raise FormatTooNew(
             f"{store} has format {version}, this difffs reads up to {FORMAT_VERSION};"
             " use a newer difffs"
         )
+    if int(version) == 1:
+        return StoreFormat(1, b"")
+    found = _ID_LINE.fullmatch(lines[2] if len(lines) > 2 else "")
+    if found is None:
+        raise CorruptStore(f"{store / FORMAT_FILE} has no id of the store; restore it from a copy")
+    return StoreFormat(int(version), bytes.fromhex(found[1]))

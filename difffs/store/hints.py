@@ -23,9 +23,12 @@ from difffs.errors import DifffsError, StoreFull
 from difffs.linux import write_in_place
 from difffs.store.failures import explained
 
-_HEADER = Struct("<8sIIQI4x")
-"""Magic, 1 when closed properly, body in 64 bytes, entries in use, bits of an id."""
+_HEADER = Struct("<8sIIQI4xQ")
+"""Magic, 1 when closed properly, body in 64 bytes, entries in use, bits of an id, and in `digests`
+the number of a commit that was made."""
 _HEADER_BYTES = 4096
+_COMMIT = Struct("<Q")
+_COMMIT_AT = _HEADER.size - _COMMIT.size
 _MAGIC = {"digests": b"difffsD2", "sketches": b"difffsS3"}
 _LAST_ID_BITS = {"digests": DIGEST_ID_BITS, "sketches": SKETCH_ID_BITS}
 
@@ -58,7 +61,8 @@ class _MappedFile:
         size = os.fstat(self._file).st_size
         valid = size > _HEADER_BYTES and (size - _HEADER_BYTES) % 64 == 0
         if valid:
-            magic, _, units, _, id_bits = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
+            head = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
+            magic, _, units, _, id_bits, _ = head
             name = path.name.removesuffix(".new")
             valid = magic == _MAGIC[name] and id_bits <= _LAST_ID_BITS[name]
             valid = valid and units * 64 == size - _HEADER_BYTES  # else it has been cut
@@ -93,12 +97,12 @@ class _MappedFile:
             return False
         return True
 
-    def header(self) -> tuple[bool, int, int]:
-        """(closed properly, entries in use, bits of an id)."""
-        _magic, closed, _units, used, id_bits = _HEADER.unpack_from(self._map)
-        return bool(closed), used, max(id_bits, FIRST_ID_BITS)  # 0 in a fresh file
+    def header(self) -> tuple[bool, int, int, int]:
+        """(closed properly, entries in use, bits of an id, commit)."""
+        _magic, closed, _units, used, id_bits, commit = _HEADER.unpack_from(self._map)
+        return bool(closed), used, max(id_bits, FIRST_ID_BITS), commit  # 0 in a fresh file
 
-    def write_header(self, *, closed: bool, used: int, id_bits: int) -> None:
+    def write_header(self, *, closed: bool, used: int, id_bits: int, commit: int = 0) -> None:
         """Also marks the file as one of ours.
 
         On the medium it never says `closed` of a body that is older or newer than it.
@@ -106,8 +110,13 @@ class _MappedFile:
         if closed:
             self._map.flush()
         magic = _MAGIC[self.path.name.removesuffix(".new")]
-        _HEADER.pack_into(self._map, 0, magic, int(closed), len(self.body) // 64, used, id_bits)
+        units = len(self.body) // 64
+        _HEADER.pack_into(self._map, 0, magic, int(closed), units, used, id_bits, commit)
         self._map.flush(0, _HEADER_BYTES)
+
+    def note_commit(self, commit: int) -> None:
+        """Writes the number of a commit that was made: true whenever it reaches the medium."""
+        _COMMIT.pack_into(self._map, _COMMIT_AT, commit)
 
     def replace(self, path: Path) -> None:
         """Takes another file's name; StoreFull where even that needs room (btrfs)."""
@@ -135,12 +144,24 @@ def stored_digests(path: Path) -> tuple[DigestTable, int] | None:
     body = len(stored) - _HEADER_BYTES
     if body <= 0 or body % 64:
         return None
-    magic, closed, units, used, id_bits = _HEADER.unpack_from(stored)
+    magic, closed, units, used, id_bits, _commit = _HEADER.unpack_from(stored)
     if magic != _MAGIC["digests"] or not closed or units * 64 != body:
         return None
     if not FIRST_ID_BITS <= id_bits <= DIGEST_ID_BITS:
         return None
     return DigestTable(memoryview(stored)[_HEADER_BYTES:], used, id_bits), used
+
+
+def noted_commit(path: Path) -> int:
+    """The number of a commit that was made, from a digest file on disk; 0 where it is not told."""
+    try:
+        with path.open("rb") as file:
+            head = file.read(_HEADER.size)
+    except OSError:
+        return 0
+    if len(head) < _HEADER.size or not head.startswith(_MAGIC["digests"]):
+        return 0
+    return int(_HEADER.unpack(head)[-1])
 
 
 def _take_name(new: _MappedFile, table: DigestTable | SketchTable, path: Path) -> None:
@@ -156,20 +177,21 @@ def _take_name(new: _MappedFile, table: DigestTable | SketchTable, path: Path) -
 class Hints:
     """The two tables of an open store. Changed on the routing thread only."""
 
-    def __init__(self, store: Path, digest_name: str, sketch_name: str) -> None:
-        """Opens both files, making them where they are missing."""
+    def __init__(self, store: Path, digest_name: str, sketch_name: str, commit: int = 0) -> None:
+        """Opens both files, making them where they are missing; `commit` is the index's last."""
+        self._commit = commit
         self._digest_path = store / digest_name
         self._sketch_path = store / sketch_name
         for leftover in (f"{digest_name}.new", f"{sketch_name}.new"):
             (store / leftover).unlink(missing_ok=True)
         self._digest_file = _MappedFile(self._digest_path, 4 * FIRST_DIGEST_SLOTS)
-        closed, used, id_bits = self._digest_file.header()
-        self.complete = closed and not self._digest_file.fresh
+        closed, used, id_bits, of_commit = self._digest_file.header()
+        self.complete = closed and not self._digest_file.fresh and of_commit == commit
         """Whether the digest table knows every digest: if not, the store fills it again when it
         is opened next."""
         self.digests = DigestTable(self._digest_file.body, used, id_bits)
         self._sketch_file = _MappedFile(self._sketch_path, 4 * FIRST_SKETCH_SLOTS)
-        _closed, _used, id_bits = self._sketch_file.header()
+        id_bits = self._sketch_file.header()[2]
         self.sketches = SketchTable(self._sketch_file.body, id_bits)
         self._write_headers(complete=False)
 
@@ -183,8 +205,16 @@ class Hints:
 
     def _write_headers(self, *, complete: bool) -> None:
         digests, sketches = self.digests, self.sketches
-        self._digest_file.write_header(closed=complete, used=digests.used, id_bits=digests.id_bits)
+        self._digest_file.write_header(
+            closed=complete, used=digests.used, id_bits=digests.id_bits, commit=self._commit
+        )
         self._sketch_file.write_header(closed=False, used=0, id_bits=sketches.id_bits)
+
+    def note_commit(self, commit: int) -> None:
+        """Tells the number of a commit that is on the medium. With it, an index that has gone back
+        in time as a whole is noticed."""
+        self._commit = commit
+        self._digest_file.note_commit(commit)
 
     def make_room(self, digests: int, bases: int, features: int) -> None:
         """Grows the tables for so many digests, and so many bases with so many features each."""
@@ -203,7 +233,7 @@ class Hints:
             raise StoreFull(f"{self._digest_path} cannot become larger; use another store")
         new = _MappedFile(self._digest_path.with_suffix(".new"), 4 * slots)
         table = self.digests.grow_into(new.body)
-        new.write_header(closed=False, used=table.used, id_bits=table.id_bits)
+        new.write_header(closed=False, used=table.used, id_bits=table.id_bits, commit=self._commit)
         _take_name(new, table, self._digest_path)
         self.digests.release_buffer()
         self._digest_file.close()

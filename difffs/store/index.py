@@ -6,6 +6,9 @@
 | tables   | volume and chunk, 4 + 4 bytes, big e. | page table chunk, 4,080 bytes             |
 | inodes   | inode number, 4 bytes big endian      | inode record                              |
 | settings | name                                  | bytes                                     |
+| bindings | kind (1 byte) and key of a value      | its binding (difffs/store/bindings.py)    |
+
+No value is believed without its binding, and none is taken for missing while it has one.
 """
 
 import mmap
@@ -20,7 +23,17 @@ from typing import Any
 
 import lmdb
 
+from difffs._kernels import Extents
 from difffs.errors import CorruptStore, OutOfResources, StoreBusy
+from difffs.store.bindings import (
+    CommitRecord,
+    Kind,
+    Total,
+    bind,
+    chunk_counts,
+    is_bound,
+    summary_bytes,
+)
 from difffs.store.index_errors import explained
 from difffs.store.lmdb_name import lmdb_name
 
@@ -39,6 +52,20 @@ _META_PAGE_BYTES = mmap.PAGESIZE
 
 _NUMBER = Struct(">I")
 _CHUNK = Struct(">II")
+_HASH_BYTES = 8
+_COMMIT = b"commit"
+"""The setting with the commit record: the only value without a binding."""
+_NAMES = {
+    Kind.EXTENT: b"extents",
+    Kind.TABLE: b"tables",
+    Kind.INODE: b"inodes",
+    Kind.SETTING: b"settings",
+}
+
+_KIND_OF_KEY = {kind.value: kind for kind in Kind}
+
+Entry = tuple[bytes, bytes | None, bool]
+"""Key, value (None where only its binding is there), and whether the binding is right."""
 
 
 @dataclass(slots=True)
@@ -50,14 +77,27 @@ class Changes:
     """(volume, chunk, bytes). Ranges of chunks go by `Index.drop_chunks`."""
     inodes: list[tuple[int, bytes | None]] = field(default_factory=list)
     settings: list[tuple[str, bytes]] = field(default_factory=list)
+    totals: list[Total] = field(default_factory=list)
+    """Of all objects, by codec, with what is changed here."""
 
 
 class Index:
     """One LMDB environment. Not thread-safe: the store's lock guards it, except `commit`."""
 
-    def __init__(self, path: Path, *, read_only: bool, create: bool = False) -> None:
-        """Opens the environment; CorruptStore or StoreReadOnly when that fails."""
+    def __init__(
+        self, path: Path, store_id: bytes, *, read_only: bool, create: bool = False
+    ) -> None:
+        """Opens the environment; CorruptStore or StoreReadOnly when that fails.
+
+        O(values), but looks at their bindings only.
+        """
         self.path = path
+        self.commit_record = CommitRecord()
+        """Of the last commit."""
+        self.damage = ""
+        """What is wrong with the index as a whole, so that it must not be changed."""
+        self._store_id = store_id
+        self._pending = self.commit_record
         if not read_only:
             rmtree(path / _COMPACT_DIRECTORY, ignore_errors=True)  # of a crash
             with suppress(OSError):
@@ -67,17 +107,20 @@ class Index:
             raise CorruptStore(f"{path / 'data.mdb'} is missing; restore the store from a copy")
         if not create:
             _refuse_a_cut_file(path / "data.mdb")
+        self._file = -1
         try:
             self._environment = _open(path, read_only=read_only, create=create)
-            names = (b"extents", b"tables", b"inodes", b"settings")
-            if read_only:
-                opened = [self._environment.open_db(name, create=False) for name in names]
-            else:
-                opened = [self._environment.open_db(name) for name in names]
-            self._extents, self._tables, self._inodes, self._settings = opened
-            self.refresh()
-            # Not by its name: the store may be moved while it is open.
-            self._file = os.open(path / "data.mdb", os.O_RDONLY if read_only else os.O_RDWR)
+            try:
+                self._open_databases(create=create)
+                self.refresh()
+                # Not by its name: the store may be moved while it is open.
+                flags = os.O_RDONLY if read_only else os.O_RDWR
+                self._file = os.open(path / "data.mdb", flags)
+                if not create:
+                    self._verify_commit()
+            except BaseException:
+                self.close()
+                raise
         except lmdb.NotFoundError as error:
             raise CorruptStore(f"{path} lacks a table ({error}); restore the store") from None
         except (lmdb.Error, OSError) as error:
@@ -85,13 +128,39 @@ class Index:
                 raise StoreBusy(f"{path.parent} is open in this process already") from None
             raise explained(error, path, "opened") from None
 
+    def _open_databases(self, *, create: bool) -> None:
+        self._databases = {
+            kind: self._environment.open_db(name, create=create) for kind, name in _NAMES.items()
+        }
+        self._bindings = self._environment.open_db(b"bindings", create=create)
+
+    def _verify_commit(self) -> None:
+        """Compares the bindings that are there with the commit record."""
+        stored = self._get(_COMMIT, self._databases[Kind.SETTING])
+        try:
+            self.commit_record = CommitRecord.unpack(self._store_id, bytes(stored or b""))
+        except ValueError as error:
+            self.damage = str(error)
+            return
+        found = CommitRecord()
+        with self._reading() as transaction, transaction.cursor(db=self._bindings) as cursor:
+            for key, bound in cursor:
+                kind = _KIND_OF_KEY.get(bytes(key[:1]))
+                if kind is None or len(bound) < _HASH_BYTES:
+                    self.damage = "there is a binding of no value"
+                    return
+                found.add(kind, bound)
+        if not found.agrees(self.commit_record):
+            self.damage = "its bindings are not those of the last commit"
+
     def close(self) -> None:
         """Closes the environment; buffers handed out are invalid from here on."""
         if self._reader is not None:
             self._reader.abort()
             self._reader = None
         self._environment.close()
-        os.close(self._file)
+        if self._file >= 0:
+            os.close(self._file)
 
     def refresh(self) -> None:
         """Moves reading to the last commit; buffers handed out before are invalid."""
@@ -115,54 +184,126 @@ class Index:
         except lmdb.Error as error:
             raise explained(error, self.path / "data.mdb", "read") from None
 
+    def _value(self, kind: Kind, key: bytes, name: str) -> memoryview | None:
+        """A value; CorruptStore when it is not the one that was committed, or missing."""
+        value = self._get(key, self._databases[kind])
+        bound = self._get(kind.value + key, self._bindings)
+        if not is_bound(bound, self._store_id, kind, key, value):
+            raise CorruptStore(
+                f"{self.path}: {name} is missing or not the one that was committed;"
+                " run `difffs check` and restore the store from a copy"
+            )
+        return None if value is None else memoryview(value)
+
     def header(self, extent: int) -> memoryview | None:
         """A stored header; valid until the next refresh."""
-        value = self._get(_NUMBER.pack(extent), self._extents)
-        return None if value is None else memoryview(value)
+        return self._value(Kind.EXTENT, _NUMBER.pack(extent), f"the header of extent {extent}")
 
     def table(self, volume: int, chunk: int) -> memoryview | None:
         """A stored page table chunk; valid until the next refresh."""
-        value = self._get(_CHUNK.pack(volume, chunk), self._tables)
-        return None if value is None else memoryview(value)
+        name = f"chunk {chunk} of the page table of volume {volume}"
+        return self._value(Kind.TABLE, _CHUNK.pack(volume, chunk), name)
 
     def setting(self, name: str) -> bytes | None:
         """One of the store's own settings."""
-        value = self._get(name.encode(), self._settings)
+        value = self._value(Kind.SETTING, name.encode(), f"the setting {name!r}")
         return None if value is None else bytes(value)
 
-    def headers(self) -> Iterator[tuple[int, memoryview]]:
-        """All stored headers in order."""
-        with self._reading() as transaction, transaction.cursor(db=self._extents) as cursor:
-            for key, value in cursor:
-                yield _NUMBER.unpack(key)[0], memoryview(value)
+    def entries(self, kind: Kind) -> Iterator[Entry]:
+        """All values and bindings of a kind, whether they are right or not, in order of their
+        keys."""
+        with (
+            self._reading() as transaction,
+            transaction.cursor(db=self._databases[kind]) as values,
+            transaction.cursor(db=self._bindings) as bindings,
+        ):
+            there, bound = values.first(), bindings.set_range(kind.value)
+            while True:
+                at = bytes(values.key()) if there else None
+                bound_at = bytes(bindings.key()) if bound else b""
+                if bound_at[:1] != kind.value:
+                    bound = False
+                if at is None and not bound:
+                    return
+                if kind is Kind.SETTING and at == _COMMIT:
+                    there = values.next()
+                elif at is not None and bound and at == bound_at[1:]:
+                    value = bytes(values.value())
+                    right = is_bound(bindings.value(), self._store_id, kind, at, value)
+                    yield at, value, right
+                    there, bound = values.next(), bindings.next()
+                elif at is not None and (not bound or at < bound_at[1:]):
+                    yield at, bytes(values.value()), False
+                    there = values.next()
+                else:
+                    yield bound_at[1:], None, False
+                    bound = bindings.next()
 
-    def tables(self) -> Iterator[tuple[int, int, memoryview]]:
-        """All stored page table chunks as (volume, chunk, bytes), in order."""
-        with self._reading() as transaction, transaction.cursor(db=self._tables) as cursor:
-            for key, value in cursor:
-                volume, chunk = _CHUNK.unpack(key)
-                yield volume, chunk, memoryview(value)
+    def headers(self) -> Iterator[tuple[int, bytes]]:
+        """All stored headers in order; those that are damaged are left out."""
+        for key, value, right in self.entries(Kind.EXTENT):
+            if right and value is not None and len(key) == _NUMBER.size:
+                yield _NUMBER.unpack(key)[0], value
+
+    def account(self, extents: Extents) -> None:
+        """Tells all extents and the objects in all. O(extents), without reading a header."""
+        extents.set_totals(self.commit_record.codecs)
+        for key, summary in self._summaries(Kind.EXTENT, _NUMBER.size):
+            extents.account(_NUMBER.unpack(key)[0], summary)
+
+    def chunk_counts(self) -> Iterator[tuple[int, tuple[int, int, int]]]:
+        """(volume, (objects and lost, zeros, lost)) of all chunks, without reading one."""
+        for key, summary in self._summaries(Kind.TABLE, _CHUNK.size):
+            yield _CHUNK.unpack(key)[0], chunk_counts(summary)
+
+    def _summaries(self, kind: Kind, key_bytes: int) -> Iterator[tuple[bytes, bytes]]:
+        with self._reading() as transaction, transaction.cursor(db=self._bindings) as cursor:
+            if not cursor.set_range(kind.value):
+                return
+            for key, bound in cursor:
+                if bytes(key[:1]) != kind.value:
+                    return
+                if len(key) == 1 + key_bytes and len(bound) == _HASH_BYTES + summary_bytes(kind):
+                    yield bytes(key[1:]), bytes(bound[_HASH_BYTES:])
 
     def chunks_of(self, volume: int, first: int, end: int, most: int) -> list[int]:
-        """The first chunks, at most `most`, that the volume has stored in [first, end), in order.
-        O(chunks found)."""
+        """The first chunks, at most `most`, that the volume should have stored in [first, end), in
+        order. O(chunks found)."""
+        found = self._chunks_in(self._bindings, Kind.TABLE.value, volume, first, end, most)
+        if self.damage:  # what has lost its binding is no hole
+            found += self._chunks_in(self._databases[Kind.TABLE], b"", volume, first, end, most)
+            found = sorted(set(found))[:most]
+        return found
+
+    def _chunks_in(
+        self, database: "lmdb._Database", kind: bytes, volume: int, first: int, end: int, most: int
+    ) -> list[int]:
         found: list[int] = []
-        with self._reading() as transaction, transaction.cursor(db=self._tables) as cursor:
-            if first < end and cursor.set_range(_CHUNK.pack(volume, first)):
+        at, limit = kind + _CHUNK.pack(volume, first), kind + _CHUNK.pack(volume, end)
+        with self._reading() as transaction, transaction.cursor(db=database) as cursor:
+            if first < end and cursor.set_range(at):
                 for key in cursor.iternext(keys=True, values=False):
-                    owner, chunk = _CHUNK.unpack(key)
-                    if owner != volume or chunk >= end or len(found) == most:
+                    if bytes(key) >= limit or len(found) == most:
                         break
-                    found.append(chunk)
+                    if len(key) == len(limit):
+                        found.append(int.from_bytes(key[-4:], "big"))
         return found
 
     def inodes(self) -> list[tuple[int, bytes]]:
-        """All inode records."""
-        with self._reading() as transaction, transaction.cursor(db=self._inodes) as cursor:
-            return [(_NUMBER.unpack(key)[0], bytes(value)) for key, value in cursor]
+        """All inode records; of those that are damaged or missing, nothing."""
+        return [
+            (_NUMBER.unpack(key)[0], value if right and value is not None else b"")
+            for key, value, right in self.entries(Kind.INODE)
+            if len(key) == _NUMBER.size
+        ]
 
     def begin_commit(self) -> lmdb.Transaction:
         """A transaction for one commit, to be given to the next methods in this thread."""
+        if self.damage:
+            raise CorruptStore(
+                f"{self.path}: {self.damage}; run `difffs check` and restore the store from a copy"
+            )
+        self._pending = self.commit_record.following()
         try:
             return self._environment.begin(write=True)
         except lmdb.Error as error:
@@ -185,22 +326,35 @@ class Index:
 
         On an error the transaction is gone, and the index as it was.
         """
-        with self._writing(transaction), transaction.cursor(db=self._tables) as cursor:
+        kind = Kind.TABLE
+        with (
+            self._writing(transaction),
+            transaction.cursor(db=self._databases[kind]) as values,
+            transaction.cursor(db=self._bindings) as bindings,
+        ):
             for volume, first, end in dropped:
-                limit = _CHUNK.pack(volume, end)
-                there = cursor.set_range(_CHUNK.pack(volume, first))
-                while there and bytes(cursor.key()) < limit:
-                    there = cursor.delete()
+                begin, limit = _CHUNK.pack(volume, first), _CHUNK.pack(volume, end)
+                there = values.set_range(begin)
+                while there and begin <= bytes(values.key()) < limit:
+                    there = values.delete()
+                begin, limit = kind.value + begin, kind.value + limit
+                there = bindings.set_range(begin)
+                while there and begin <= bytes(bindings.key()) < limit:
+                    self._pending.remove(kind, bindings.value())
+                    there = bindings.delete()
 
     def put(self, transaction: lmdb.Transaction, changes: Changes) -> None:
         """Puts the changes in the transaction. Errors as for `drop_chunks`."""
         with self._writing(transaction):
-            self._put(transaction, self._extents, _numbered(changes.extents))
+            self._put(transaction, Kind.EXTENT, _numbered(changes.extents))
             tables = ((_CHUNK.pack(v, c), data) for v, c, data in sorted(changes.tables, key=_at))
-            self._put(transaction, self._tables, tables)
-            self._put(transaction, self._inodes, _numbered(changes.inodes))
-            for name, value in changes.settings:
-                transaction.put(name.encode(), value, db=self._settings)
+            self._put(transaction, Kind.TABLE, tables)
+            self._put(transaction, Kind.INODE, _numbered(changes.inodes))
+            settings = ((name.encode(), value) for name, value in changes.settings)
+            self._put(transaction, Kind.SETTING, settings)
+            self._pending.codecs = changes.totals
+            record = self._pending.pack(self._store_id)
+            transaction.put(_COMMIT, record, db=self._databases[Kind.SETTING])
 
     @contextmanager
     def _writing(self, transaction: lmdb.Transaction) -> Iterator[None]:
@@ -212,22 +366,33 @@ class Index:
                 raise explained(error, self.path) from None
             raise
 
-    @staticmethod
     def _put(
+        self,
         transaction: lmdb.Transaction,
-        database: "lmdb._Database",
+        kind: Kind,
         records: Iterable[tuple[bytes, bytes | memoryview | None]],
     ) -> None:
+        """Puts values, or deletes them (None), with their bindings."""
+        database = self._databases[kind]
         for key, value in records:
+            bound_key = kind.value + key
+            former = transaction.get(bound_key, db=self._bindings)
+            if former is not None:
+                self._pending.remove(kind, former)
             if value is None:
                 transaction.delete(key, db=database)
-            else:
-                transaction.put(key, value, db=database)
+                transaction.delete(bound_key, db=self._bindings)
+                continue
+            bound = bind(self._store_id, kind, key, value)
+            self._pending.add(kind, bound)
+            transaction.put(key, value, db=database)
+            transaction.put(bound_key, bound, db=self._bindings)
 
     def end_commit(self, transaction: lmdb.Transaction) -> None:
         """Makes the transaction durable; on an error nothing has changed (StoreFull, ...)."""
         try:
             transaction.commit()
+            self.commit_record = self._pending
             # LMDB does not write pages that a transaction took and gave back, so the file may end
             # before its last page; grown to it, a file that is shorter has been cut.
             whole = (self._environment.info()["last_pgno"] + 1) * _META_PAGE_BYTES
@@ -260,7 +425,7 @@ class Index:
         information = self._environment.info()
         used = 4096 * 2  # the two meta pages
         with self._environment.begin() as transaction:
-            for database in (None, self._extents, self._tables, self._inodes, self._settings):
+            for database in (None, self._bindings, *self._databases.values()):
                 status = transaction.stat(database) if database else self._environment.stat()
                 used += 4096 * (
                     status["branch_pages"] + status["leaf_pages"] + status["overflow_pages"]
@@ -281,7 +446,7 @@ def _open(path: Path, *, read_only: bool, create: bool) -> lmdb.Environment:
                 return lmdb.open(
                     name,
                     map_size=size,
-                    max_dbs=4,
+                    max_dbs=5,
                     readonly=read_only,
                     readahead=False,
                     # Without LMDB's table of readers, a file that is written through memory: on

@@ -125,6 +125,11 @@ class Namespace:
 
     # ---- reading -----------------------------------------------------------------------------
 
+    @property
+    def is_damaged(self) -> bool:
+        """Return whether records were left out because they are damaged."""
+        return bool(self._damage)
+
     def __len__(self) -> int:
         """Count all inodes, orphans included."""
         return len(self._inodes)

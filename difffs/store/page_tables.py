@@ -1,7 +1,8 @@
 """Page tables: which object each page of a volume is, in chunks of 1,016 pages.
 
-A chunk is a 16-byte prefix {checksum, objects, zeros, 0} and 4-byte object ids; 0 is a hole (never
-written or punched) and 255 a page of zeros. Chunks that map nothing are not stored.
+A chunk is a 16-byte prefix {0, objects and lost, zeros, lost} and 4-byte object ids; 0 is a hole
+(never written or punched), 255 a page of zeros, and 254 one whose content is lost. Chunks that map
+nothing are not stored.
 
 Long runs of chunks that become holes are kept as *dropped ranges* until they are committed: they
 are deleted without being loaded, so that removing a large volume takes no memory.
@@ -16,6 +17,7 @@ from difffs.errors import CorruptStore
 from difffs.store.index import Index
 
 HOLE = 0
+LOST = 254
 ZERO = 255
 
 CLEAN_CHUNKS = 1024
@@ -86,8 +88,8 @@ class PageTables:
         # is in `chunks` and changed.
         self._dropped = _Ranges()
         self._committing_dropped = _Ranges()
-        for volume, chunk, stored in index.tables():
-            self.chunks.count(volume, *self._counts_of(stored, volume, chunk))
+        for volume, counts in index.chunk_counts():
+            self.chunks.count(volume, *counts)
 
     def mapped(self, volume: int) -> int:
         """Pages of the volume that are not holes."""
@@ -124,8 +126,8 @@ class PageTables:
             volume, chunk
         )
 
-    def _counts_of(self, stored: memoryview, volume: int, chunk: int) -> tuple[int, int]:
-        """(objects, zeros) of a stored chunk; CorruptStore when it is damaged."""
+    def _counts_of(self, stored: memoryview, volume: int, chunk: int) -> tuple[int, int, int]:
+        """(objects, zeros, lost) of a stored chunk; CorruptStore when it is damaged."""
         try:
             return table_counts(stored)
         except ValueError as error:
@@ -238,9 +240,9 @@ class PageTables:
     def counts(self, volume: int, chunk: int) -> tuple[int, int]:
         """(objects, zeros) of a chunk."""
         if self.chunks.has(volume, chunk):
-            return self.chunks.counts(volume, chunk)
+            return self.chunks.counts(volume, chunk)[:2]
         stored = self._stored(volume, chunk)
-        return (0, 0) if stored is None else self._counts_of(stored, volume, chunk)
+        return (0, 0) if stored is None else self._counts_of(stored, volume, chunk)[:2]
 
     def first_page(self, volume: int, chunk: int, entry: int, *, hole: bool) -> int | None:
         """The first entry of the chunk from `entry` on that is a hole, or that is none."""
@@ -260,7 +262,7 @@ class PageTables:
         return self._committing_dropped.all()
 
     def begin_commit(self) -> list[tuple[int, int, memoryview | None]]:
-        """The changed chunks, sealed; None for those that map nothing any more.
+        """The changed chunks; None for those that map nothing any more.
 
         Dropped ranges are to be deleted first. The bytes are the chunks' own: no page table may
         change until they have been copied.

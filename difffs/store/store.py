@@ -16,10 +16,12 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from shutil import rmtree
 from types import TracebackType
 from typing import TYPE_CHECKING
 
 from difffs._kernels import (
+    EXTENT_LIMIT,
     TABLE_BYTES,
     TABLE_ENTRIES,
     Batch,
@@ -29,13 +31,15 @@ from difffs._kernels import (
     Extents,
     SketchTable,
     Staged,
+    UnknownCodec,
     VolumePages,
 )
 from difffs.codec import ROUTE_OF_CODEC, Route
-from difffs.dictionary import seal_dictionary, unseal_dictionary
 from difffs.errors import (
     CorruptStore,
     DifffsError,
+    FormatTooNew,
+    FormatTooOld,
     MediumFailed,
     NotAStore,
     PayloadDamaged,
@@ -48,18 +52,21 @@ from difffs.page import PAGE_SIZE
 from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe, recipe_named
 from difffs.store import format as names
 from difffs.store.creation import can_be_made, create_store
-from difffs.store.hints import Hints
+from difffs.store.hints import Hints, noted_commit
 from difffs.store.index import Changes, Index
 from difffs.store.lock import StoreLock
 from difffs.store.namespace import Namespace
 from difffs.store.occupancy import Occupancy, occupied_bytes
-from difffs.store.page_tables import CHUNK_LIMIT, HOLE, ZERO, PageTables
+from difffs.store.page_tables import CHUNK_LIMIT, HOLE, LOST, ZERO, PageTables
 from difffs.store.payloads import PayloadFile
 from difffs.store.reserve import Reserve
 from difffs.usage import VolumeUsage
 
 if TYPE_CHECKING:
     from difffs.store.check import Finding, Progress
+
+DICTIONARY = "dictionary/0"
+"""The setting with the zstd dictionary of domain 0, the only one that there is."""
 
 LOADED_HEADERS = 2048
 """Extent headers kept in memory though unchanged (8 MiB, half a million objects)."""
@@ -70,9 +77,6 @@ dead ones are dropped. 3 % leaves room for block and header slack below the prom
 
 IDLE_DEAD_SHARE = 16
 """In 256ths: with more than that (6 %), extents are rewritten though nothing new comes."""
-
-EXTENT_LIMIT = 1 << 24
-"""Extent numbers are below this: ids have 24 bits for them."""
 
 SUPERSEDED_BYTES = 4 << 20
 """Old sides of extents may occupy this much, or a sixteenth of the payload, without a commit."""
@@ -118,12 +122,13 @@ _ENOUGH_ROOM = 8 << 20
 
 _REASONS = {
     -1: "there is no such object",
-    -2: "its checksum is wrong",
+    -2: "what it decodes to is another page",
     -3: "it cannot be decoded",
     -4: "the payload file ends before it",
     -5: "reading failed",
     -6: "it is at the end of too long a chain of patches",
 }
+_LOST = -7
 _HEADER_MISSING = 1
 _BASE_CODECS = [
     codec for codec, route in ROUTE_OF_CODEC.items() if route in (Route.COMPRESS, Route.RAW)
@@ -188,14 +193,16 @@ class Store:
         self.path = path
         self.read_only = read_only
         self.lock = threading.RLock()
-        names.check_format(path)
+        names.read_format(path)
         with ExitStack() as cleanup:
             self._lock_file = StoreLock(path, shared=read_only)
             cleanup.callback(self._lock_file.release)
+            form = names.read_format(path)  # once more: before, it may have been upgraded
             self._payloads = PayloadFile(path / names.PAYLOAD_FILE, read_only=read_only)
             cleanup.callback(self._payloads.close)
-            self._index = Index(path / names.INDEX_DIRECTORY, read_only=read_only)
+            self._index = self._open_index(form)
             cleanup.callback(self._index.close)
+            self._verify_index()
             self._settings_to_write: list[tuple[str, bytes]] = []
             self.recipe = self._choose_recipe(recipe, change=change_recipe)
             self._extents = Extents(self._payloads.file)
@@ -205,7 +212,8 @@ class Store:
             self._volume_pages: VolumePages | None = None
             self._hints: Hints | None = None
             if not read_only:
-                self._hints = Hints(path, names.DIGEST_FILE, names.SKETCH_FILE)
+                commit = self._index.commit_record.number
+                self._hints = Hints(path, names.DIGEST_FILE, names.SKETCH_FILE, commit)
                 cleanup.callback(self._hints.close, complete=False)
                 if not self._hints.complete:
                     self._payloads.sweep(self._sides_in_use())
@@ -237,16 +245,40 @@ class Store:
             cleanup.pop_all()
         self._open = True
 
-    def _stored_dictionary(self) -> Dictionary | None:
-        stored = self._index.setting("dictionary")
-        if stored is None:
-            return None
-        try:
-            content = unseal_dictionary(stored)
-        except ValueError as error:
+    def _open_index(self, form: names.StoreFormat) -> Index:
+        if form.version == names.FORMAT_VERSION:
+            if not self.read_only:  # what a crash left of upgrading
+                rmtree(self.path / names.FORMER_INDEX_DIRECTORY, ignore_errors=True)
+            directory = self.path / names.INDEX_DIRECTORY
+            return Index(directory, form.store_id, read_only=self.read_only)
+        if not self.read_only:
+            raise FormatTooOld(
+                f"{self.path} has format {form.version}, which this difffs only reads;"
+                f" run `difffs upgrade {self.path}`"
+            )
+        from difffs.store.version_1 import FormerIndex
+
+        return FormerIndex(self.path / names.FORMER_INDEX_DIRECTORY, self._payloads.file)
+
+    def _verify_index(self) -> None:
+        """An index that has gone back in time as a whole agrees with itself: what was noted
+        elsewhere tells."""
+        noted = noted_commit(self.path / names.DIGEST_FILE)
+        if noted > self._index.commit_record.number and not self._index.damage:
             raise CorruptStore(
-                f"{self.path}: {error}; run `difffs check` and restore it from a copy"
-            ) from None
+                f"{self._index.path} holds commit {self._index.commit_record.number}, but commit"
+                f" {noted} was made: restore the store from a copy"
+            )
+        if self._index.damage and not self.read_only:
+            raise CorruptStore(
+                f"{self._index.path}: {self._index.damage};"
+                " run `difffs check` and restore the store from a copy"
+            )
+
+    def _stored_dictionary(self) -> Dictionary | None:
+        content = self._index.setting(DICTIONARY)
+        if content is None:
+            return None
         dictionary = Dictionary(content, self.recipe.compress_level)
         self._reader.use(dictionary)
         return dictionary
@@ -260,7 +292,7 @@ class Store:
             self._reader.use(self.dictionary)
             if self._volume_pages is not None:
                 self._volume_pages.use_dictionary(self.dictionary)
-            self._settings_to_write.append(("dictionary", seal_dictionary(content)))
+            self._settings_to_write.append((DICTIONARY, content))
         return self.dictionary
 
     def _choose_recipe(self, name: str | None, *, change: bool) -> Recipe:
@@ -283,14 +315,15 @@ class Store:
         return wanted
 
     def _account_extents(self) -> None:
-        for number, stored in self._index.headers():
-            try:
-                self._extents.account(stored, number)
-            except ValueError as error:
-                raise CorruptStore(
-                    f"{self._index.path}: the header of extent {number} is damaged ({error});"
-                    " run `difffs check` and restore the store from a copy"
-                ) from None
+        try:
+            self._index.account(self._extents)
+        except UnknownCodec as error:
+            raise FormatTooNew(f"{self._index.path} has {error}; use a newer difffs") from None
+        except ValueError as error:
+            raise CorruptStore(
+                f"{self._index.path} is damaged ({error}); run `difffs check` and restore the store"
+                " from a copy"
+            ) from None
 
     def _stored_counters(self) -> dict[str, list[int]]:
         try:
@@ -305,8 +338,8 @@ class Store:
         self._hints.clear_digests()
         if self.recipe.share:
             try:
-                for _number, stored in self._index.headers():
-                    while not self._hints.digests.insert_header(stored):
+                for number, stored in self._index.headers():
+                    while not self._hints.digests.insert_header(number, stored):
                         self._hints.grow_digests()
             except StoreFull:
                 return  # a smaller table finds less
@@ -360,6 +393,8 @@ class Store:
                 )
             try:
                 self._extents.load(number, stored)
+            except UnknownCodec as error:
+                raise FormatTooNew(f"{self._index.path} has {error}; use a newer difffs") from None
             except ValueError as error:
                 raise CorruptStore(
                     f"{self._index.path}: extent {number} is damaged ({error});"
@@ -431,10 +466,15 @@ class Store:
         if status == _HEADER_MISSING:
             self.load_headers([culprit])
             return
+        where = f"{self.path}: page {page} of {self._volume_name(volume)} cannot be read"
+        if status == _LOST:
+            raise PayloadDamaged(
+                f"{where}: its content was lost, and given up by a repair;"
+                " restore the volume from a copy, or overwrite the page"
+            )
         reason = os.strerror(error) if error else _REASONS.get(status, "of an unknown error")
         raise PayloadDamaged(
-            f"{self.path}: page {page} of {self._volume_name(volume)} cannot be read: object"
-            f" {culprit & 255} of extent {culprit >> 8}: {reason};"
+            f"{where}: object {culprit & 255} of extent {culprit >> 8}: {reason};"
             " run `difffs check` and restore from a copy"
         )
 
@@ -452,8 +492,8 @@ class Store:
     # -- changing page tables (any thread, with the lock) ----------------------------------------
 
     def fill(self, volume: int, first: int, count: int, value: int) -> None:
-        """Makes pages holes (0) or zeros (255)."""
-        if value not in (HOLE, ZERO):
+        """Makes pages holes (0), zeros (255) or lost (254): reading these is an error."""
+        if value not in (HOLE, LOST, ZERO):
             raise UsageError(f"pages cannot be filled with object {value}")
         with self.lock:
             if count > 0:
@@ -795,6 +835,7 @@ class Store:
                     self.settle()
                     self._index.drop_chunks(transaction, self._page_tables.begin_dropping())
                     changes.extents = self._extents.begin_commit()
+                    changes.totals = self._extents.totals()
                     changes.tables = self._page_tables.begin_commit()
                     changes.inodes = self.namespace.take_dirty()
                     settings, self._settings_to_write = self._settings_to_write, []
@@ -812,6 +853,8 @@ class Store:
             raise
         with self.lock:
             self._index.refresh()
+            if self._hints is not None:
+                self._hints.note_commit(self._index.commit_record.number)
             self._page_tables.end_commit(succeeded=True)
             self._superseded = 0
             self._payloads.discard_again()
@@ -909,7 +952,7 @@ class Store:
     # -- telling ---------------------------------------------------------------------------------
 
     def page_counts(self) -> dict[str, int]:
-        """Pages by route. Holes are no pages; `total` is the sum of the rest."""
+        """Pages by route. Holes are no pages; `total` is the sum of the rest, with lost ones."""
         with self.lock:
             totals = self._extents.totals()
             counts = {route.name.lower(): 0 for route in Route}
@@ -925,7 +968,14 @@ class Store:
                     counts["identical"] += references - (objects - pageless)
                 referenced += references
             counts["zero"] = self._chunks.zeros
-            return {"total": referenced + counts["zero"], **counts}
+            total = referenced + counts["zero"] + self._chunks.lost
+            return {"total": total, **counts}
+
+    @property
+    def lost_pages(self) -> int:
+        """Pages whose content is lost: reading them is an error."""
+        with self.lock:
+            return self._chunks.lost
 
     def object_count(self) -> int:
         """Stored payloads."""
@@ -955,7 +1005,13 @@ class Store:
         with self.lock:
             hints = self._hints
             return check_store(
-                self.path, self._index, hints, self.namespace, progress, payloads=payloads
+                self.path,
+                self._index,
+                hints,
+                self.namespace,
+                self.dictionary,
+                progress,
+                payloads=payloads,
             )
 
     def volume_usage(self, volume: int) -> VolumeUsage:

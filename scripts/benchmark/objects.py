@@ -10,8 +10,8 @@ from difffs import _kernels
 from difffs.codec import ROUTE_OF_CODEC, Codec
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
-from difffs.store.check import _Check
 from difffs.store.format import PAYLOAD_FILE
+from difffs.store.object_table import ObjectTable, StoredObject
 from difffs.store.page_tables import HOLE, ZERO
 
 _Job = tuple[int, bytes, "tuple[int, bytes] | None"]
@@ -22,11 +22,9 @@ class Payloads:
     """The objects of an open, committed store."""
 
     def __init__(self, store: Store) -> None:
-        # check() parses the headers by itself, in plain Python; so does this.
-        parser = _Check(store.path, store._index, None, store.namespace)
+        self._objects = ObjectTable()
         for number, stored in store._index.headers():
-            parser._read_header(number, bytes(stored))
-        self._objects = parser._objects
+            self._objects.add(number, stored)
         self._path = store.path / PAYLOAD_FILE
         self._context = _kernels.Context()
         dictionary = getattr(store, "dictionary", None)
@@ -38,7 +36,7 @@ class Payloads:
         return [
             "zero"
             if i in (HOLE, ZERO)
-            else ROUTE_OF_CODEC[Codec(self._objects[i].codec)].name.lower()
+            else ROUTE_OF_CODEC[Codec(self._object(i).codec)].name.lower()
             for i in ids
         ]
 
@@ -62,14 +60,20 @@ class Payloads:
                 best = spent
         return [max(0.0, nanoseconds) for nanoseconds in best]
 
+    def _object(self, number: int) -> StoredObject:
+        item = self._objects.get(number)
+        if item is None:
+            raise KeyError(number)
+        return item
+
     def _job(self, file: int, number: int) -> _Job:
-        item = self._objects[number]
+        item = self._object(number)
         payload = os.pread(file, item.length, item.position)
         if not Codec(item.codec).is_patch:
             return item.codec, payload, None
-        base = self._objects[int.from_bytes(payload[:4], "little")]
+        base = self._object(item.base)
         stored_base = os.pread(file, base.length, base.position)
-        return item.codec, payload[4:], (base.codec, stored_base)
+        return item.codec, payload, (base.codec, stored_base)
 
     def _time(self, job: _Job) -> float:
         codec, payload, of_base = job

@@ -77,6 +77,9 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("Verify the structure only, which is quick",
                 "difffs check /srv/images --no-payloads"),
     ),
+    "upgrade": (
+        Example("Convert a store that a former difffs made", "difffs upgrade /srv/images"),
+    ),
     "swapon": (
         Example("Swap to a store, before any other swap area",
                 "difffs swapon /srv/swap --size 8G --priority 100"),

@@ -12,9 +12,9 @@ SLOTS = 254
 MAXIMUM_PAGE_REFERENCES = 16383
 MAXIMUM_PATCH_REFERENCES = 1023
 
-_PREFIX = Struct("<IBBHI")  # end, side, used, reserved, extent; the checksum comes before it
-_RECORD = Struct("<IB3sII")  # place, kind, references, digest, checksum
-_WORD = Struct("<I")
+_PREFIX = Struct("<IIIB3x")  # end, generation, domain, used
+_SUMMARY = Struct("<IIIIB")  # generation, domain, end, live bytes, live slots
+_RECORD = Struct("<IIII")  # place, kind, base, digest
 
 
 @dataclass
@@ -24,20 +24,17 @@ class Record:
     offset: int
     length: int
     codec: int
-    depth: int = 0
     pages: int = 0
     patches: int = 0
+    base: int = 0
     digest: int = 0
-    checksum: int = 0
 
     def pack(self) -> bytes:
-        both = self.pages | self.patches << 14
         return _RECORD.pack(
             self.offset | (self.length - 1) << 20,
-            self.codec | self.depth << 4,
-            both.to_bytes(3, "little"),
+            self.codec | self.pages << 8 | self.patches << 22,
+            self.base,
             self.digest,
-            self.checksum,
         )
 
 
@@ -46,17 +43,28 @@ class Header:
     """An extent: its records by slot, and where its payloads end."""
 
     number: int
-    side: int = 0
+    generation: int = 0
     end: int = 0
     used: int = 0
     records: dict[int, Record] = field(default_factory=dict)
+    domain: int = 0
+
+    @property
+    def side(self) -> int:
+        return self.generation & 1
 
     def pack(self) -> bytes:
         """As stored: cut behind the highest slot ever used."""
-        body = _PREFIX.pack(self.end, self.side, self.used, 0, self.number)
+        body = _PREFIX.pack(self.end, self.generation, self.domain, self.used)
         for slot in range(1, self.used + 1):
             body += self.records[slot].pack() if slot in self.records else bytes(16)
-        return _WORD.pack(oracle.checksum(body)) + body
+        return body
+
+    def pack_summary(self) -> bytes:
+        """What the index tells of the extent beside the header."""
+        return _SUMMARY.pack(
+            self.generation, self.domain, self.end, self.live_bytes, len(self.records)
+        )
 
     @property
     def live_bytes(self) -> int:
@@ -67,23 +75,21 @@ class Header:
         return self.side, self.end, self.live_bytes, len(self.records)
 
 
-def unpacked(stored: bytes) -> Header:
+def unpacked(number: int, stored: bytes) -> Header:
     """The inverse of Header.pack."""
-    end, side, used, _reserved, number = _PREFIX.unpack_from(stored, 4)
-    header = Header(number, side, end, used)
+    end, generation, domain, used = _PREFIX.unpack_from(stored)
+    header = Header(number, generation, end, used, domain=domain)
     for slot in range(1, used + 1):
-        place, kind, references, digest, checksum = _RECORD.unpack_from(stored, 16 * slot)
-        both = int.from_bytes(references, "little")
-        if kind & 15:
+        place, kind, base, digest = _RECORD.unpack_from(stored, 16 * slot)
+        if kind & 255:
             header.records[slot] = Record(
                 place & 0xFFFFF,
                 (place >> 20) + 1,
-                kind & 15,
-                kind >> 4,
-                both & 0x3FFF,
-                both >> 14,
+                kind & 255,
+                kind >> 8 & 0x3FFF,
+                kind >> 22,
+                base,
                 digest,
-                checksum,
             )
     return header
 
@@ -109,15 +115,15 @@ class ExtentFile:
         payload: bytes,
         *,
         page: bytes = b"",
-        base: int | None = None,
-        depth: int = 0,
+        base: int = 0,
         pages: int = 1,
         slot: int | None = None,
     ) -> int:
-        """Appends an object to an extent (made when missing); its id. `base` goes in front."""
+        """Appends an object to an extent (made when missing); its id. The page of a word may be
+        left out."""
         header = self.headers.setdefault(number, Header(number))
-        if base is not None:
-            payload = _WORD.pack(base) + payload
+        if codec == Codec.SAME and not page:
+            page = payload * 512
         if slot is None:
             slot = header.used + 1
         header.used = max(header.used, slot)
@@ -125,11 +131,10 @@ class ExtentFile:
             header.end,
             len(payload),
             codec,
-            depth,
             pages,
             0,
+            base,
             oracle.digest(page) & 0xFFFFFFFF,
-            oracle.checksum(payload),
         )
         os.pwrite(self.file, payload, self.position(number) + header.end)
         header.end += len(payload)
@@ -138,7 +143,7 @@ class ExtentFile:
     def add_raw(self, number: int, page: bytes, pages: int = 1) -> int:
         return self.add(number, Codec.RAW, page, page=page, pages=pages)
 
-    def add_patch(self, number: int, page: bytes, base_id: int, base: bytes, depth: int = 1) -> int:
+    def add_patch(self, number: int, page: bytes, base_id: int, base: bytes) -> int:
         """A zstd patch of page against the base; the base counts it."""
         identity = self.add(
             number,
@@ -146,7 +151,6 @@ class ExtentFile:
             oracle.zstd_encode(page, base),
             page=page,
             base=base_id,
-            depth=depth,
         )
         self.record(base_id).patches += 1
         return identity

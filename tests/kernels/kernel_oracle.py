@@ -27,10 +27,10 @@ def checksum(payload: bytes) -> int:
 
 
 def table_chunk(entries: list[int]) -> bytes:
-    """A page table chunk as stored: checksum, objects, zeros, 0, then the entries."""
+    """A page table chunk as stored: 0, objects and lost, zeros, lost, then the entries."""
     objects = sum(value not in (0, 255) for value in entries)
-    body = array("I", [objects, entries.count(255), 0, *entries]).tobytes()
-    return array("I", [checksum(body)]).tobytes() + body
+    counts = [0, objects, entries.count(255), entries.count(254)]
+    return array("I", [*counts, *entries]).tobytes()
 
 
 def _mixed(word: bytes) -> int:

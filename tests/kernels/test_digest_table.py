@@ -13,7 +13,6 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from difffs._kernels import DIGEST_ID_BITS, DigestTable
-from tests.kernels import kernel_oracle as oracle
 
 LEAST_WAYS, MOST_WAYS = 8, 15
 SMALLEST = 4 * LEAST_WAYS << 7
@@ -229,16 +228,16 @@ def test_ids_have_some_bits(bits: int) -> None:
         DigestTable(bytearray(SMALLEST), 0, bits)
 
 
-def stored_header(extent: int, records: dict[int, int]) -> bytes:
+def stored_header(records: dict[int, int]) -> bytes:
     """A header as the index keeps it: objects of one byte, raw, with these digests by slot."""
     used = max(records)
-    body = bytearray(struct.pack("<IBBHI", 4096, 0, used, 0, extent))
+    body = bytearray(struct.pack("<IIIB3x", 4096, 0, 0, used))
     for slot in range(1, used + 1):
         if slot in records:
-            body += struct.pack("<IB3sII", 0, 2, b"\x01\x00\x00", records[slot], 0)
+            body += struct.pack("<IIII", 0, 2 | 1 << 8, 0, records[slot])
         else:
             body += bytes(16)
-    return struct.pack("<I", oracle.checksum(bytes(body))) + body
+    return bytes(body)
 
 
 @settings(max_examples=40)
@@ -248,7 +247,7 @@ def stored_header(extent: int, records: dict[int, int]) -> bytes:
 )
 def test_the_objects_of_a_header(extent: int, records: dict[int, int]) -> None:
     table = DigestTable(bytearray(SMALLEST))
-    whole = table.insert_header(stored_header(extent, records))
+    whole = table.insert_header(extent, stored_header(records))
     pairs = table.pairs()
     assert table.used == len(pairs)
     unknown = 32 - table.known_bits
@@ -267,23 +266,18 @@ def test_a_header_with_more_objects_than_there_is_room() -> None:
     random = Random(3)
     header = {slot: random.getrandbits(32) for slot in range(1, 255)}
     extent = 1
-    while table.insert_header(stored_header(extent, header)):
+    while table.insert_header(extent, stored_header(header)):
         extent += 1
         header = {slot: random.getrandbits(32) for slot in range(1, 255)}
     assert 0.9 * table.slots < table.used == len(table.pairs())
 
 
 def test_a_damaged_header_is_refused() -> None:
-    good = stored_header(5, {1: 10, 3: 30})
+    good = stored_header({1: 10, 3: 30})
     table = DigestTable(bytearray(SMALLEST))
-    for place in range(len(good)):
-        bad = bytearray(good)
-        bad[place] ^= 0x10
-        with pytest.raises(ValueError, match="header"):
-            table.insert_header(bad)
     for length in range(len(good)):
         with pytest.raises(ValueError, match="header"):
-            table.insert_header(good[:length])
+            table.insert_header(5, good[:length])
     with pytest.raises(ValueError, match="header"):
-        table.insert_header(good + bytes(16))
+        table.insert_header(5, good + bytes(16))
     assert table.used == 0

@@ -24,6 +24,7 @@ from difffs._kernels import (
     Extents,
     SketchTable,
     Staged,
+    header_summary,
 )
 from difffs.codec import Codec
 from difffs.recipe import RECIPES
@@ -75,13 +76,14 @@ class ExtentsMachine(RuleBasedStateMachine):
 
     def _open(self) -> None:
         self.extents = Extents(self.file)
-        self.headers = {number: unpacked(stored) for number, stored in self.index.items()}
+        self.headers = {number: unpacked(number, stored) for number, stored in self.index.items()}
         self.pages = dict(self.committed_pages)
         self.flipped: set[int] = set()
         self.digests = DigestTable(bytearray(4 << 12))
         for number, stored in self.index.items():
-            self.extents.account(stored, number)
-            assert self.digests.insert_header(stored)
+            self.extents.account(number, header_summary(stored))
+            self.extents.count_objects(stored)
+            assert self.digests.insert_header(number, stored)
 
     def teardown(self) -> None:
         os.close(self.file)
@@ -109,19 +111,13 @@ class ExtentsMachine(RuleBasedStateMachine):
 
     def _rewritten(self, number: int) -> None:
         header = self.headers[number]
-        header.side ^= 1
+        header.generation += 1
         header.end = 0
         header.used = max(header.records, default=0)
         for slot in sorted(header.records):
             header.records[slot].offset = header.end
             header.end += header.records[slot].length
         self.flipped.add(number)
-
-    def _base_of(self, identity: int) -> int:
-        header = self.headers[identity >> 8]
-        record = header.records[identity & 255]
-        at = (2 * header.number + header.side) * EXTENT_SIDE_BYTES + record.offset
-        return int.from_bytes(os.pread(self.file, 4, at), "little")
 
     def _gone(self, identity: int) -> None:
         del self.headers[identity >> 8].records[identity & 255]
@@ -213,8 +209,8 @@ class ExtentsMachine(RuleBasedStateMachine):
         stored = dict(self.extents.begin_commit())[number]
         self.extents.end_commit(False)
         assert stored is not None
-        header = unpacked(stored)
-        assert header.side == known.side
+        header = unpacked(number, stored)
+        assert header.generation == known.generation
         for slot, record in known.records.items():
             assert header.records[slot] == record
         added = {slot: header.records[slot] for slot in header.records.keys() - known.records}
@@ -251,8 +247,8 @@ class ExtentsMachine(RuleBasedStateMachine):
                 else:
                     record.pages -= 1
                 if not record.pages and not record.patches:
-                    if record.depth:
-                        expected.append(self._base_of(each))
+                    if record.base:
+                        expected.append(record.base)
                     self._gone(each)
             ids = list(self.extents.release(array("I", ids), by_patch, self.digests))
             assert ids == expected
@@ -424,7 +420,8 @@ def test_a_rewrite_needs_the_whole_side() -> None:
 
 def test_staging_needs_the_header() -> None:
     extents, staged = Extents(-1), Staged()
-    extents.account(Header(2, end=PAGE, used=1, records={1: Record(0, PAGE, Codec.RAW)}).pack(), 2)
+    header = Header(2, end=PAGE, used=1, records={1: Record(0, PAGE, Codec.RAW)})
+    extents.account(2, header.pack_summary())
     for number in (0, 1, 2, 3, 2**32 - 1):
         with pytest.raises(ValueError, match="not in memory"):
             staged.append(extents, number)

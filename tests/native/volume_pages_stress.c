@@ -149,14 +149,14 @@ static void write_at(off_t position, const uint8_t *bytes, size_t length) {
 }
 
 static void install(void) {
-    if (extents_load(&extents, header.prefix.extent, &header, HEADER_DIRTY)) {
+    if (extents_load(&extents, extent_number, &header, HEADER_DIRTY)) {
         fail("no memory", 0, 0);
     }
 }
 
 static void begin_extent(uint32_t number) {
     memset(&header, 0, sizeof header);
-    header.prefix.extent = number;
+    extent_number = number;
     install();
 }
 
@@ -185,9 +185,9 @@ static void rewrite(void) {
     const union extent_header *now = extents.array[extent_number].header;
     union extent_header moved = *now;
     uint8_t payload[PAGE_BYTES];
-    unsigned old = now->prefix.side;
+    unsigned old = now->prefix.generation & 1u;
     uint32_t end = 0;
-    moved.prefix.side = (uint8_t)(old ^ 1u);
+    moved.prefix.generation++;
     for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
         struct object_record *record = &moved.records[slot];
         if (record_codec(record) == CODEC_NONE) {
@@ -219,16 +219,15 @@ static uint32_t store_page(const uint8_t *page) {
         rewrite();
         header = *extents.array[extent_number].header;
         if (extents.array[extent_number].live_slots > 150u) {
-            begin_extent(++extent_number);
+            begin_extent(extent_number + 1u);
         }
         return store_page(page);
     }
-    write_at(side_at(extent_number, header.prefix.side) + header.prefix.end, page, PAGE_BYTES);
+    write_at(side_at(extent_number, header.prefix.generation & 1u) + header.prefix.end, page, PAGE_BYTES);
     struct object_record *record = &header.records[slot];
     record->place = header.prefix.end | (PAGE_BYTES - 1u) << 20;
     record->kind = CODEC_RAW;
     record->digest = (uint32_t)page_digest(page);
-    record->checksum = payload_checksum(page, PAGE_BYTES);
     header.prefix.end += PAGE_BYTES;
     if (slot > header.prefix.used) {
         header.prefix.used = (uint8_t)slot;

@@ -12,8 +12,13 @@ import pytest
 
 from difffs import _kernels
 from difffs.codec import Codec
-from difffs.errors import CorruptStore, PayloadDamaged
+from difffs.errors import CorruptStore, DifffsError, FormatTooNew, PayloadDamaged
 from difffs.store import Store
+from difffs.store.bindings import Kind
+from difffs.store.check import Finding
+from difffs.store.format import read_format
+from difffs.store.index import Changes, Index
+from difffs.store.store import DICTIONARY
 from tests.kernels import kernel_oracle
 from tests.pages import compressible_page, guest_memory, similar_page
 from tests.stores import OpenStore
@@ -40,36 +45,54 @@ def folder(tmp_path: Path) -> Path:
 def findings(folder: Path, *, read_only: bool = True) -> dict[str, str]:
     """Kind -> all findings of that kind in one text."""
     told: dict[str, str] = {}
-    with Store.open(folder, read_only=read_only) as store:
-        for finding in store.check():
-            told[finding.kind] = told.get(finding.kind, "") + f"{finding}\n"
+    try:
+        with Store.open(folder, read_only=read_only) as store:
+            found = store.check()
+    except DifffsError as error:  # as the command does
+        found = [Finding("store", str(folder), str(error))]
+    for finding in found:
+        told[finding.kind] = told.get(finding.kind, "") + f"{finding}\n"
     return told
 
 
 @contextmanager
-def database(folder: Path, name: str) -> Iterator[tuple[lmdb.Transaction, "lmdb._Database"]]:
-    with lmdb.open(str(folder / "index"), max_dbs=4, map_size=1 << 30) as environment:
-        opened = environment.open_db(name.encode())
-        with environment.begin(write=True) as transaction:
-            yield transaction, opened
+def edited(folder: Path) -> Iterator[tuple[Index, Changes]]:
+    """The index, and what is to be put in it, with right bindings."""
+    form = read_format(folder)
+    index = Index(folder / "index-2", form.store_id, read_only=False)
+    try:
+        changes = Changes(totals=list(index.commit_record.codecs))
+        yield index, changes
+        index.commit(changes)
+    finally:
+        index.close()
 
 
 def edit_header(folder: Path, change: Callable[[bytearray], None]) -> None:
-    """Changes the header of extent 1 and gives it a right checksum."""
-    with database(folder, "extents") as (transaction, extents):
-        key = (1).to_bytes(4, "big")
-        header = bytearray(transaction.get(key, db=extents) or b"")
+    """Changes the header of extent 1 as a faulty version might."""
+    with edited(folder) as (index, changes):
+        header = bytearray(index.header(1) or b"")
         change(header)
-        header[0:4] = _kernels.checksum(header[4:]).to_bytes(4, "little")
-        transaction.put(key, bytes(header), db=extents)
+        changes.extents.append((1, bytes(header)))
+
+
+def edit_chunk(folder: Path, change: Callable[[bytearray], None]) -> None:
+    """Changes the only page table chunk likewise."""
+    with edited(folder) as (index, changes):
+        ((key, stored, _right),) = index.entries(Kind.TABLE)
+        chunk = bytearray(stored or b"")
+        change(chunk)
+        volume, number = int.from_bytes(key[:4], "big"), int.from_bytes(key[4:], "big")
+        changes.tables.append((volume, number, memoryview(chunk)))
 
 
 def payload_position(folder: Path, slot: int) -> tuple[int, int]:
     """(position in the payload file, length) of an object of extent 1."""
-    with database(folder, "extents") as (transaction, extents):
-        header = transaction.get((1).to_bytes(4, "big"), db=extents) or b""
+    index = Index(folder / "index-2", read_format(folder).store_id, read_only=True)
+    header = bytes(index.header(1) or b"")
+    index.close()
     place = int.from_bytes(header[RECORD * slot : RECORD * slot + 4], "little")
-    side = header[8]
+    side = header[4] & 1
     return (2 + side) * _kernels.EXTENT_SIDE_BYTES + (place & 0xFFFFF), (place >> 20) + 1
 
 
@@ -90,7 +113,7 @@ def test_a_flipped_payload_is_found_named_and_harms_no_other(folder: Path) -> No
     position, length = payload_position(folder, 1)
     flip(folder / "payloads", position + length // 2)
     told = findings(folder)
-    assert "object 1 of extent 1: its checksum is wrong" in told["payload"]
+    assert "object 1 of extent 1: " in told["payload"]
     assert "object 2 of extent 1: its base object 1 of extent 1 is damaged" in told["payload"]
     with Store.open(folder) as store:
         volume = store.namespace.lookup("/vm.mem").number
@@ -124,15 +147,24 @@ def set_references(slot: int, pages: int, patches: int) -> Callable[[bytearray],
     return change
 
 
+def set_base(slot: int, base: int) -> Callable[[bytearray], None]:
+    def change(header: bytearray) -> None:
+        header[RECORD * slot + 8 : RECORD * slot + 12] = base.to_bytes(4, "little")
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("change", "kind", "text"),
     [
         (set_references(1, 7, 1), "reference", "counts 7 pages, 1 refer to it"),
         (set_references(1, 1, 9), "reference", "counts 9 patches, 1 refer to it"),
-        (change_byte(RECORD * 2 + 4, 5 | 3 << 4), "base", "depth is not its base's plus one"),
-        (change_byte(RECORD * 1 + 4, 3 | 1 << 4), "base", "no patch, yet it has a depth"),
-        (change_byte(RECORD * 1 + 8, 0xAA), "digest", "its page has another digest"),
-        (change_byte(RECORD * 1 + 12, 0xAA), "payload", "its checksum is wrong"),
+        (set_base(2, 0x1FF), "base", "its base object 255 of extent 1 does not exist"),
+        (set_base(2, 0x102), "base", "its chain has more than 15 patches"),
+        (set_base(2, 0x103), "payload", "object 2 of extent 1: it decodes to another page"),
+        (set_base(2, 0x103), "reference", "counts 1 patches, 0 refer to it"),
+        (set_base(1, 0x103), "base", "no patch, yet it has a base"),
+        (change_byte(RECORD * 1 + 12, 0xAA), "payload", "it decodes to another page"),
         (change_byte(RECORD * 1 + 4, Codec.LZ4), "payload", "malformed payload"),
     ],
 )
@@ -141,6 +173,32 @@ def test_a_damaged_record(
 ) -> None:
     edit_header(folder, change)
     assert text in findings(folder)[kind]
+
+
+def test_what_only_a_newer_version_can_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A member of a group (docs/store-format.md) among objects of today."""
+
+    def summary(stored: bytes) -> bytes:
+        known = bytearray(stored)
+        known[RECORD * 1 + 4] = Codec.RAW
+        return _kernels.header_summary(known)
+
+    monkeypatch.setattr("difffs.store.bindings.header_summary", summary)
+    edit_header(folder, change_byte(RECORD * 1 + 4, 14))
+    told = findings(folder)
+    assert "object 1 of extent 1: has codec 14, which this version cannot read" in told["header"]
+    assert set(told) == {"header", "payload"}, "its patch cannot be read, either"
+    with Store.open(folder, read_only=True) as store:
+        volume = store.namespace.lookup("/vm.mem").number
+        with pytest.raises(FormatTooNew, match="use a newer difffs"):
+            store.read_pages(volume, 0, 1, bytearray(PAGE))
+
+
+def test_totals_that_are_not_those_of_the_objects(folder: Path) -> None:
+    with edited(folder) as (_index, changes):
+        objects, *others = changes.totals[Codec.RAW]
+        changes.totals[Codec.RAW] = (objects + 1, *others)  # type: ignore[assignment]
+    assert "its totals are not those of the objects" in findings(folder)["commit"]
 
 
 def test_overlapping_payloads(folder: Path) -> None:
@@ -153,73 +211,81 @@ def test_overlapping_payloads(folder: Path) -> None:
     assert "overlaps the payload before it" in findings(folder)["space"]
 
 
-def with_entry(stored: bytes, entry: int, value: int) -> bytes:
-    """A page table chunk with another object id in one place, and sealed again."""
-    entries = array("I", bytes(stored[16:])).tolist()
+def set_entry(chunk: bytearray, entry: int, value: int) -> None:
+    """Put another object id in one place of a page table chunk, and count again."""
+    entries = array("I", chunk[16:]).tolist()
     entries[entry] = value
-    return kernel_oracle.table_chunk(entries)
+    chunk[:] = kernel_oracle.table_chunk(entries)
 
 
 def test_an_object_that_nothing_needs(folder: Path) -> None:
-    with database(folder, "tables") as (transaction, tables):
-        with transaction.cursor(tables) as cursor:
-            assert cursor.first()
-            key, stored = cursor.item()
-        transaction.put(key, with_entry(bytes(stored), 1, 0), db=tables)
+    edit_chunk(folder, lambda chunk: set_entry(chunk, 1, 0))
     assert "counts 1 pages, 0 refer to it" in findings(folder)["reference"]
     edit_header(folder, set_references(2, 0, 0))
     assert "nothing refers to it, yet it is kept" in findings(folder)["reference"]
 
 
 def test_a_page_of_no_object(folder: Path) -> None:
-    with database(folder, "tables") as (transaction, tables):
-        with transaction.cursor(tables) as cursor:
-            assert cursor.first()
-            key, stored = cursor.item()
-        transaction.put(key, with_entry(bytes(stored), 3, 0x1FE), db=tables)
+    edit_chunk(folder, lambda chunk: set_entry(chunk, 3, 0x1FE))
     assert "pages refer to it, but it does not exist" in findings(folder)["reference"]
 
 
 def test_pages_behind_the_end_and_of_no_volume(folder: Path) -> None:
     with Store.open(folder, read_only=True) as store:
         volume = store.namespace.lookup("/vm.mem").number
-    zeros = with_entry(bytes(_kernels.TABLE_BYTES), 0, 255)
-    with database(folder, "tables") as (transaction, tables):
-        for owner, chunk in ((volume, 9), (77, 0)):
-            key = owner.to_bytes(4, "big") + chunk.to_bytes(4, "big")
-            transaction.put(key, zeros, db=tables)
+    zeros = bytearray(_kernels.TABLE_BYTES)
+    set_entry(zeros, 0, 255)
+    with edited(folder) as (_index, changes):
+        changes.tables += [(volume, 9, memoryview(zeros)), (77, 0, memoryview(zeros))]
     told = findings(folder)["table"]
     assert "maps pages behind the volume's end" in told
     assert "belongs to no volume" in told
 
 
 def test_wrong_counts_of_a_chunk(folder: Path) -> None:
-    with database(folder, "tables") as (transaction, tables):
-        with transaction.cursor(tables) as cursor:
-            assert cursor.first()
-            key, stored = cursor.item()
-        chunk = bytearray(stored)
+    def change(chunk: bytearray) -> None:
         chunk[4] += 1
-        chunk[:4] = _kernels.checksum(bytes(chunk[4:])).to_bytes(4, "little")
-        transaction.put(key, bytes(chunk), db=tables)
+
+    edit_chunk(folder, change)
     assert "its counts are wrong" in findings(folder)["table"]
 
 
-def test_a_lost_name(folder: Path) -> None:
-    with database(folder, "inodes") as (transaction, inodes):
-        with transaction.cursor(inodes) as cursor:
-            assert cursor.last()
-            key, stored = cursor.item()
-        damaged = bytearray(stored)
+def test_lost_pages_are_named(folder: Path) -> None:
+    with Store.open(folder) as store:
+        volume = store.namespace.lookup("/vm.mem").number
+        store.fill(volume, 40, 2, 254)
+        assert store.lost_pages == 2
+        assert store.next_hole(volume, 40, 42) == 42, "they count as data"
+    told = findings(folder)
+    assert set(told) == {"lost"}
+    for page in (40, 41):
+        assert f"page {page} of volume /vm.mem: its content was given up" in told["lost"]
+    with Store.open(folder) as store:
+        with pytest.raises(PayloadDamaged, match=r"page 40 of volume .vm.mem.*was lost"):
+            store.read_pages(volume, 39, 5, bytearray(5 * PAGE))
+        assert store.lost_pages == 2
+        store.fill(volume, 40, 1, 0)
+        store.fill(volume, 41, 1, 255)
+        assert store.lost_pages == 0
+    assert findings(folder) == {}
+
+
+def test_a_damaged_name(folder: Path) -> None:
+    with edited(folder) as (index, changes):
+        *_others, (key, stored, _right) = index.entries(Kind.INODE)
+        damaged = bytearray(stored or b"")
         damaged[len(damaged) // 2] ^= 1
-        transaction.put(key, bytes(damaged), db=inodes)
+        changes.inodes.append((int.from_bytes(key, "big"), bytes(damaged)))
     assert findings(folder)["name"]
 
 
 def test_a_damaged_dictionary(folder: Path) -> None:
-    with database(folder, "settings") as (transaction, settings):
-        transaction.put(b"dictionary", b"not a dictionary", db=settings)
-    with pytest.raises(CorruptStore, match=r"dictionary is wrong.*restore"):
+    """zstd itself would take any bytes."""
+    with lmdb.open(str(folder / "index-2"), max_dbs=5, map_size=1 << 30) as environment:
+        settings = environment.open_db(b"settings", create=False)
+        with environment.begin(write=True) as transaction:
+            transaction.put(DICTIONARY.encode(), b"another", db=settings)
+    with pytest.raises(CorruptStore, match=r"dictionary.*restore"):
         Store.open(folder)
 
 

@@ -243,7 +243,7 @@ def test_a_damaged_index_page_is_one_line(tmp_path: Path) -> None:
     opened.write(opened.new_volume("a", 3000), 0, guest_memory(1, 3000))
     opened.engine.commit()
     opened.close()
-    path = tmp_path / "s" / "index" / "data.mdb"
+    path = tmp_path / "s" / "index-2" / "data.mdb"
     original = path.read_bytes()
     damaged = 0
     for page in range(2, len(original) // PAGE):

@@ -88,7 +88,7 @@ def test_holes_in_every_mapped_file_are_filled_when_it_is_opened(tmp_path: Path)
 def test_a_table_that_is_not_there_needs_room(tmp_path: Path, name: str) -> None:
     Store.create(tmp_path / "s").close()
     with small_disk(tmp_path / "disk", 1 << 20) as folder:
-        shutil.copytree(tmp_path / "s" / "index", folder / "s" / "index")
+        shutil.copytree(tmp_path / "s" / "index-2", folder / "s" / "index-2")
         shutil.copy(tmp_path / "s" / "format", folder / "s" / "format")
         (folder / "s" / "payloads").touch()
         take_every_block(folder)

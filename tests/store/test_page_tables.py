@@ -21,7 +21,7 @@ class Tables:
 
     def __init__(self, path: Path, seed: int) -> None:
         self.random = Random(seed)
-        self.index = Index(path, read_only=False, create=True)
+        self.index = Index(path, bytes(16), read_only=False, create=True)
         self.tables = PageTables(self.index)
         self.model: dict[tuple[int, int], int] = {}
         self.committed: dict[tuple[int, int], int] = {}
@@ -162,7 +162,7 @@ def commit(index: Index, tables: PageTables) -> None:
 
 
 def test_dropping_takes_no_memory(tmp_path: Path) -> None:
-    index = Index(tmp_path, read_only=False, create=True)
+    index = Index(tmp_path, bytes(16), read_only=False, create=True)
     tables = PageTables(index)
     for chunk in range(3000):
         tables.fill(1, chunk * TABLE_ENTRIES, 1, ZERO)

@@ -36,7 +36,7 @@ def test_a_new_store_is_empty_clean_and_private(tmp_path: Path) -> None:
         assert store.object_count() == 0
         assert store.check() == []
         assert 0 < store.occupancy().stored < 200_000
-    names = {"format", "lock", "index", "payloads", "digests", "sketches"}
+    names = {"format", "lock", "index-2", "payloads", "digests", "sketches"}
     assert set(os.listdir(tmp_path / "deep" / "store")) == names
 
 
@@ -75,7 +75,7 @@ def test_an_unknown_recipe_makes_nothing(tmp_path: Path) -> None:
 def test_a_failure_while_making_one_leaves_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(store: Path) -> None:
+    def fail(_store: Path, _store_id: bytes) -> None:
         raise OSError(28, "No space left on device")
 
     (tmp_path / "s").mkdir()
@@ -124,7 +124,7 @@ def test_an_error_inside_with_abandons(tmp_path: Path) -> None:
         assert store.namespace.volumes() == []
 
 
-@pytest.mark.parametrize("missing", ["payloads", "index/data.mdb", "index", "format"])
+@pytest.mark.parametrize("missing", ["payloads", "index-2/data.mdb", "index-2", "format"])
 def test_a_missing_file_is_named(tmp_path: Path, missing: str) -> None:
     path = tmp_path / "s"
     with OpenStore(path) as opened:
@@ -274,7 +274,7 @@ def test_a_commit_without_changes_writes_nothing(tmp_path: Path) -> None:
     with OpenStore(tmp_path / "s") as opened:
         opened.write(opened.new_volume("a"), 0, guest_memory(1, 10))
         opened.engine.commit()
-        data = tmp_path / "s" / "index" / "data.mdb"
+        data = tmp_path / "s" / "index-2" / "data.mdb"
         before = data.read_bytes()
         for _ in range(3):
             opened.engine.commit()
@@ -288,7 +288,7 @@ def test_the_index_does_not_grow_with_the_number_of_commits(tmp_path: Path) -> N
         volume = opened.new_volume("a")
         opened.write(volume, 0, guest_memory(1, 2000))
         opened.engine.commit()
-        data = tmp_path / "s" / "index" / "data.mdb"
+        data = tmp_path / "s" / "index-2" / "data.mdb"
         sizes = []
         for _ in range(300):
             opened.write(volume, random.randrange(2000), compressible_page(random))
