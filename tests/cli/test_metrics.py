@@ -309,6 +309,7 @@ def test_any_name_comes_back(name: str) -> None:
         "recipe": "default",
         "since": 0.5,
         "pages": dict.fromkeys(ROUTES, 0),
+        "lost": 0,
         "objects": 0,
         "bytes": dict.fromkeys(("logical", "payload", "slack", "metadata", "stored"), 0),
         "factor": 0.0,

@@ -130,8 +130,9 @@ def test_a_store_that_cannot_be_opened_is_a_finding(
 
 def test_check_of_what_cannot_be_checked(store: Path, tmp_path: Path) -> None:
     assert main(["check", str(tmp_path)]) == 3
+    good = (store / "format").read_text()
     (store / "format").write_text("difffs store\nversion 99\n")
     assert main(["check", str(store)]) == 4
-    (store / "format").write_text("difffs store\nversion 1\n")
+    (store / "format").write_text(good)
     with Store.open(store):
         assert main(["check", str(store)]) == 5

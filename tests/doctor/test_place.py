@@ -13,6 +13,7 @@ from difffs.doctor import place
 from difffs.doctor.check import Check
 from difffs.doctor.host import Host
 from difffs.store import Store
+from difffs.store.format import FORMAT_VERSION
 from tests.doctor.made_host import found
 from tests.integration.harness import Mounted, mounted_store, obstacle
 
@@ -77,7 +78,7 @@ def test_a_store_of_a_later_version(tmp_path: Path) -> None:
         file = next(
             each for each in (tmp_path / "store").iterdir() if b"version" in each.read_bytes()
         )
-    file.write_text(file.read_text().replace("version 1", "version 99"))
+    file.write_text(file.read_text().replace(f"version {FORMAT_VERSION}", "version 99"))
     check = checks(Host(), tmp_path / "store")["place.store"]
     assert check.state == "limited"
     assert "99" in check.found
