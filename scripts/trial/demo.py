@@ -359,7 +359,7 @@ class Demo:
     def check(self) -> str:
         """Every invariant and checksum of the store."""
         difffs("check", self.store, seconds=180)
-        return "clean: every invariant holds, every payload decodes to its checksum"
+        return "clean: every invariant holds, every payload decodes to its page"
 
     def round_trip(self, image: Path) -> str:
         """Import an image and compare its export."""
