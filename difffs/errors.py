@@ -3,7 +3,31 @@
 Every error that difffs raises on purpose is a :class:`DifffsError`. Its text is one line that
 names the thing and the remedy, and its class carries the exit code of the command line.
 
-====================  =========  ======================================================
+====================  =========  =============================================================
+error                 exit code  meaning
+====================  =========  =============================================================
+UsageError            2          an argument or option is wrong
+ConfigurationProblem  2          a configuration file is wrong
+EnvironmentProblem    2          the machine lacks something (a library, a device, a privilege)
+NotAStore             3          the path is not a difffs store
+FormatTooNew          4          the store was written by a newer difffs
+FormatTooOld          4          the store must be upgraded before it can be written
+StoreBusy             5          the store is open or mounted elsewhere
+CorruptStore          6          the store's structure is damaged
+PayloadDamaged        6          a payload's bytes are damaged or missing
+ImageDamaged          6          a memory image does not hold together: cut off, or its headers lie
+StoreReadOnly         7          the store cannot be written
+StoreFull             8          no space is left where the store lives
+OutputProblem         8          what is printed or exported cannot be written where it should go
+RecipeMismatch        9          the store has another recipe than the one asked for
+VolumeNotFound        10         the store holds no such volume
+VolumeExists          11         a volume of that name is there already
+MountProblem          12         the mount point cannot be mounted or unmounted
+MediumFailed          13         reading or writing the store's files failed (I/O error)
+OutOfResources        2          the machine lacks memory or open files for now
+TryAgain              2          base of StoreFull and OutOfResources: the same may succeed later
+====================  =========  =============================================================
+
 Exit code 0 is success, 1 means "completed with findings", 130 an interrupt from the keyboard,
 128 + n the end by signal n (129 SIGHUP, 141 a reader of stdout that has gone, 143 SIGTERM).
 """
