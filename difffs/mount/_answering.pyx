@@ -2,8 +2,8 @@
 # cython: freethreading_compatible=False
 """Threads that answer the kernel without Python's lock, and how libfuse gets what is left.
 
-See native/answering.h; times are taken of all requests (native/request_times.h). libfuse reads its requests from a queue (`struct fuse_custom_io`), and one of
-its answers is put right:
+See native/answering.h; all requests are timed (native/request_times.h). libfuse reads its requests
+from a queue (`struct fuse_custom_io`), and one of its answers is put right:
 
 When a file that was written loses its last name, the kernel first removes the name and then sends
 the times that it has kept for the inode (SETATTR without a handle). libfuse has forgotten the node's
