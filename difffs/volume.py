@@ -15,6 +15,7 @@ import threading
 import time
 from array import array
 from collections.abc import Callable
+from functools import partial
 
 from difffs.engine import BATCH_PAGES, Engine
 from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly, TryAgain
@@ -279,11 +280,8 @@ class Volumes:
     def _make_hole(self, inode: int, first: int, end: int) -> None:
         """Without the lock, which in a long range is let go of now and then."""
         if first < end:
-            with self.lock:
-                self._forget_buffered(inode, first, end)
-            self.store.make_hole(inode, first, end)
-            with self.lock:
-                self.pages.wake()
+            self.store.make_hole(inode, first, end, partial(self._forget_buffered, inode))
+            self.pages.wake()
 
     def punch(self, inode: int, offset: int, length: int) -> None:
         """Zeros a range and frees its whole pages; the size stays."""

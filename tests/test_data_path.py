@@ -296,3 +296,23 @@ def test_readers_and_writers_at_once(volume: Opened, seed: int) -> None:
     for page in range(PAGES):
         assert volume.short(page) == stress.content(page, stress.written[page])
     volume.assert_clean()
+
+
+def test_a_punch_that_takes_its_time_shows_no_older_bytes(
+    volume: Opened, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those that the page tables still have, when newer ones wait in the buffer."""
+    page, newer = 7, b"n" * PAGE
+    assert volume.path.answer_write(WRITER, page * PAGE, newer)
+    found = []
+    fill = volume.opened.store.fill
+
+    def look_while_filling(*arguments: int) -> None:
+        found.append(volume.short(page))
+        fill(*arguments)
+        found.append(volume.short(page))
+
+    monkeypatch.setattr(volume.opened.store, "fill", look_while_filling)
+    volume.volumes.punch(volume.number, page * PAGE, PAGE)
+    assert found == [newer, newer]
+    assert volume.short(page) == bytes(PAGE)

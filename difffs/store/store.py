@@ -511,20 +511,36 @@ class Store:
                 self._unfinished -= 1
                 self._finished.notify_all()
 
-    def make_hole(self, volume: int, first: int, end: int) -> None:
+    def make_hole(
+        self,
+        volume: int,
+        first: int,
+        end: int,
+        forget: Callable[[int, int], None] = lambda _first, _end: None,
+    ) -> None:
         """Makes pages [first, end) holes. In a long range, and where the caller does not hold it,
         this lets go of the lock now and then; no commit comes in between. O(page table chunks that
-        map anything there)."""
+        map anything there).
+
+        `forget` is told, with the lock, of each piece that has become holes: newer bytes of these
+        pages that are elsewhere go only then. Before, who reads would find older ones here.
+        """
         low, high = -(-first // TABLE_ENTRIES), end // TABLE_ENTRIES
         if high <= low:
-            self.fill(volume, first, end - first, HOLE)
+            with self.lock:
+                self.fill(volume, first, end - first, HOLE)
+                forget(first, end)
             return
         with self.one_change():
-            self.fill(volume, first, low * TABLE_ENTRIES - first, HOLE)
-            self.fill(volume, high * TABLE_ENTRIES, end - high * TABLE_ENTRIES, HOLE)
+            for start, stop in ((first, low * TABLE_ENTRIES), (high * TABLE_ENTRIES, end)):
+                with self.lock:
+                    self.fill(volume, start, stop - start, HOLE)
+                    forget(start, stop)
             while low < high:
                 with self.lock:
-                    low = self._drop(volume, low, high, _RELEASED_AT_ONCE)
+                    done = self._drop(volume, low, high, _RELEASED_AT_ONCE)
+                    forget(low * TABLE_ENTRIES, done * TABLE_ENTRIES)
+                    low = done
                     if low < high and self._chunks.released > _RELEASED_WAITING:
                         self._finished.wait(0.1)  # the routing thread takes them back
 

@@ -18,7 +18,14 @@ _SOURCE_HAS = (
 )
 _SOURCE_MAY_HAVE = (
     *("*.md", "LICENSE*", "PKG-INFO", "setup.cfg", "setup.py", "pyproject.toml", "MANIFEST.in"),
-    *("difffs/*.py", "difffs/*.pyx", "difffs/*.pyi", "difffs/py.typed", "difffs.egg-info/*"),
+    *(
+        "difffs/*.py",
+        "difffs/*.pyx",
+        "difffs/*.pxi",
+        "difffs/*.pyi",
+        "difffs/py.typed",
+        "difffs.egg-info/*",
+    ),
     *("native/*.c", "native/*.h", "docs/man/*", "completion/*"),
 )
 _MODULES = (

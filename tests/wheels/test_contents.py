@@ -35,7 +35,7 @@ def test_the_source_distribution_has_what_git_has(listed: list[str]) -> None:
     for folder, suffixes in (
         ("native", (".c", ".h")),
         ("docs/man", (".1", ".5", ".8")),
-        ("difffs", (".pyx", ".pyi")),
+        ("difffs", (".pyx", ".pxi", ".pyi")),
         ("completion", ("",)),
     ):
         there = {
