@@ -30,7 +30,7 @@ _SOURCE_MAY_HAVE = (
 )
 _MODULES = (
     *("difffs/_kernels", "difffs/study/_kernels"),
-    *("difffs/mount/_read_callback", "difffs/mount/_session_io"),
+    "difffs/mount/_answering",
 )
 _WHEEL_MAY_HAVE = (
     *("difffs/*.py", "difffs/*.pyi", "difffs/py.typed", "difffs/*.abi3.so"),

@@ -67,7 +67,7 @@ def test_wheels(tmp_path: Path) -> None:
     share = "difffs-1.data/data/share"
     whole = [
         *("difffs/_kernels.abi3.so", "difffs/study/_kernels.abi3.so", "difffs/cli/main.py"),
-        *("difffs/mount/_read_callback.abi3.so", "difffs/mount/_session_io.abi3.so"),
+        "difffs/mount/_answering.abi3.so",
         *(f"{share}/man/man1/difffs.1", f"{share}/bash-completion/completions/difffs"),
         *(f"{INFO}/METADATA", f"{INFO}/licenses/LICENSE"),
         *(f"{INFO}/licenses/LICENSE.{source.name}" for source in SOURCES),
