@@ -144,10 +144,10 @@ cdef extern from "volume_pages.h" nogil:
 
 cdef extern from *:
     """
-    static inline void store_relaxed(int *place, int value) {
+    static inline void store_flag(int *place, int value) {
         __atomic_store_n(place, value, __ATOMIC_RELEASE);
     }
-    static inline void store_tick(uint64_t *place, uint64_t value) {
+    static inline void store_number(uint64_t *place, uint64_t value) {
         __atomic_store_n(place, value, __ATOMIC_RELAXED);
     }
     static inline void store_dictionary(const codec_dictionary **place,
@@ -158,8 +158,8 @@ cdef extern from *:
         return __atomic_load_n(place, __ATOMIC_RELAXED);
     }
     """
-    void store_relaxed(int *place, int value) noexcept nogil
-    void store_tick(uint64_t *place, uint64_t value) noexcept nogil
+    void store_flag(int *place, int value) noexcept nogil
+    void store_number(uint64_t *place, uint64_t value) noexcept nogil
     void store_dictionary(const codec_dictionary **place, const codec_dictionary *value) noexcept nogil
     uint64_t load_count(const uint64_t *place) noexcept nogil
 
@@ -508,11 +508,11 @@ cdef class VolumePages:
 
     def set_tick(self, uint64_t tick):
         """Stops the clock of writes there, for tests."""
-        store_tick(&self.native.fixed_tick, tick)
+        store_number(&self.native.fixed_tick, tick)
 
     def refuse(self):
         """Lets every write and punch take the long way from here on, which says why not."""
-        store_relaxed(&self.native.is_refusing, 1)
+        store_flag(&self.native.is_refusing, 1)
 
     def hold_tables(self, bint held):
         """Lets punches take the long way meanwhile, so that only who asks here, or has the store's
@@ -680,13 +680,6 @@ cdef class VolumePages:
                                     &places[0])
         pthread_rwlock_unlock(&self.chunks.lock)
         return keys[:<Py_ssize_t>count]
-
-    def is_waiting(self, uint64_t key):
-        """Whether the page waits."""
-        pthread_rwlock_rdlock(&self.chunks.lock)
-        cdef uint32_t slot = write_buffer_waiting(&self.buffer, key)
-        pthread_rwlock_unlock(&self.chunks.lock)
-        return slot != NO_SLOT
 
     def those_waiting(self, const uint64_t[::1] keys not None):
         """Those of the keys whose pages wait."""

@@ -61,7 +61,6 @@ cdef extern from "answering.h" nogil:
     int request_queue_init(request_queue *queue)
     ssize_t request_queue_take(request_queue *queue, void *buffer, size_t size,
                                request_time *time)
-    void request_queue_end(request_queue *queue)
     int answerer_init(answerer *self, int file, const data_path *path, request_queue *others)
     void answerer_free(answerer *self)
     long_way answerer_next(answerer *self)
@@ -164,11 +163,6 @@ def addresses():
     if request_queue_init(&others):
         raise MemoryError("requests")
     return <uintptr_t>&send, <uintptr_t>&receive
-
-
-def end():
-    """Lets libfuse's loop end: no request comes any more."""
-    request_queue_end(&others)
 
 
 cdef class Request:
