@@ -20,6 +20,12 @@ static int64_t nanoseconds_of(clockid_t clock) {
     return (int64_t)now.tv_sec * 1000000000 + (int64_t)now.tv_nsec;
 }
 
+/* The chunk of the page table that a page is in, or NULL when it is not in memory. */
+static struct table_chunk *chunk_of(const struct volume_pages *pages, uint32_t volume,
+                                    uint64_t page) {
+    return page_tables_find(pages->tables, volume, (uint32_t)(page / TABLE_ENTRIES));
+}
+
 /* -- a mark that a thread waits for ------------------------------------------------------------- */
 
 int signal_mark_init(struct signal_mark *mark) {
@@ -181,8 +187,7 @@ static enum read_status look_up(struct volume_pages *pages, struct page_reader *
                    PAGE_BYTES);
             continue;
         }
-        struct table_chunk *chunk =
-            page_tables_find(pages->tables, volume, (uint32_t)(page / TABLE_ENTRIES));
+        struct table_chunk *chunk = chunk_of(pages, volume, page);
         if (chunk == NULL) {
             return READ_HEADER_MISSING;
         }
@@ -365,8 +370,7 @@ static int chunks_are_here(const struct volume_pages *pages, uint32_t volume, ui
 static void punch_pages(struct volume_pages *pages, uint32_t volume, uint64_t first,
                         uint64_t end) {
     for (uint64_t page = first; page < end; page++) {
-        struct table_chunk *chunk =
-            page_tables_find(pages->tables, volume, (uint32_t)(page / TABLE_ENTRIES));
+        struct table_chunk *chunk = chunk_of(pages, volume, page);
         uint32_t entry = (uint32_t)(page % TABLE_ENTRIES);
         write_buffer_forget(pages->buffer, (uint64_t)volume << 32 | page);
         if (chunk_ids(chunk)[entry] != ID_HOLE) {
@@ -455,8 +459,7 @@ size_t volume_pages_forget(struct volume_pages *pages, uint32_t volume, uint64_t
 /* -- what the volumes in Python ask for --------------------------------------------------------- */
 
 static void find_place(const struct volume_pages *pages, uint64_t key, struct page_place *place) {
-    struct table_chunk *chunk = page_tables_find(pages->tables, (uint32_t)(key >> 32),
-                                                 (uint32_t)((key & UINT32_MAX) / TABLE_ENTRIES));
+    struct table_chunk *chunk = chunk_of(pages, (uint32_t)(key >> 32), key & UINT32_MAX);
     place->routing = write_buffer_routing(pages->buffer, key);
     place->is_known = chunk != NULL;
     place->id = chunk == NULL ? ID_HOLE : chunk_ids(chunk)[(key & UINT32_MAX) % TABLE_ENTRIES];
@@ -511,16 +514,14 @@ long volume_pages_adopt(struct volume_pages *pages, const uint64_t *keys, const 
     pthread_rwlock_wrlock(pages->lock);
     int ready = page_tables_expect(pages->tables, count) == 0;
     for (size_t i = 0; ready && i < count; i++) {
-        ready = page_tables_find(pages->tables, (uint32_t)(keys[i] >> 32),
-                                 (uint32_t)((keys[i] & UINT32_MAX) / TABLE_ENTRIES)) != NULL &&
+        ready = chunk_of(pages, (uint32_t)(keys[i] >> 32), keys[i] & UINT32_MAX) != NULL &&
                 page_tables_count(pages->tables, (uint32_t)(keys[i] >> 32), 0, 0, 0) == 0;
     }
     for (size_t i = 0; ready && i < count; i++) {
         uint32_t volume = (uint32_t)(keys[i] >> 32);
         uint64_t page = keys[i] & UINT32_MAX;
         if (write_buffer_finish(pages->buffer, keys[i], slots[i])) {
-            struct table_chunk *chunk =
-                page_tables_find(pages->tables, volume, (uint32_t)(page / TABLE_ENTRIES));
+            struct table_chunk *chunk = chunk_of(pages, volume, page);
             page_tables_set(pages->tables, chunk, (uint32_t)(page % TABLE_ENTRIES), ids[i]);
             mapped++;
         } else if (id_is_object(ids[i])) {

@@ -315,14 +315,19 @@ class Store:
         return wanted
 
     def _account_extents(self) -> None:
-        try:
+        with self._judging(str(self._index.path)):
             self._index.account(self._extents)
+
+    @contextmanager
+    def _judging(self, what: str) -> Iterator[None]:
+        """Within this, what the kernels say of headers becomes an error that names `what`."""
+        try:
+            yield
         except UnknownCodec as error:
             raise FormatTooNew(f"{self._index.path} has {error}; use a newer difffs") from None
         except ValueError as error:
             raise CorruptStore(
-                f"{self._index.path} is damaged ({error}); run `difffs check` and restore the store"
-                " from a copy"
+                f"{what} is damaged ({error}); run `difffs check` and restore the store from a copy"
             ) from None
 
     def _stored_counters(self) -> dict[str, list[int]]:
@@ -391,15 +396,8 @@ class Store:
                     f"{self._index.path} lacks the header of extent {number};"
                     " run `difffs check` and restore the store from a copy"
                 )
-            try:
+            with self._judging(f"{self._index.path}: extent {number}"):
                 self._extents.load(number, stored)
-            except UnknownCodec as error:
-                raise FormatTooNew(f"{self._index.path} has {error}; use a newer difffs") from None
-            except ValueError as error:
-                raise CorruptStore(
-                    f"{self._index.path}: extent {number} is damaged ({error});"
-                    " run `difffs check` and restore the store from a copy"
-                ) from None
 
     def prepare(self, ids: "array[int]") -> None:
         """Loads every header that reading the objects takes, their bases' included."""
