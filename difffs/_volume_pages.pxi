@@ -743,28 +743,29 @@ cdef class VolumePages:
     # -- routing ---------------------------------------------------------------------------------
 
     def begin(self, const uint64_t[::1] keys not None, uint8_t[::1] out not None):
-        """Pages that wait are routing from here on, and copied to `out`. Returns their slots."""
+        """Those of the pages that wait are routing from here on, and copied to `out`: their keys, and
+        their slots. A page may have been punched since it was chosen: punches take no turns with
+        the routing thread."""
         cdef Py_ssize_t count = keys.shape[0]
+        cdef Py_ssize_t begun = 0
         cdef Py_ssize_t i
-        cdef Py_ssize_t missing = -1
+        started = KEY * count
         slots = NUMBER * count
+        cdef uint64_t[::1] places = started
         cdef uint32_t[::1] numbers = slots
         if out.shape[0] < count * PAGE_BYTES:
             raise ValueError("the buffer is too small")
         pthread_rwlock_wrlock(&self.chunks.lock)
         for i in range(count):
-            numbers[i] = write_buffer_begin(&self.buffer, keys[i])
-            if numbers[i] == NO_SLOT:
-                missing = i
-                break
+            places[begun] = keys[i]
+            numbers[begun] = write_buffer_begin(&self.buffer, keys[i])
+            begun += numbers[begun] != NO_SLOT
         pthread_rwlock_unlock(&self.chunks.lock)
-        if missing >= 0:
-            raise KeyError(keys[missing])
         with nogil:  # nobody writes into slots that are routing
-            for i in range(count):
+            for i in range(begun):
                 memcpy(&out[i * PAGE_BYTES],
                        write_buffer_page(&self.buffer, numbers[i]), PAGE_BYTES)
-        return slots
+        return started[:begun], slots[:begun]
 
     def adopt(self, const uint64_t[::1] keys not None, const uint32_t[::1] slots not None,
               const uint32_t[::1] ids not None):

@@ -530,10 +530,12 @@ class Volumes:
 
     def _route_batch(self, wanted: "array[int] | None") -> bool:
         with self.lock:
-            keys = self._choose_batch(wanted)
-            if not keys:
+            chosen = self._choose_batch(wanted)
+            if not chosen:
                 return False
-            slots = self.pages.begin(keys, self._staging)
+            keys, slots = self.pages.begin(chosen, self._staging)
+        if not keys:
+            return True  # all were punched meanwhile
         pages = memoryview(self._staging)[: len(keys) * PAGE_SIZE]
         try:
             ids = self.engine.route(pages)

@@ -1,6 +1,7 @@
 """What answers for open volumes without Python: the same bytes as the volumes, or a plain no."""
 
 import threading
+from array import array
 from collections.abc import Iterator
 from random import Random
 
@@ -10,6 +11,7 @@ from difffs._kernels import EXTENT_SIDE_BYTES, TABLE_ENTRIES
 from difffs.engine import Engine
 from difffs.errors import DifffsError
 from difffs.volume import Volumes
+from difffs.write_buffer import page_key
 from tests.pages import PAGE, guest_pages
 from tests.stores import OpenStore, scratch
 
@@ -295,6 +297,34 @@ def test_readers_and_writers_at_once(volume: Opened, seed: int) -> None:
     volume.volumes.flush()
     for page in range(PAGES):
         assert volume.short(page) == stress.content(page, stress.written[page])
+    volume.assert_clean()
+
+
+@pytest.mark.parametrize("punched", [(5,), (3, 4, 5)])
+def test_a_page_punched_after_it_was_chosen_for_routing_is_a_hole(
+    volume: Opened, monkeypatch: pytest.MonkeyPatch, punched: tuple[int, ...]
+) -> None:
+    """Punches are answered while the routing thread is between its choice and its copy."""
+    volumes, path = volume.volumes, volume.path
+    choose = volumes._choose_batch
+    chosen: list[int] = []
+
+    def choose_then_punch(wanted: "array[int] | None") -> "array[int]":
+        keys = choose(wanted)
+        if keys and not chosen:
+            chosen.extend(keys)
+            for page in punched:
+                assert path.answer_punch(WRITER, page * PAGE, PAGE)
+        return keys
+
+    monkeypatch.setattr(volumes, "_choose_batch", choose_then_punch)
+    newer = {page: bytes([page]) + volume.pages[page][1:] for page in (3, 4, 5)}
+    for page, content in newer.items():
+        assert path.answer_write(WRITER, page * PAGE, content)
+    volumes.flush()
+    assert {page_key(volume.number, page) for page in newer} == set(chosen)
+    for page, content in newer.items():
+        assert volume.long(page) == (bytes(PAGE) if page in punched else content)
     volume.assert_clean()
 
 
