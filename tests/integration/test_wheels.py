@@ -28,7 +28,11 @@ pytestmark = [
 
 
 def run(*words: str | Path, folder: Path = CHECKOUT) -> str:
-    done = subprocess.run(words, check=False, capture_output=True, text=True, cwd=folder)
+    # Without the path to the checkout's modules that the suite sets for the commands it runs.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run(
+        words, check=False, capture_output=True, text=True, cwd=folder, env=environment
+    )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
