@@ -25,6 +25,8 @@ VolumeExists          11         a volume of that name is there already
 MountProblem          12         the mount point cannot be mounted or unmounted
 MediumFailed          13         reading or writing the store's files failed (I/O error)
 OutOfResources        2          the machine lacks memory or open files for now
+CommandNotExecutable  126        what `difffs run` is to run cannot be executed
+CommandNotFound       127        there is no such command
 TryAgain              2          base of StoreFull and OutOfResources: the same may succeed later
 ====================  =========  =============================================================
 
@@ -172,3 +174,15 @@ class MountProblem(DifffsError):
     """The mount point cannot be mounted or unmounted."""
 
     exit_code = 12
+
+
+class CommandNotExecutable(DifffsError):
+    """A command that is to be run cannot be executed."""
+
+    exit_code = 126
+
+
+class CommandNotFound(DifffsError):
+    """There is no such command."""
+
+    exit_code = 127

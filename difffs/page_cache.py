@@ -4,6 +4,7 @@ import ctypes
 import errno
 import mmap
 import os
+import stat
 from pathlib import Path
 
 _CACHESTAT = 451
@@ -39,6 +40,30 @@ def cached_bytes_of(path: Path) -> int:
         os.close(file)
 
 
+def resident_bytes_of(path: Path) -> int | None:
+    """The same for a file that others may have mapped and written; None where it may not be asked.
+
+    To who may not write a file, nor owns it, mincore(2) says that all is resident.
+    """
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+    except OSError:
+        return None
+    try:
+        status = os.fstat(file)
+        if not stat.S_ISREG(status.st_mode):
+            return None
+        cached = _cachestat(file)
+        if cached is not None:
+            return cached
+        if os.geteuid() not in (0, status.st_uid) and not os.access(path, os.W_OK):
+            return None
+        # What is dirty yet does not count as data to who looks for holes.
+        return _resident(file, 0, status.st_size) if status.st_size else 0
+    finally:
+        os.close(file)
+
+
 def _cachestat(file: int) -> int | None:
     """None where the kernel or the file system does not have the call."""
     everything = _Range(0, 0)
@@ -66,12 +91,15 @@ def _mincore(file: int) -> int:
         except OSError:
             break
         at = os.lseek(file, max(start, at), os.SEEK_HOLE)
-        length = at - start
-        # Never written: ctypes takes the address of writable memory only.
-        with mmap.mmap(file, length, flags=mmap.MAP_PRIVATE, offset=start) as view:
-            vector = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
-            address = ctypes.c_char.from_buffer(view)
-            if _libc.mincore(ctypes.addressof(address), length, vector) == 0:
-                total += sum(byte & 1 for byte in vector.raw) * mmap.PAGESIZE
-            del address
+        total += _resident(file, start, at - start)
     return total
+
+
+def _resident(file: int, start: int, length: int) -> int:
+    # Never written: ctypes takes the address of writable memory only.
+    with mmap.mmap(file, length, flags=mmap.MAP_PRIVATE, offset=start) as view:
+        vector = ctypes.create_string_buffer(-(-length // mmap.PAGESIZE))
+        address = ctypes.c_char.from_buffer(view)
+        failed = _libc.mincore(ctypes.addressof(address), length, vector)
+        del address
+    return 0 if failed else sum(byte & 1 for byte in vector.raw) * mmap.PAGESIZE

@@ -50,8 +50,8 @@ function _shtab_difffs_using
   test "$_shtab_difffs_cmdpath" = "$argv"
 end
 
-set -g _shtab_difffs_commands mount umount import export ls rm mv stats check upgrade swapon swapoff config doctor study
-set -g _shtab_difffs_opts_with_value --as --block --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --sample --scratch --seed --size --skip --watch --workers -o
+set -g _shtab_difffs_commands mount umount import export ls rm mv stats check upgrade swapon swapoff run config doctor study
+set -g _shtab_difffs_opts_with_value --as --block --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --resident --sample --scratch --seed --size --skip --store --watch --workers -o
 
 complete -c difffs -e
 complete -c difffs -f
@@ -141,6 +141,14 @@ complete -c difffs -n '_shtab_difffs_using swapoff' -s h -l help -d 'show this h
 complete -c difffs -n '_shtab_difffs_using swapoff' -l configured -x -d 'as [swap NAME] of the configuration says, instead of arguments'
 complete -c difffs -n '_shtab_difffs_using swapoff' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
 complete -c difffs -n '_shtab_difffs_using swapoff; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
+complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a run -d 'run a command, a guest say, on less resident memory'
+complete -c difffs -n '_shtab_difffs_using run' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using run' -l resident -x -d 'what stays in memory: all in all (512M), a part of the guest RAM beside the command'"'"'s own memory (50%), or what it needs (auto, the default)'
+complete -c difffs -n '_shtab_difffs_using run' -l store -xka "(__fish_complete_directories)" -d 'mount this store for the command, which finds the mount point in $DIFFFS_MOUNTPOINT; made if it does not exist. Without, the command uses mounts that are there'
+complete -c difffs -n '_shtab_difffs_using run' -s o -x -d 'for --store, as of difffs mount'
+complete -c difffs -n '_shtab_difffs_using run' -l json -d 'at the end, one JSON object on stdout'
+complete -c difffs -n '_shtab_difffs_using run' -l report -xka "(__fish_complete_path (commandline -ct))" -d 'at the end, the JSON object into a file'
+complete -c difffs -n '_shtab_difffs_using run' -l quiet -d 'tell nothing on stderr at the end'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a config -d 'check and show what is configured for systemd'"'"'s units'
 complete -c difffs -n '_shtab_difffs_using config' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using config' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'

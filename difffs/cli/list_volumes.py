@@ -1,20 +1,18 @@
 """``difffs ls STORE-or-MOUNTPOINT``."""
 
 import argparse
-import os
-import stat
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from difffs.cli.arguments import filled
+from difffs.cli.mount_files import files_of_mount, usage_of_file
 from difffs.cli.names import printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.place import mountpoint_for
 from difffs.cli.report import SCHEMA_VERSION, print_json
-from difffs.errors import EnvironmentProblem
-from difffs.mount.live import mount_at, read_usage
+from difffs.mount.live import mount_at
 from difffs.page import PAGE_SIZE
 from difffs.size import format_size
 from difffs.usage import VolumeUsage
@@ -84,38 +82,8 @@ def _of_store(path: Path) -> Iterator[Row]:
 
 
 def _of_mount(mountpoint: str) -> Iterator[Row]:
-    """The mount's own files; what is mounted inside it is left out."""
-    try:
-        device = os.stat(mountpoint).st_dev
-        pending = [""]
-        while pending:
-            folder = pending.pop()
-            with os.scandir(os.path.join(mountpoint, folder)) as entries:
-                for entry in entries:
-                    status = entry.stat(follow_symlinks=False)
-                    name = os.path.join(folder, entry.name)
-                    if status.st_dev != device:
-                        continue
-                    if stat.S_ISDIR(status.st_mode):
-                        pending.append(name)
-                    elif stat.S_ISREG(status.st_mode):
-                        yield Row(name, status.st_size, _ask(entry.path))
-    except OSError as error:
-        raise EnvironmentProblem(
-            f"{error.filename or mountpoint} cannot be listed: {error.strerror}; ask its owner, or"
-            " see the log in its store"
-        ) from error
-
-
-def _ask(path: str) -> VolumeUsage | None:
-    try:
-        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-    except (PermissionError, FileNotFoundError):
-        return None
-    try:
-        return read_usage(file)
-    finally:
-        os.close(file)
+    for file in files_of_mount(mountpoint):
+        yield Row(file.name, file.size, usage_of_file(file.path))
 
 
 def _figures(row: Row) -> dict[str, Any]:

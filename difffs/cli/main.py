@@ -43,6 +43,7 @@ COMMANDS = {
     "upgrade": Command("upgrade", "give a store of a former format the current one"),
     "swapon": Command("swapon", "swap to a store"),
     "swapoff": Command("swapoff", "stop swapping to a store"),
+    "run": Command("run", "run a command, a guest say, on less resident memory"),
     "config": Command("config", "check and show what is configured for systemd's units"),
     "doctor": Command("doctor", "show what this host offers and lacks, each with its remedy"),
     "study": Command("study", "find out what each mechanism is worth on memory images"),
@@ -56,7 +57,9 @@ exit codes:
   3 not a store              output not writable       129 ended by SIGHUP
   4 another store format   9 other recipe              130 interrupted
   5 store in use          10 no such volume or swap    141 reader of stdout gone
-                                                       143 ended by SIGTERM
+                        126 command not executable   143 ended by SIGTERM
+                        127 no such command
+run has the exit code of its command.
 """
 
 _NO_RESOURCES = (errno.EMFILE, errno.ENFILE, errno.ENOMEM)

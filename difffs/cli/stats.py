@@ -8,6 +8,7 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
+from difffs.cli import resident
 from difffs.cli.arguments import filled
 from difffs.cli.columns import COLUMNS, DEFAULT_COLUMNS, Column, ColumnsAction, column_table
 from difffs.cli.place import mountpoint_for
@@ -92,7 +93,7 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--json and --watch are for one store: name one")
     where = arguments.where[0]
     if arguments.watch is None:
-        statistics = gather(where)
+        statistics = _gather_all(where)
         if arguments.json:
             print_json(statistics)
         else:
@@ -150,6 +151,12 @@ def gather(where: str) -> dict[str, Any]:
         return stats.collect(store)
 
 
+def _gather_all(where: str) -> dict[str, Any]:
+    """The same, and of a mount what its volumes take of the host's memory."""
+    statistics = gather(where)
+    return resident.with_resident(statistics) if "mountpoint" in statistics else statistics
+
+
 def _ask(mountpoint: str) -> dict[str, Any]:
     try:
         return read_statistics(mountpoint)
@@ -166,7 +173,7 @@ def _watch(where: str, seconds: float, *, as_json: bool) -> int:
     try:
         while True:
             try:
-                statistics = gather(where)
+                statistics = _gather_all(where)
             except StoreBusy:
                 # Being mounted or unmounted right now.
                 time.sleep(seconds)
@@ -231,7 +238,7 @@ def table(statistics: dict[str, Any]) -> str:
     ]
     if missing:
         lines.append(f"kernel settings not applied: {', '.join(missing)}")
-    return "\n".join(lines + _request_lines(statistics))
+    return "\n".join([*lines, *_request_lines(statistics), *resident.lines(statistics)])
 
 
 def _request_lines(statistics: dict[str, Any]) -> list[str]:

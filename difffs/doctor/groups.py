@@ -3,51 +3,10 @@
 from __future__ import annotations
 
 import errno
-import os
-from dataclasses import dataclass
-from pathlib import Path
 
+from difffs.cgroup.finding import memory_group
 from difffs.doctor.check import Answer, limited, missing, off, ok, probe
 from difffs.doctor.host import Host
-
-
-@dataclass(frozen=True, slots=True)
-class MemoryGroup:
-    """This process's memory group."""
-
-    version: int
-    """Of control groups: 1 or 2."""
-    hierarchy: str
-    """Where the memory controller's groups are mounted."""
-    folder: str
-    """Of the group; the hierarchy's own where the group lies outside of what is mounted."""
-
-
-def memory_group(host: Host) -> MemoryGroup | None:
-    """Find it; None where no hierarchy has the memory controller. ``OSError``."""
-    own = {}
-    for line in host.text("/proc/self/cgroup").split("\n"):
-        _, controllers, path = line.split(":", 2)
-        own[controllers] = path
-    for mount in host.mounts:
-        if mount.kind == "cgroup" and "memory" in mount.options:
-            path = next((path for names, path in own.items() if "memory" in names.split(",")), "/")
-            return MemoryGroup(1, mount.mountpoint, _folder(host, mount.mountpoint, path))
-    for mount in host.mounts:
-        if mount.kind == "cgroup2":
-            folder = _folder(host, mount.mountpoint, own.get("", "/"))
-            controllers = host.text_or_none(f"{folder}/cgroup.controllers") or ""
-            at_top = host.text_or_none(f"{mount.mountpoint}/cgroup.controllers") or ""
-            if "memory" in controllers.split() or "memory" in at_top.split():
-                return MemoryGroup(2, mount.mountpoint, folder)
-    return None
-
-
-def _folder(host: Host, hierarchy: str, path: str) -> str:
-    folder = os.path.normpath(f"{hierarchy}/{path.lstrip('/')}")
-    # In a control group namespace the own group may lie above all that is mounted.
-    inside = Path(folder).is_relative_to(hierarchy) and host.exists(folder)
-    return folder if inside else hierarchy
 
 
 @probe("cgroup.memory", "guests")

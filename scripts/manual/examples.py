@@ -88,6 +88,15 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
     "swapoff": (
         Example("Stop swapping to it", "difffs swapoff /srv/swap"),
     ),
+    "run": (
+        Example("Run a guest whose RAM is a file of a mount on what it really needs",
+                "difffs run -- qemu-system-x86_64 -m 1G -object memory-backend-file,id=ram,size=1G,"
+                "share=on,mem-path=/mnt/pages/vm1.mem -machine q35,memory-backend=ram"),
+        Example("Keep half of its RAM resident, and write down what that saved",
+                "difffs run --resident 50% --report saved.json -- ./start-guest"),
+        Example("Mount a store for as long as the command runs",
+                "difffs run --store /srv/pages -- sh -c './start-guest $DIFFFS_MOUNTPOINT/vm.mem'"),
+    ),
     "config": (
         Example("Check all that is configured, and show it with the lines that say so",
                 "difffs config"),

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from difffs.cgroup.finding import MemoryGroup, memory_group
 from difffs.doctor import groups
 from tests.doctor.made_host import CGROUP1, CGROUP2, ROOT, USER, found, made_host
 
@@ -27,7 +28,7 @@ VERSION_1 = {
 
 def test_version_2(tmp_path: Path) -> None:
     host = made_host(tmp_path, VERSION_2)
-    assert groups.memory_group(host) == groups.MemoryGroup(2, "/sys/fs/cgroup", OWN)
+    assert memory_group(host) == MemoryGroup(2, "/sys/fs/cgroup", OWN)
     for probe in (groups.memory, groups.delegation, groups.reclaim, groups.swap_limit):
         assert found(probe, host).state == "ok", probe.name
 
@@ -35,7 +36,7 @@ def test_version_2(tmp_path: Path) -> None:
 def test_version_1(tmp_path: Path) -> None:
     host = made_host(tmp_path, VERSION_1)
     own = "/sys/fs/cgroup/memory/own"
-    assert groups.memory_group(host) == groups.MemoryGroup(1, "/sys/fs/cgroup/memory", own)
+    assert memory_group(host) == MemoryGroup(1, "/sys/fs/cgroup/memory", own)
     for probe in (groups.memory, groups.delegation, groups.reclaim, groups.swap_limit):
         assert found(probe, host).state == "ok", probe.name
 
@@ -51,7 +52,7 @@ def test_no_memory_controller(tmp_path: Path) -> None:
 
 def test_a_group_above_what_is_mounted(tmp_path: Path) -> None:
     host = made_host(tmp_path, {**VERSION_2, "/proc/self/cgroup": "0::/../../other\n"})
-    group = groups.memory_group(host)
+    group = memory_group(host)
     assert group is not None
     assert group.folder == group.hierarchy == "/sys/fs/cgroup"
 

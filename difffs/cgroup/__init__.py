@@ -1,0 +1,1 @@
+"""Memory control groups of both versions: finding one's own, making one, limiting it."""

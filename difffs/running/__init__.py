@@ -1,0 +1,1 @@
+"""``difffs run``: a command whose resident memory is limited, so that cold pages go to a store."""
