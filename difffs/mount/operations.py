@@ -8,6 +8,7 @@ release meanwhile. The namespace is used under ``volumes.lock``.
 
 import errno
 import logging
+import math
 import os
 import re
 import stat
@@ -43,6 +44,8 @@ FALLOC_FL_PUNCH_HOLE = 0x02
 FALLOC_FL_ZERO_RANGE = 0x10
 
 _PAGE_BLOCKS = PAGE_SIZE // 512
+
+_MOST_DOUBLINGS = math.ceil(math.log2(MAXIMUM_ATTRIBUTE_SECONDS / WRITER_ATTRIBUTE_SECONDS))
 
 _ERROR_NUMBERS: tuple[tuple[type[DifffsError], int], ...] = (
     (StoreFull, errno.ENOSPC),
@@ -207,7 +210,8 @@ class VolumeOperations:
             growths = self._handles.count_growth(inode.number, size)
             seconds = MAXIMUM_ATTRIBUTE_SECONDS
             if growths is not None:
-                seconds = min(seconds, WRITER_ATTRIBUTE_SECONDS * 2.0**growths)
+                doublings = min(growths, _MOST_DOUBLINGS)  # a file may grow for ever, a float not
+                seconds = min(seconds, WRITER_ATTRIBUTE_SECONDS * 2.0**doublings)
             return max(1, page_count(size)) * _PAGE_BLOCKS, seconds
         # A file that seems to be one hole is asked for again, lest a writer opens it meanwhile.
         return pages * _PAGE_BLOCKS, ATTRIBUTE_SECONDS if pages else 0.0

@@ -92,6 +92,13 @@ def test_damage_is_an_input_output_error_and_logged(operations: VolumeOperations
     assert volumes_of(operations).failed is None
 
 
+def test_a_file_may_grow_and_be_looked_at_thousands_of_times(operations: VolumeOperations) -> None:
+    handle = operations.create("/file", 0o600, os.O_RDWR)
+    for size in range(2000):
+        operations.truncate(None, size, handle)
+        assert operations.getattr(None, handle)["st_size"] == size
+
+
 @pytest.mark.expected_log("unexpected error in read")
 @pytest.mark.expected_log("writing has stopped")
 @pytest.mark.parametrize("error", [ValueError("bug"), OSError("without a number")])
