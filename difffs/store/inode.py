@@ -13,6 +13,9 @@ from typing import Self
 
 from difffs.errors import CorruptStore, FormatTooNew
 
+_CLOCK_REALTIME_COARSE = 5
+"""Linux's number; Python has no name for it."""
+
 NAME_MAXIMUM = 255
 """Longest name of one path component, in bytes."""
 
@@ -47,8 +50,12 @@ def fitting_time(nanoseconds: int) -> int:
 
 
 def time_now() -> int:
-    """Return the time, in nanoseconds since 1970."""
-    return fitting_time(time.time_ns())
+    """Return the time, in nanoseconds since 1970.
+
+    By the clock that the kernel takes for its files, which stands still between two ticks: it sets
+    times of the same files itself, and those must not be earlier than what was set here before.
+    """
+    return fitting_time(time.clock_gettime_ns(_CLOCK_REALTIME_COARSE))
 
 
 @dataclass(slots=True)

@@ -103,6 +103,16 @@ def test_no_time_stops_the_writing(mount: Mounted, seconds: int) -> None:
     assert path.read_bytes() == b"content"
 
 
+def test_touching_never_takes_a_file_back_in_time(mount: Mounted) -> None:
+    """The kernel sets times by its own clock, which is up to a tick behind; so does the mount."""
+    for number in range(50):
+        path = mount.path / f"file-{number}"
+        path.touch()
+        made = path.stat().st_mtime_ns
+        os.utime(path)
+        assert path.stat().st_mtime_ns >= made
+
+
 def test_names_that_are_too_long_are_said_to_be_so(mount: Mounted) -> None:
     long = mount.path / ("a" * 256)
     (mount.path / "b").touch()
