@@ -11,10 +11,8 @@ import json
 import mmap
 import os
 import random
-import shutil
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -22,58 +20,21 @@ import pytest
 from difffs.mount.live import mount_at
 from tests.integration import harness
 from tests.integration.harness import Mounted, complaint, difffs, wait_until
+from tests.integration.small_disks import KINDS, MIB, Disk, NotHere, small_disk
 
 pytestmark = pytest.mark.integration
 
-MIB = 1 << 20
-# Image in MiB (btrfs takes no less than 109), and what makes a file system of it.
-KINDS = {
-    "tmpfs": (48, []),
-    "ext4": (64, ["mkfs.ext4", "-q", "-F"]),
-    "btrfs": (256, ["mkfs.btrfs", "-q"]),
-}
 FULL = r"no space left for .*nothing is lost"
 
 
-@dataclass(frozen=True)
-class Disk:
-    """A small file system, and room beside it."""
-
-    path: Path
-    mebibytes: int
-    beside: Path
-    """For mount points and images: what lies here takes none of its room."""
-
-
-@pytest.fixture(params=["tmpfs", "ext4", "btrfs"])
+@pytest.fixture(params=list(KINDS))
 def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
     """Make an empty small file system."""
-    mebibytes, make = KINDS[request.param]
-    reason = harness.obstacle()
-    if reason is None and os.geteuid() != 0:
-        reason = "only root mounts file systems"
-    if reason is None and make and shutil.which(make[0]) is None:
-        reason = f"no {make[0]}"
-    if reason is not None:
-        pytest.skip(reason)
-    with harness.folder_in_memory() as folder:
-        path = folder / "disk"
-        path.mkdir()
-        if make:
-            image = folder / "image"
-            with image.open("wb") as file:
-                file.truncate(mebibytes * MIB)
-            subprocess.run([*make, str(image)], check=True, capture_output=True)
-            options = ["-t", request.param, "-o", "loop", str(image)]
-        else:
-            options = ["-t", "tmpfs", "-o", f"noswap,size={mebibytes}m", "difffs-test"]
-        done = subprocess.run(["mount", *options, str(path)], capture_output=True, text=True)
-        if done.returncode != 0:
-            pytest.skip(f"{request.param} cannot be mounted here: {done.stderr.strip()}")
-        try:
-            yield Disk(path, mebibytes, folder)
-        finally:
-            subprocess.run(["umount", "--lazy", str(path)], check=True)
+    try:
+        with small_disk(request.param) as made:
+            yield made
+    except NotHere as reason:
+        pytest.skip(str(reason))
 
 
 class OnDisk(Mounted):
