@@ -1,0 +1,42 @@
+"""``python -m tests.endurance``: what ``scripts/endurance`` runs."""
+
+import json
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from tests.endurance import sigkill
+from tests.endurance.options import Options, parse
+from tests.endurance.report import Report
+from tests.integration.harness import obstacle
+from tests.stores import memory_folder
+
+
+def _run(options: Options, report: Report, folder: Path, replay: dict[str, Any] | None) -> None:
+    if options.suite == "sigkill":
+        rounds = options.rounds or 100
+        sigkill.run(report, folder, rounds, each_point=options.each_point, replay=replay)
+
+
+def main(arguments: list[str]) -> int:
+    """Run as a command. 0: the promise was kept, 1: it was not, 2: usage, or nothing can be
+    mounted."""
+    options = parse(arguments)
+    if (reason := obstacle()) is not None:
+        print(f"endurance: {reason}", file=sys.stderr)
+        return 2
+    replay = None
+    if options.replay is not None:
+        path = options.replay / "replay.json" if options.replay.is_dir() else options.replay
+        replay = json.loads(path.read_text())
+    report = Report(options.suite, options.seed, options.keep, quiet=options.json)
+    where = options.scratch or memory_folder()
+    with tempfile.TemporaryDirectory(prefix="difffs-endurance-", dir=where) as scratch:
+        _run(options, report, Path(scratch), replay)
+    print(json.dumps(report.as_json(), indent=1) if options.json else report.text())
+    return 0 if report.is_clean else 1
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,344 @@
+"""Suite: the daemon is killed, at any moment and at every step of commit, reclaim and side switch.
+
+A *series* is the life of one store. Each of its rounds mounts it, compares every file with the
+model, lets two clients work, and kills the daemon: at a random moment, or at a fault point, where
+it first waits for a while so that its other threads go on. Then `check` must find nothing.
+"""
+
+import itertools
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from random import Random
+from shutil import rmtree
+from typing import Any
+
+from tests.endurance.checking import findings, is_there
+from tests.endurance.clients import GONE, Client, found_files, make_directory
+from tests.endurance.daemons import Daemon, Place, Start, Starter, Stuck, place_in
+from tests.endurance.interposer import Action, Position, Rule
+from tests.endurance.model import Model
+from tests.endurance.report import Report
+
+CLIENTS = 2
+_ROUNDS_A_SERIES = 25
+_MOMENT_SHARE = 0.35
+"""Of the rounds, killed at a random moment."""
+_LONGEST_SECONDS = 0.7
+"""From the start of a daemon to its end at a random moment."""
+_TRIES = 12
+"""Rounds that aim at a point that does not come, before it counts as one that is hard to meet."""
+
+DELAYED = (
+    "payloads:pwrite",
+    "payloads:fdatasync",
+    "payloads:punch",
+    "index:pwrite",
+    "index:fdatasync",
+    "index:meta",
+    "digests:msync",
+)
+"""Steps of a commit that are held up in some rounds, while others write, punch and fsync."""
+
+
+def positions(point: str) -> tuple[Position, ...]:
+    """When a process can be killed there so that it makes a difference.
+
+    LMDB relies on a meta page being written as a whole, and the kernel does write so few bytes of
+    one page as a whole."""
+    if point.endswith((":pwrite", ":punch")):
+        return (Position.BEFORE, Position.AMIDST, Position.AFTER)
+    return (Position.BEFORE, Position.AFTER)
+
+
+class Aims:
+    """Which fault points there are, and how often a daemon was killed at each."""
+
+    def __init__(self) -> None:
+        self.killed: Counter[tuple[str, Position]] = Counter()
+        self._since_commit: Counter[str] = Counter()
+        """By point: calls between two commits at most."""
+        self._calls: Counter[str] = Counter()
+        """By point: calls of a daemon at most."""
+        self._of_stores: set[str] = set()
+        """Points that daemons meet which find a store, not only those that make one."""
+        self._missed: Counter[tuple[str, Position]] = Counter()
+
+    def met(self, place: Place, *, makes_store: bool) -> None:
+        """Takes note of what a daemon met."""
+        board = place.counted()
+        for point in board.points.values():
+            if point.changes:
+                name = point.name
+                self._since_commit[name] = max(self._since_commit[name], point.most_since_commit)
+                self._calls[name] = max(self._calls[name], point.calls)
+                if not makes_store:
+                    self._of_stores.add(name)
+        if board.killed_at:
+            self.killed[(board.killed_at, board.killed_position)] += 1
+
+    def targets(self) -> list[tuple[str, Position]]:
+        """All of them."""
+        return [(name, position) for name in sorted(self._calls) for position in positions(name)]
+
+    def fewest(self, *, makes_store: bool) -> int:
+        """Kills at the point that had fewest, of those that a daemon meets only when it makes a
+        store, or of the others."""
+        some = [each for each in self.targets() if (each[0] in self._of_stores) != makes_store]
+        return min((self.killed[each] for each in some), default=0)
+
+    def next(self, random: Random, *, makes_store: bool) -> Rule:
+        """A rule for one that a daemon has been killed at least often; those that come seldom
+        wait."""
+        targets = [each for each in self.targets() if (each[0] in self._of_stores) != makes_store]
+        random.shuffle(targets)
+        name, position = min(
+            targets, key=lambda each: self.killed[each] + self._missed[each] // _TRIES
+        )
+        since_commit = makes_store or random.random() < 0.5
+        most = self._since_commit[name] if since_commit else self._calls[name]
+        nth = 1 if random.random() < 0.5 else random.randint(1, min(most, 12))
+        self._missed[(name, position)] += nth == 1
+        return Rule(
+            name,
+            Action.KILL,
+            nth=nth,
+            since_commit=since_commit,
+            position=position,
+            delay_milliseconds=random.choice((0, 0, 3, 25)),
+        )
+
+    def by_name(self) -> dict[str, int]:
+        """Rounds by `FILE:CALL position`."""
+        return {
+            f"{name} {position.name.lower()}": self.killed[(name, position)]
+            for name, position in self.targets()
+        }
+
+
+class Series:
+    """One store's life."""
+
+    def __init__(
+        self,
+        starter: Starter,
+        place: Place,
+        report: Report,
+        aims: Aims,
+        seed: str,
+        sabotage: str = "",
+    ) -> None:
+        self._starter = starter
+        self._place = place
+        self._report = report
+        self._aims = aims
+        self._seed = seed
+        self._sabotage = sabotage
+        self._random = Random(seed)
+        self._model = Model(CLIENTS)
+        self._plans: list[dict[str, Any]] = []
+        self._refused: list[str] = []
+        self._history: list[str] = []
+        """Since the mount was last compared."""
+
+    def run(
+        self, rounds: int, plans: list[dict[str, Any]] | None = None, *, survey: bool = False
+    ) -> None:
+        """So many rounds, or those of a replay; ends early with the first violation."""
+        for index in range(len(plans) if plans is not None else rounds):
+            random = Random(f"{self._seed}-{index}")
+            plan = plans[index] if plans is not None else self._plan(random, survey=survey)
+            self._plans.append(plan)
+            if not self._round(random, plan):
+                return
+        self._last_look()
+
+    def _plan(self, random: Random, *, survey: bool) -> dict[str, Any]:
+        """What a round is to do, as JSON keeps it."""
+        rules = []
+        moment = None
+        if survey:
+            pass
+        elif random.random() < _MOMENT_SHARE:
+            moment = random.uniform(0, _LONGEST_SECONDS)
+        else:
+            rules.append(self._aims.next(random, makes_store=not is_there(self._place.store)))
+        if random.random() < 0.6 and not survey:
+            for point in random.sample(DELAYED, random.randint(1, 2)):
+                milliseconds = random.choice((1, 3, 10))
+                rules.append(
+                    Rule(point, Action.DELAY, nth=0, times=-1, delay_milliseconds=milliseconds)
+                )
+        return {
+            "rules": [rule.as_json() for rule in rules],
+            "moment": moment,
+            "operations": random.choice((10, 30, 60)),
+            "commit_seconds": random.choice((5.0, 0.2)),
+            "rests": random.random() < 0.05,
+        }
+
+    def _round(self, random: Random, plan: dict[str, Any]) -> bool:
+        """Whether the promise was kept."""
+        rules = [Rule.from_json(each) for each in plan["rules"]]
+        makes_store = not is_there(self._place.store)
+        start = Start(rules=rules, commit_seconds=plan["commit_seconds"], sabotage=self._sabotage)
+        daemon = self._starter.start(self._place, start)
+        began = time.monotonic()
+        timer = None
+        if plan["moment"] is not None:
+            timer = threading.Timer(plan["moment"], daemon.send, (signal.SIGKILL,))
+            timer.start()
+        wrong: list[str] = []
+        self._refused = []
+        try:
+            if daemon.wait_until_mounted():
+                wrong = self._work(random, plan, daemon)
+            status = daemon.wait()
+        except Stuck as stuck:
+            wrong = [str(stuck)]
+            daemon.send(signal.SIGKILL)
+            status = daemon.wait()
+        finally:
+            if timer is not None:
+                timer.cancel()
+                timer.join()
+        self._place.clear()
+        self._aims.met(self._place, makes_store=makes_store)
+        self._count(plan, status, time.monotonic() - began)
+        self._history.append(f"the daemon ended with {status}")
+        if status != -signal.SIGKILL:  # a dying one may have refused something
+            wrong += self._refused
+        if status not in (0, -signal.SIGKILL):
+            wrong.append(f"the daemon ended with {status}: {daemon.output()[-2000:]}")
+        elif status == 0 and not wrong:
+            self._model.acknowledge(self._model.covered())  # an unmount commits all of it
+        wrong += findings(self._place.store)
+        if wrong:
+            replay = {
+                "seed": self._seed,
+                "plans": self._plans,
+                "history": self._history,
+                "log": daemon.output(),
+            }
+            self._report.violated(wrong, self._place.store, replay)
+        return not wrong
+
+    def _count(self, plan: dict[str, Any], status: int, seconds: float) -> None:
+        self._report.rounds += 1
+        counts = self._report.counts
+        counts["milliseconds of daemons"] += int(1000 * seconds)
+        if status != -signal.SIGKILL:
+            counts["rounds whose point did not come, unmounted"] += 1
+        elif plan["moment"] is None:
+            counts["killed at a fault point"] += 1
+        else:
+            counts["killed at a random moment"] += 1
+
+    def _work(self, random: Random, plan: dict[str, Any], daemon: Daemon) -> list[str]:
+        """In a mount: compares, works, unmounts. What was wrong."""
+        root = self._place.mountpoint
+        try:
+            make_directory(root)
+            found = found_files(root)
+        except OSError as error:
+            if error.errno in GONE:
+                return []
+            return [f"reading the mount: {error}"]
+        self._report.counts["mounts compared with the model"] += 1
+        self._report.counts["pages compared"] += sum(len(each) // 4096 for each in found.values())
+        if wrong := self._model.judge(found):
+            daemon.send(signal.SIGKILL)
+            return wrong
+        self._model.settle(found)
+        self._history = [f"operation {self._model.operation}: as found"]
+        clients = [
+            Client(self._model, number, root, Random(random.getrandbits(64)))
+            for number in range(CLIENTS)
+        ]
+        threads = [
+            threading.Thread(target=client.run, args=(plan["operations"],)) for client in clients
+        ]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self._history += sorted(line for client in clients for line in client.history)
+        self._report.counts["operations of clients"] += sum(each.operations for each in clients)
+        if plan["rests"]:
+            time.sleep(0.5)
+        if not any(client.gone.is_set() for client in clients):
+            daemon.send(signal.SIGTERM)
+        wrong = [text for client in clients for text in client.wrong]
+        self._refused = [f"refused: {error}" for client in clients for error in client.refused]
+        return wrong
+
+    def _last_look(self) -> None:
+        """The store once more, in a mount without rules and opened for writing."""
+        plan: dict[str, Any] = {
+            "rules": [],
+            "moment": None,
+            "operations": 0,
+            "commit_seconds": 5.0,
+            "rests": False,
+        }
+        self._plans.append(plan)
+        if self._round(Random(0), plan):
+            self._report.rounds -= 1
+            self._report.counts["rounds whose point did not come, unmounted"] -= 1
+            if wrong := findings(self._place.store, read_only=False):
+                replay = {"seed": self._seed, "plans": self._plans}
+                self._report.violated(wrong, self._place.store, replay)
+
+
+def run(
+    report: Report,
+    folder: Path,
+    rounds: int,
+    *,
+    each_point: int = 0,
+    replay: dict[str, Any] | None = None,
+    sabotage: str = "",
+) -> None:
+    """At least so many rounds, and until each fault point was killed at `each_point` times."""
+    aims = Aims()
+    with Starter() as starter:
+        for number in itertools.count():
+            seed = replay["seed"] if replay else f"{report.seed}-{number}"
+            with place_in(folder / str(number)) as place:
+                series = Series(starter, place, report, aims, seed, sabotage)
+                if replay:
+                    series.run(0, replay["plans"])
+                    return
+                if number == 0:
+                    series.run(2, survey=True)  # lists the points
+                    report.rounds = 0
+                    report.counts.clear()
+                else:
+                    series.run(_series_length(aims, rounds - report.rounds))
+                    report.progress(_progress(report, aims))
+            report.points = aims.by_name()
+            rmtree(folder / str(number), ignore_errors=True)
+            if number and report.rounds >= rounds and _is_enough(aims, each_point, report):
+                break
+    report.unmet = [name for name, count in report.points.items() if not count and each_point]
+
+
+def _series_length(aims: Aims, left: int) -> int:
+    if aims.fewest(makes_store=True) < aims.fewest(makes_store=False):
+        return 3
+    return min(_ROUNDS_A_SERIES, max(left, 5))
+
+
+def _is_enough(aims: Aims, each_point: int, report: Report) -> bool:
+    few = [name for name, count in aims.by_name().items() if count < each_point]
+    return not few or report.rounds > 100 * each_point * len(aims.targets())
+
+
+def _progress(report: Report, aims: Aims) -> str:
+    counts = aims.by_name()
+    fewest = min(counts, key=lambda name: counts[name])
+    return (
+        f"{report.rounds} rounds, {len(counts)} fault points, fewest {counts[fewest]} at {fewest}"
+    )

@@ -1,0 +1,41 @@
+"""A few rounds of the suite `sigkill`, and that it can tell a violation."""
+
+from pathlib import Path
+
+import pytest
+
+from tests.endurance import sigkill
+from tests.endurance.report import Report
+from tests.integration import harness
+
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.skipif(
+        harness.obstacle() is not None, reason=harness.obstacle() or "mounting works"
+    ),
+]
+
+
+@pytest.mark.slow
+def test_twenty_daemons_are_killed(tmp_path: Path) -> None:
+    with harness.folder_in_memory() as folder:
+        report = Report("sigkill", 1, tmp_path, quiet=True)
+        sigkill.run(report, folder, 20)
+    assert report.is_clean, report.text()
+    killed = sum(n for name, n in report.counts.items() if name.startswith("killed"))
+    assert killed >= 5, report.text()
+    assert report.counts["pages compared"] > 100
+
+
+@pytest.mark.parametrize(
+    "sabotage", ["commits_are_forgotten", "sides_are_punched_before_the_commit"]
+)
+def test_broken_daemons_are_found(tmp_path: Path, sabotage: str) -> None:
+    """The suite is worth something: what loses acknowledged data is a violation, and kept."""
+    with harness.folder_in_memory() as folder:
+        report = Report("sigkill", 1, tmp_path, quiet=True)
+        sigkill.run(report, folder, 25, sabotage=sabotage)
+    assert report.violations, report.text()
+    kept = Path(report.violations[0]["kept"])
+    assert (kept / "replay.json").is_file()
+    assert (kept / "store" / "format").is_file()
