@@ -58,6 +58,8 @@ def _create_files(directory: Path, recipe: Recipe) -> None:
     with ExitStack() as cleanup:
         payloads = PayloadFile(directory / names.PAYLOAD_FILE, read_only=False, create=True)
         cleanup.callback(payloads.close)
+        # Before there is anything in the index: by `payloads` the next try knows what was cut off.
+        synchronise_directory(directory)
         store_id = os.urandom(STORE_ID_BYTES)
         index = Index(index_directory, store_id, read_only=False, create=True)
         cleanup.callback(index.close)
@@ -112,7 +114,11 @@ def _is_unfinished(directory: Path) -> bool:
 
 
 def _remove_unfinished(directory: Path) -> None:
-    """Empties the directory of a store that could not be made."""
-    for name in (names.FORMAT_FILE, names.NEW_FORMAT_FILE, names.PAYLOAD_FILE):
+    """Empties the directory of a store that could not be made. `payloads`, by which it is known,
+    goes last: this may be cut off as well."""
+    for name in (names.FORMAT_FILE, names.NEW_FORMAT_FILE):
         (directory / name).unlink(missing_ok=True)
     rmtree(directory / names.INDEX_DIRECTORY, ignore_errors=True)
+    with suppress(OSError):
+        synchronise_directory(directory)
+    (directory / names.PAYLOAD_FILE).unlink(missing_ok=True)

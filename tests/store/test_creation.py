@@ -1,13 +1,16 @@
 """Making a store, and what is left when that is cut off."""
 
+import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from difffs.errors import NotAStore
-from difffs.store import Store
+from difffs.store import Store, creation, index
 from tests.pages import guest_memory
 from tests.stores import OpenStore
 
@@ -107,3 +110,66 @@ def test_several_at_once_make_one_store(tmp_path: Path) -> None:
         assert said <= {"opened", "busy"}, said
         with Store.open(path) as store:
             assert store.check() == []
+
+
+def test_what_is_left_after_a_power_cut_is_known_by_its_payload_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Names are on the medium in the order in which they are made: an index without `payloads`
+    would be taken for a store that has lost them."""
+    on_medium: set[str] = set()
+    synchronise = index.synchronise_directory
+
+    def note(path: Path) -> None:
+        synchronise(path)
+        if path == tmp_path / "s":
+            on_medium.update(os.listdir(path))
+
+    make = index.Index
+
+    def make_index(*arguments: Any, **more: Any) -> Any:
+        assert on_medium == {"payloads", "index-2"}
+        return make(*arguments, **more)
+
+    monkeypatch.setattr(creation, "synchronise_directory", note)
+    monkeypatch.setattr(creation, "Index", make_index)
+    Store.create(tmp_path / "s").close()
+    assert "format" in on_medium
+
+
+REMOVED_HALF = """
+import os, signal, sys
+from difffs.store import creation, store
+
+unlink, rmdir = os.unlink, os.rmdir
+left = int(sys.argv[2])
+
+def change(call):
+    def changed(*arguments, **options):
+        global left
+        left -= 1
+        if left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*arguments, **options)
+    return changed
+
+os.unlink, os.rmdir = change(unlink), change(rmdir)
+store.Store.create(sys.argv[1])
+"""
+
+
+def test_a_store_whose_removal_was_killed_too_is_made_again(tmp_path: Path) -> None:
+    """What a cut-off making has left is removed first; that may be killed after any step."""
+    path = tmp_path / "s"
+    for steps in range(12):
+        killed = [sys.executable, "-c", KILLED, str(path), "write_format"]
+        assert subprocess.run(killed, check=False).returncode == -9
+        half = [sys.executable, "-c", REMOVED_HALF, str(path), str(steps)]
+        done = subprocess.run(half, check=False, capture_output=True, text=True)
+        assert done.returncode in (0, -9), done.stderr
+        Store.open_or_create(path).close()
+        if done.returncode == 0:
+            assert steps >= 3
+            return
+        shutil.rmtree(path)
+    pytest.fail("it never came to an end")
