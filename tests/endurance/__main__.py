@@ -6,17 +6,25 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.endurance import sigkill
+from tests.endurance import power_cut, sigkill
 from tests.endurance.options import Options, parse
 from tests.endurance.report import Report
 from tests.integration.harness import obstacle
 from tests.stores import memory_folder
 
 
-def _run(options: Options, report: Report, folder: Path, replay: dict[str, Any] | None) -> None:
+def _run(options: Options, report: Report, folder: Path) -> None:
+    replay: dict[str, Any] | None = None
+    if options.replay is not None:
+        replay = json.loads((options.replay / "replay.json").read_text())
     if options.suite == "sigkill":
         rounds = options.rounds or 100
         sigkill.run(report, folder, rounds, each_point=options.each_point, replay=replay)
+    elif options.suite == "power-cut":
+        if options.replay is not None:
+            power_cut.replay(report, folder, options.replay)
+        else:
+            power_cut.run(report, folder, options.rounds or 150)
 
 
 def main(arguments: list[str]) -> int:
@@ -26,14 +34,10 @@ def main(arguments: list[str]) -> int:
     if (reason := obstacle()) is not None:
         print(f"endurance: {reason}", file=sys.stderr)
         return 2
-    replay = None
-    if options.replay is not None:
-        path = options.replay / "replay.json" if options.replay.is_dir() else options.replay
-        replay = json.loads(path.read_text())
     report = Report(options.suite, options.seed, options.keep, quiet=options.json)
     where = options.scratch or memory_folder()
     with tempfile.TemporaryDirectory(prefix="difffs-endurance-", dir=where) as scratch:
-        _run(options, report, Path(scratch), replay)
+        _run(options, report, Path(scratch))
     print(json.dumps(report.as_json(), indent=1) if options.json else report.text())
     return 0 if report.is_clean else 1
 

@@ -259,12 +259,12 @@ class Client:
         data = pages_of(self.random, file.number, first, count, operation)
         file.write(operation, first * PAGE, data)
         with self._operation(file), self._opened(name, file, operation) as descriptor:
-            covered = None
             with mmap.mmap(descriptor, count * PAGE, offset=first * PAGE) as memory:
                 memory.madvise(_MADV_POPULATE_WRITE)
                 memory[:] = data
-                file.done = operation
-                covered = self.model.covered(file)
+                covered = self.model.covered()
+                if file.arrived == file.done:  # msync tells of its range only
+                    covered.files[file.number] = operation
                 memory.flush()
             self._acknowledge(covered)
 

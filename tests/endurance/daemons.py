@@ -54,6 +54,9 @@ class Daemon:
         self._place = place
         self.status: int | None = None
         """How it ended: 0 and more the exit status, -n by signal n; None while it runs."""
+        self.held_elsewhere = False
+        """Whether another mount namespace has a copy of the mount, so that it lived on there after
+        it was unmounted here, and the daemon had to be killed."""
 
     def poll(self) -> int | None:
         """Its status, if it has ended."""
@@ -64,9 +67,18 @@ class Daemon:
     def wait(self, seconds: float = _SECONDS) -> int:
         """Its status once it has ended."""
         end = time.monotonic() + seconds
+        look = time.monotonic() + 3
         while (status := self.poll()) is None:
+            if time.monotonic() > look and not self.held_elsewhere:
+                look += 3
+                self.held_elsewhere = _is_held_elsewhere(self._place.mountpoint)
+                if self.held_elsewhere:
+                    self.send(signal.SIGKILL)
             if time.monotonic() > end:
-                raise Stuck(f"the daemon of {self._place.store} did not end in {seconds} s")
+                raise Stuck(
+                    f"the daemon of {self._place.store} did not end in {seconds} s:"
+                    f" {self.output()} {_threads(self.process)}"
+                )
             time.sleep(_POLL_SECONDS)
         return status
 
@@ -99,6 +111,28 @@ class Daemon:
     def output(self) -> str:
         """What it wrote to stderr."""
         return self._place.output.read_text(errors="replace")
+
+
+def _is_held_elsewhere(mountpoint: Path) -> bool:
+    """Whether the mount is gone here, and there in another mount namespace."""
+    line = f" {mountpoint} "
+    if line in Path("/proc/self/mountinfo").read_text():
+        return False
+    for each in Path("/proc").glob("[0-9]*/mountinfo"):
+        with contextlib.suppress(OSError):
+            if line in each.read_text():
+                return True
+    return False
+
+
+def _threads(process: int) -> list[str]:
+    """Where the threads of a process wait in the kernel."""
+    found = []
+    with contextlib.suppress(OSError):
+        for task in Path(f"/proc/{process}/task").iterdir():
+            name = (task / "comm").read_text().strip()
+            found.append(f"{name}: {(task / 'wchan').read_text()}")
+    return found
 
 
 @dataclass(slots=True)

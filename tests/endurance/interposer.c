@@ -52,6 +52,7 @@ enum record_kind {
     DIRECTORY_REMOVED,
     DIRECTORY_SYNCED,
     MAPPED_STATE, /* offset, data: what a shared mapping holds now */
+    SYNC_FAILED,  /* what was not on the medium may never get there */
 };
 
 struct record {
@@ -601,7 +602,12 @@ static int synchronise(int descriptor, const char *call, int (*operation)(int)) 
     struct open_file *file = file_of(descriptor);
     if (file == NULL) return operation(descriptor);
     struct verdict verdict = meet(file->name, call, true);
-    if (verdict.error) return refused(verdict.error);
+    if (verdict.error) {
+        pthread_mutex_lock(&watched.lock);
+        append_record((struct record){.kind = SYNC_FAILED, .object = file->object}, "", NULL);
+        pthread_mutex_unlock(&watched.lock);
+        return refused(verdict.error);
+    }
     pthread_mutex_lock(&watched.lock);
     record_mappings();
     uint64_t number = ++watched.last_sync, object = file->object;

@@ -7,9 +7,11 @@ that had *begun*; never a mixture, and nothing else. The names of one client are
 one such moment.
 """
 
+import json
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 PAGE = 4096
 ZERO_PAGE = bytes(PAGE)
@@ -208,8 +210,9 @@ class Acknowledged:
         }
 
     @classmethod
-    def from_json(cls, value: Mapping[str, list[list[int]]]) -> "Acknowledged":
+    def parse(cls, data: bytes) -> "Acknowledged":
         """Out of a record."""
+        value = json.loads(data)
         return cls(*({each[0]: each[1] for each in value[key]} for key in ("files", "names")))
 
 
@@ -222,6 +225,13 @@ class Model:
         self.acknowledged = Acknowledged()
         self._operation = 0
         self._file = 0
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.lock = threading.Lock()
 
     @property
     def operation(self) -> int:
