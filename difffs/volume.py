@@ -419,8 +419,8 @@ class Volumes:
             while self._wait_for_work():
                 self._one_round()
         except BaseException as error:
-            logger.exception("the routing thread ends")
-            if not isinstance(error, DifffsError):
+            if not isinstance(error, DifffsError):  # else one line tells all
+                logger.exception("the routing thread ends")
                 error = CorruptStore(
                     f"{self.store.path}: an internal error ({error!r}) has stopped all writing;"
                     " unmount, run `difffs check` and report this"

@@ -72,11 +72,15 @@ class PayloadFile:
             raise explained(error, self.path) from None
 
     def read(self, extent: int, side: int, length: int) -> bytes:
-        """The first bytes of a side; fewer where the file ends."""
+        """The first bytes of a side; fewer where the file ends. MediumFailed when it cannot be
+        read."""
         at = (2 * extent + side) * EXTENT_SIDE_BYTES
         parts = []
         while length:
-            part = os.pread(self.file, length, at)
+            try:
+                part = os.pread(self.file, length, at)
+            except OSError as error:
+                raise explained(error, self.path, "read") from None
             if not part:
                 break
             parts.append(part)

@@ -270,3 +270,36 @@ def test_a_payload_file_that_cannot_be_opened(
     monkeypatch.setattr(os, "open", refuse(errno.EMFILE))
     with pytest.raises(OutOfResources, match="ulimit -n"):
         PayloadFile(path, read_only=True)
+
+
+def test_a_payload_file_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also where an extent is rewritten, which is not a read that somebody waits for."""
+    file = PayloadFile(tmp_path / "payloads", read_only=False, create=True)
+    file.write(1, 0, 0, b"x" * 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", refuse(errno.EIO))
+        with pytest.raises(MediumFailed, match="could not be read"):
+            file.read(1, 0, 100)
+    assert file.read(1, 0, 100) == b"x" * 100
+    file.close()
+
+
+@pytest.mark.expected_log("writing has stopped")
+def test_what_stops_writing_is_told_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+
+    def write_and_fail() -> None:
+        with open_volumes(tmp_path / "s") as volumes:
+            volumes.write(new_file(volumes), 0, guest_memory(1, 20))
+            monkeypatch.setattr(os, "fdatasync", refuse(errno.EIO))
+            volumes.flush()
+
+    with pytest.raises(MediumFailed):
+        write_and_fail()
+    told = [record for record in caplog.records if record.name.startswith("difffs")]
+    assert len(told) == 1
+    assert told[0].exc_info is None
+    assert str(tmp_path / "s" / "payloads") in told[0].getMessage()
