@@ -5,12 +5,15 @@ transactions: written in place, at no cost a commit (docs/adr/0001-store-layout.
 crash the digest table is filled again from the extent headers; stale sketches do no harm.
 """
 
+import logging
 import mmap
 import os
+import struct
 from contextlib import suppress
 from pathlib import Path
 from struct import Struct
 from types import TracebackType
+from typing import Any
 
 from difffs._kernels import (
     DIGEST_ID_BITS,
@@ -22,6 +25,8 @@ from difffs._kernels import (
 from difffs.errors import DifffsError, StoreFull
 from difffs.linux import write_in_place
 from difffs.store.failures import explained
+
+logger = logging.getLogger("difffs.store")
 
 _HEADER = Struct("<8sIIQI4xQ")
 """Magic, 1 when closed properly, body in 64 bytes, entries in use, bits of an id, and in `digests`
@@ -60,23 +65,25 @@ class _MappedFile:
             raise explained(error, path, "opened") from None
         size = os.fstat(self._file).st_size
         valid = size > _HEADER_BYTES and (size - _HEADER_BYTES) % 64 == 0
-        if valid:
-            head = _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
+        head = self._stored_header() if valid else None
+        valid = head is not None
+        if head is not None:
             magic, _, units, _, id_bits, _ = head
             name = path.name.removesuffix(".new")
             valid = magic == _MAGIC[name] and id_bits <= _LAST_ID_BITS[name]
             valid = valid and units * 64 == size - _HEADER_BYTES  # else it has been cut
             valid = valid and self._owns_its_blocks(size)
         if not valid:
-            os.ftruncate(self._file, 0)
-            with suppress(OSError):  # most file systems write in place anyway
-                write_in_place(self._file)
             # Blocks are claimed now: a full disk would otherwise be a SIGBUS later.
             try:
+                os.ftruncate(self._file, 0)
+                with suppress(OSError):  # most file systems write in place anyway
+                    write_in_place(self._file)
                 os.posix_fallocate(self._file, 0, _HEADER_BYTES + body_bytes)
             except OSError as error:
                 os.close(self._file)
-                path.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.unlink(missing_ok=True)
                 raise explained(error, path) from None
             size = _HEADER_BYTES + body_bytes
         self.fresh = not valid
@@ -87,6 +94,13 @@ class _MappedFile:
             raise explained(error, path, "mapped") from None
         self._view = memoryview(self._map)
         self.body = self._view[_HEADER_BYTES:]
+
+    def _stored_header(self) -> tuple[Any, ...] | None:
+        """What the file's header says; None where it cannot be read: the table is made anew."""
+        try:
+            return _HEADER.unpack(os.pread(self._file, _HEADER.size, 0))
+        except (OSError, struct.error):
+            return None
 
     def _owns_its_blocks(self, size: int) -> bool:
         """Whether no block has to be found while the table is written in memory, where a full disk
@@ -105,14 +119,18 @@ class _MappedFile:
     def write_header(self, *, closed: bool, used: int, id_bits: int, commit: int = 0) -> None:
         """Also marks the file as one of ours.
 
-        On the medium it never says `closed` of a body that is older or newer than it.
+        On the medium it never says `closed` of a body that is older or newer than it. MediumFailed,
+        StoreFull, ... when it does not get there.
         """
-        if closed:
-            self._map.flush()
         magic = _MAGIC[self.path.name.removesuffix(".new")]
         units = len(self.body) // 64
-        _HEADER.pack_into(self._map, 0, magic, int(closed), units, used, id_bits, commit)
-        self._map.flush(0, _HEADER_BYTES)
+        try:
+            if closed:
+                self._map.flush()
+            _HEADER.pack_into(self._map, 0, magic, int(closed), units, used, id_bits, commit)
+            self._map.flush(0, _HEADER_BYTES)
+        except OSError as error:
+            raise explained(error, self.path) from None
 
     def note_commit(self, commit: int) -> None:
         """Writes the number of a commit that was made: true whenever it reaches the medium."""
@@ -164,9 +182,17 @@ def noted_commit(path: Path) -> int:
     return int(_HEADER.unpack(head)[-1])
 
 
-def _take_name(new: _MappedFile, table: DigestTable | SketchTable, path: Path) -> None:
+def _take_name(
+    new: _MappedFile,
+    table: DigestTable | SketchTable,
+    path: Path,
+    used: int,
+    id_bits: int,
+    commit: int,
+) -> None:
     """Puts a grown table in the old one's place, or puts it away: the old one still works."""
     try:
+        new.write_header(closed=False, used=used, id_bits=id_bits, commit=commit)
         new.replace(path)
     except DifffsError:
         table.release_buffer()
@@ -193,11 +219,22 @@ class Hints:
         self._sketch_file = _MappedFile(self._sketch_path, 4 * FIRST_SKETCH_SLOTS)
         id_bits = self._sketch_file.header()[2]
         self.sketches = SketchTable(self._sketch_file.body, id_bits)
-        self._write_headers(complete=False)
+        try:
+            self._write_headers(complete=False)
+        except DifffsError:
+            self._let_go()
+            raise
 
     def close(self, *, complete: bool = True) -> None:
         """Writes the headers and unmaps; `complete`: the digests are those of the last commit."""
-        self._write_headers(complete=complete and self.complete)
+        try:
+            self._write_headers(complete=complete and self.complete)
+        except DifffsError as error:
+            # Nothing is lost: a table that is not marked closed is filled again.
+            logger.warning("%s", error)
+        self._let_go()
+
+    def _let_go(self) -> None:
         self.digests.release_buffer()
         self.sketches.release_buffer()
         self._digest_file.close()
@@ -233,8 +270,7 @@ class Hints:
             raise StoreFull(f"{self._digest_path} cannot become larger; use another store")
         new = _MappedFile(self._digest_path.with_suffix(".new"), 4 * slots)
         table = self.digests.grow_into(new.body)
-        new.write_header(closed=False, used=table.used, id_bits=table.id_bits, commit=self._commit)
-        _take_name(new, table, self._digest_path)
+        _take_name(new, table, self._digest_path, table.used, table.id_bits, self._commit)
         self.digests.release_buffer()
         self._digest_file.close()
         self._digest_file, self.digests = new, table
@@ -247,8 +283,7 @@ class Hints:
     def _grow_sketches(self) -> None:
         new = _MappedFile(self._sketch_path.with_suffix(".new"), 4 * self.sketches.next_slots)
         table = self.sketches.grow_into(new.body)
-        new.write_header(closed=False, used=0, id_bits=table.id_bits)
-        _take_name(new, table, self._sketch_path)
+        _take_name(new, table, self._sketch_path, 0, table.id_bits, 0)
         self.sketches.release_buffer()
         self._sketch_file.close()
         self._sketch_file, self.sketches = new, table

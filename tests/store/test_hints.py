@@ -1,5 +1,7 @@
 """Hint tables on disk: kept when closed properly, distrusted otherwise, grown in time."""
 
+import errno
+import mmap
 import os
 from pathlib import Path
 from random import Random
@@ -7,9 +9,10 @@ from random import Random
 import pytest
 
 from difffs._kernels import DigestTable
-from difffs.errors import StoreFull
+from difffs.errors import MediumFailed, StoreFull
+from difffs.store import Store
 from difffs.store import hints as hints_module
-from difffs.store.hints import FIRST_DIGEST_SLOTS, FIRST_SKETCH_SLOTS, Hints
+from difffs.store.hints import FIRST_DIGEST_SLOTS, FIRST_SKETCH_SLOTS, Hints, noted_commit
 from tests.pages import guest_memory
 from tests.stores import OpenStore
 
@@ -273,3 +276,64 @@ def test_tables_are_written_in_place(tmp_path: Path, monkeypatch: pytest.MonkeyP
     with open_hints(tmp_path) as hints:
         hints.grow_digests()
     assert asked == [0, 0, 0]
+
+
+def refuse(*_arguments: object) -> None:
+    """A system call that fails."""
+    raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+
+def test_a_table_that_cannot_be_read_is_made_anew(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Hints(tmp_path, "digests", "sketches").close()
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", refuse)
+        hints = Hints(tmp_path, "digests", "sketches")
+    assert not hints.complete
+    hints.close()
+    hints = Hints(tmp_path, "digests", "sketches")
+    hints.close()
+
+
+class Unwritable(mmap.mmap):
+    """Shared memory whose file's medium fails."""
+
+    def flush(self, *_arguments: int) -> None:
+        refuse()
+
+
+@pytest.mark.expected_log("digests could not be written: Input/output error")
+def test_a_table_that_does_not_reach_its_medium_is_filled_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All that is in the index is there: closing has not failed."""
+    with Store.create(tmp_path / "s"):
+        pass
+    with monkeypatch.context() as patch:
+        patch.setattr(mmap, "mmap", Unwritable)
+        with pytest.raises(MediumFailed):  # else it might be taken for closed after a power cut
+            Store.open(tmp_path / "s")
+    store = Store.open(tmp_path / "s")
+    assert store._hints is not None
+    monkeypatch.setattr(store._hints._digest_file, "_map", FailingFlush(store._hints))
+    store.close()
+    commit = noted_commit(tmp_path / "s" / "digests")
+    hints = Hints(tmp_path / "s", "digests", "sketches", commit)
+    assert not hints.complete
+    hints.close()
+    with Store.open(tmp_path / "s") as store:
+        assert store.check() == []
+
+
+class FailingFlush:
+    """A mapping that can be written and not be synchronised."""
+
+    def __init__(self, hints: Hints) -> None:
+        self._map = hints._digest_file._map
+
+    def flush(self, *arguments: int) -> None:
+        refuse()
+
+    def close(self) -> None:
+        self._map.close()
