@@ -119,6 +119,8 @@ def _remove_unfinished(directory: Path) -> None:
     for name in (names.FORMAT_FILE, names.NEW_FORMAT_FILE):
         (directory / name).unlink(missing_ok=True)
     rmtree(directory / names.INDEX_DIRECTORY, ignore_errors=True)
+    if (directory / names.INDEX_DIRECTORY).exists():
+        return  # the next try removes it
     with suppress(OSError):
         synchronise_directory(directory)
     (directory / names.PAYLOAD_FILE).unlink(missing_ok=True)

@@ -1,5 +1,6 @@
 """Making a store, and what is left when that is cut off."""
 
+import errno
 import os
 import shutil
 import subprocess
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from difffs.errors import NotAStore
+from difffs.errors import NotAStore, OutOfResources
 from difffs.store import Store, creation, index
 from tests.pages import guest_memory
 from tests.stores import OpenStore
@@ -135,6 +136,22 @@ def test_what_is_left_after_a_power_cut_is_known_by_its_payload_file(
     monkeypatch.setattr(creation, "Index", make_index)
     Store.create(tmp_path / "s").close()
     assert "format" in on_medium
+
+
+def test_what_cannot_be_removed_for_want_of_files_is_removed_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Making a store fails, and so does removing what was made of it."""
+
+    def refuse(*_arguments: object, **_options: object) -> None:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(creation, "synchronise_directory", refuse)
+        patch.setattr(creation, "rmtree", lambda *_arguments, **_options: None)
+        with pytest.raises(OutOfResources):
+            Store.open_or_create(tmp_path / "s")
+    Store.open_or_create(tmp_path / "s").close()
 
 
 REMOVED_HALF = """
