@@ -6,7 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from tests.endurance import power_cut, sigkill
+from tests.endurance import io_errors, power_cut, sigkill
 from tests.endurance.options import Options, parse
 from tests.endurance.report import Report
 from tests.integration.harness import obstacle
@@ -20,6 +20,8 @@ def _run(options: Options, report: Report, folder: Path) -> None:
     if options.suite == "sigkill":
         rounds = options.rounds or 100
         sigkill.run(report, folder, rounds, each_point=options.each_point, replay=replay)
+    elif options.suite == "io-errors":
+        io_errors.run(report, folder, options.rounds, replay=replay)
     elif options.suite == "power-cut":
         if options.replay is not None:
             power_cut.replay(report, folder, options.replay)

@@ -29,8 +29,8 @@ _MOMENT_SHARE = 0.35
 """Of the rounds, killed at a random moment."""
 _LONGEST_SECONDS = 0.7
 """From the start of a daemon to its end at a random moment."""
-_TRIES = 12
-"""Rounds that aim at a point that does not come, before it counts as one that is hard to meet."""
+_TRIES = 3
+"""Rounds that aim at a point and do not come to it weigh as one that does."""
 
 DELAYED = (
     "payloads:pwrite",
@@ -63,9 +63,9 @@ class Aims:
         """By point: calls between two commits at most."""
         self._calls: Counter[str] = Counter()
         """By point: calls of a daemon at most."""
-        self._of_stores: set[str] = set()
-        """Points that daemons meet which find a store, not only those that make one."""
-        self._missed: Counter[tuple[str, Position]] = Counter()
+        self._met: dict[bool, set[str]] = {True: set(), False: set()}
+        """Points that daemons meet: True, which make their store; False, which find one."""
+        self._missed: Counter[tuple[bool, str, Position]] = Counter()
 
     def met(self, place: Place, *, makes_store: bool) -> None:
         """Takes note of what a daemon met."""
@@ -75,33 +75,36 @@ class Aims:
                 name = point.name
                 self._since_commit[name] = max(self._since_commit[name], point.most_since_commit)
                 self._calls[name] = max(self._calls[name], point.calls)
-                if not makes_store:
-                    self._of_stores.add(name)
+                self._met[makes_store].add(name)
         if board.killed_at:
-            self.killed[(board.killed_at, board.killed_position)] += 1
+            target = (board.killed_at, board.killed_position)
+            self.killed[target] += 1
+            self._missed[(makes_store, *target)] -= 1
 
     def targets(self) -> list[tuple[str, Position]]:
         """All of them."""
         return [(name, position) for name in sorted(self._calls) for position in positions(name)]
 
-    def fewest(self, *, makes_store: bool) -> int:
-        """Kills at the point that had fewest, of those that a daemon meets only when it makes a
-        store, or of the others."""
-        some = [each for each in self.targets() if (each[0] in self._of_stores) != makes_store]
-        return min((self.killed[each] for each in some), default=0)
+    def stores_are_wanted(self) -> bool:
+        """Whether points that come when a store is made have had fewest kills of all."""
+        making = [each for each in self.targets() if each[0] in self._met[True]]
+        others = [each for each in self.targets() if each[0] not in self._met[True]]
+        fewest = min((self.killed[each] for each in others), default=0)
+        return any(self.killed[each] < fewest for each in making)
 
     def next(self, random: Random, *, makes_store: bool) -> Rule:
         """A rule for one that a daemon has been killed at least often; those that come seldom
         wait."""
-        targets = [each for each in self.targets() if (each[0] in self._of_stores) != makes_store]
+        targets = [each for each in self.targets() if each[0] in self._met[makes_store]]
         random.shuffle(targets)
         name, position = min(
-            targets, key=lambda each: self.killed[each] + self._missed[each] // _TRIES
+            targets,
+            key=lambda each: self.killed[each] + self._missed[(makes_store, *each)] // _TRIES,
         )
         since_commit = makes_store or random.random() < 0.5
         most = self._since_commit[name] if since_commit else self._calls[name]
         nth = 1 if random.random() < 0.5 else random.randint(1, min(most, 12))
-        self._missed[(name, position)] += nth == 1
+        self._missed[(makes_store, name, position)] += 1
         return Rule(
             name,
             Action.KILL,
@@ -337,7 +340,7 @@ def run(
 
 
 def _series_length(aims: Aims, left: int) -> int:
-    if aims.fewest(makes_store=True) < aims.fewest(makes_store=False):
+    if aims.stores_are_wanted():
         return 3
     return min(_ROUNDS_A_SERIES, max(left, 5))
 
