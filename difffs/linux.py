@@ -38,6 +38,7 @@ _FS_IOC_GETFLAGS = 0x80086601
 _FS_IOC_SETFLAGS = 0x40086602
 _FS_NOCOW_FL = 0x00800000
 _AT_FDCWD = -100
+_RENAME_EXCHANGE = 2
 _AT_STATX_DONT_SYNC = 0x4000
 _STATX_BASIC_STATS = 0x7FF
 _STATX_INODE_AND_SIZE = struct.Struct("=32xQQ")
@@ -86,6 +87,16 @@ def enter_mount_namespace(descriptor: int) -> None:
 def synchronize_file_system(descriptor: int) -> None:
     """Have the kernel send everything written in the file system of an open file."""
     _check(_libc.syncfs(descriptor))
+
+
+def exchange(one: _Path, other: _Path) -> None:
+    """Exchange the names of two files or directories, all at once (``RENAME_EXCHANGE``)."""
+    _check(
+        _libc.renameat2(
+            _AT_FDCWD, os.fsencode(one), _AT_FDCWD, os.fsencode(other), _RENAME_EXCHANGE
+        ),
+        one,
+    )
 
 
 def punch_hole(descriptor: int, offset: int, length: int) -> None:

@@ -26,11 +26,21 @@ def test_the_status_that_the_kernel_has(tmp_path: Path) -> None:
     os.close(descriptor)
 
 
+def test_two_directories_exchange_their_names(tmp_path: Path) -> None:
+    one, other = tmp_path / ODD, tmp_path / "other"
+    one.mkdir()
+    (other / "inside").mkdir(parents=True)
+    linux.exchange(one, other)
+    assert (one / "inside").is_dir()
+    assert os.listdir(other) == []
+
+
 @pytest.mark.parametrize(
     ("call", "numbers"),
     [
         (linux.cached_status, {errno.ENOENT}),
         (linux.unmount, {errno.ENOENT, errno.EPERM}),
+        (lambda path: linux.exchange(path, path), {errno.ENOENT}),
         (linux.swap_off, {errno.ENOENT, errno.EPERM}),
         (lambda path: linux.mount("none", path, "tmpfs", 0), {errno.ENOENT, errno.EPERM}),
         (lambda path: linux.synchronize_file_system(-1), {errno.EBADF}),
