@@ -51,7 +51,7 @@ function _shtab_difffs_using
 end
 
 set -g _shtab_difffs_commands mount umount import export ls rm mv stats check upgrade swapon swapoff run config doctor study
-set -g _shtab_difffs_opts_with_value --as --block --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --report --resident --sample --scratch --seed --size --skip --store --watch --workers -o
+set -g _shtab_difffs_opts_with_value --as --block --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --repair-into --report --resident --sample --scratch --seed --size --skip --store --watch --workers -o
 
 complete -c difffs -e
 complete -c difffs -f
@@ -121,6 +121,8 @@ complete -c difffs -n '_shtab_difffs_using stats; and test $_shtab_difffs_npos -
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a check -d 'verify a store: every invariant and checksum'
 complete -c difffs -n '_shtab_difffs_using check' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using check' -l no-payloads -d 'leave out the decoding of every payload and image, which takes most of the time'
+complete -c difffs -n '_shtab_difffs_using check' -l repair -d 'save what can be saved in a clean store in STORE'"'"'s place, and list what is gone; the damaged store is kept as STORE.damaged'
+complete -c difffs -n '_shtab_difffs_using check' -l repair-into -x -d 'the same, but leave STORE where it is and make the clean store in DIRECTORY'
 complete -c difffs -n '_shtab_difffs_using check' -l json -d 'one JSON object on stdout'
 complete -c difffs -n '_shtab_difffs_using check; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a upgrade -d 'give a store of a former format the current one'

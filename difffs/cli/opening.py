@@ -7,6 +7,7 @@ from typing import TypeVar
 from difffs.errors import StoreBusy
 from difffs.mount.live import mountpoints_of
 from difffs.store import Store
+from difffs.store.repairing import Repaired, repair_store
 from difffs.store.upgrade import Progress, Upgrade, upgrade_store
 
 Opened = TypeVar("Opened")
@@ -44,6 +45,11 @@ def open_or_create(
 def upgrade(path: Path, progress: Progress) -> Upgrade:
     """Give the store the current format; ``StoreBusy`` as for :func:`open_to_read`."""
     return _opened(lambda: upgrade_store(path, progress), path, "upgrade it", None)
+
+
+def repair(path: Path, into: Path | None, progress: Progress) -> Repaired:
+    """Save what can be saved of the store; ``StoreBusy`` as for :func:`open_to_read`."""
+    return _opened(lambda: repair_store(path, into, progress), path, "repair it", None)
 
 
 def _opened(

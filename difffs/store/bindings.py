@@ -48,7 +48,10 @@ def summary_of(kind: Kind, value: bytes | bytearray | memoryview) -> bytes:
     if kind is Kind.EXTENT:
         return header_summary(value)
     if kind is Kind.TABLE:
-        return _CHUNK_SUMMARY.pack(*_COUNTS.unpack_from(value, 4))
+        counts = _COUNTS.unpack_from(value, 4) if len(value) >= 4 + _COUNTS.size else (1 << 16,)
+        if max(counts) >= 1 << 16:
+            raise ValueError("a page table chunk that is cut, or counts more pages than it has")
+        return _CHUNK_SUMMARY.pack(*counts)
     return b""
 
 

@@ -72,6 +72,10 @@ class ObjectTable:
         self._patches[number] = array("I", bytes(4 * slots))
         self._count += sum(map(bool, stored[RECORD_BYTES + 4 :: RECORD_BYTES]))
 
+    def header(self, number: int) -> bytes:
+        """The header of an extent, as it was taken."""
+        return self._stored[number]
+
     def get(self, identity: int) -> StoredObject | None:
         """The object, or None where there is none."""
         number, slot = identity >> 8, identity & 255

@@ -76,6 +76,14 @@ def convert_dictionary(stored: bytes) -> bytes:
     return content
 
 
+def former_payload(file: int, position: int, length: int, checksum: int) -> bytes | None:
+    """A payload, with the id of a patch's base in front; None when it is damaged."""
+    content = os.pread(file, min(length, _LONGEST_PAYLOAD), position)
+    if len(content) == length and _kernels.checksum(content) == checksum:
+        return content
+    return None
+
+
 class FormerIndex(Index):
     """The index of version 1, for reading only; nothing binds its values but their checksums."""
 
@@ -97,8 +105,8 @@ class FormerIndex(Index):
 
     def _payload(self, identity: int, position: int, length: int, checksum: int) -> bytes:
         """The payload; nothing when it is damaged, or ValueError where that counts."""
-        content = os.pread(self._payload_file, min(length, _LONGEST_PAYLOAD), position)
-        if len(content) == length and _kernels.checksum(content) == checksum:
+        content = former_payload(self._payload_file, position, length, checksum)
+        if content is not None:
             return content
         if self._verify:
             raise ValueError(f"the checksum of object {identity & 255} is wrong")
