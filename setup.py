@@ -81,7 +81,7 @@ pages = ["key_map", "page_tables", "write_buffer", "volume_pages"]
 extensions = [
     extension(
         "difffs._kernels",
-        [*codecs, *pages, "tables", "number_set", "extents", "router"],
+        [*codecs, *pages, "tables", "number_set", "extents", "router", "lmdb_check"],
     ),
     # what only the study needs, so that the daemon does not carry it
     extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),

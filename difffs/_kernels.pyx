@@ -11,6 +11,7 @@ from libc.stdlib cimport calloc, free, malloc
 from libc.string cimport memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
+import os
 from array import array
 
 cdef extern from "page.h" nogil:
@@ -73,6 +74,13 @@ cdef extern from "tables.h" nogil:
     uint32_t sketch_table_find(const hint_table *table, uint32_t feature)
     void sketch_table_put(hint_table *table, uint32_t feature, uint32_t id)
     void sketch_table_grow(const hint_table *old, hint_table *new)
+
+cdef extern from "lmdb_check.h" nogil:
+    struct lmdb_damage:
+        uint64_t page
+        const char *what
+        int error
+    void c_lmdb_check "lmdb_check"(int file, lmdb_damage *damage)
 
 cdef extern from "number_set.h" nogil:
     enum: NUMBER_SET_NONE
@@ -317,6 +325,18 @@ def binding(const uint8_t[::1] identity not None, const uint8_t[::1] value not N
     cdef const uint8_t *value_bytes = &value[0] if value.shape[0] else NULL
     return value_binding(&identity[0], <size_t>identity.shape[0], value_bytes,
                          <size_t>value.shape[0])
+
+
+def lmdb_damage_of(int file):
+    """What is wrong with an open LMDB file, or None; OSError when it cannot be read."""
+    cdef lmdb_damage damage
+    with nogil:
+        c_lmdb_check(file, &damage)
+    if damage.what == NULL:
+        return None
+    if damage.error:
+        raise OSError(damage.error, os.strerror(damage.error))
+    return f"page {damage.page} {damage.what.decode()}"
 
 
 def sketch(int kind, const uint8_t[::1] page not None):

@@ -23,7 +23,7 @@ from typing import Any
 
 import lmdb
 
-from difffs._kernels import Extents
+from difffs._kernels import Extents, lmdb_damage_of
 from difffs.errors import CorruptStore, OutOfResources, StoreBusy
 from difffs.store.bindings import (
     CommitRecord,
@@ -106,7 +106,7 @@ class Index:
         if not create and not (path / "data.mdb").is_file():
             raise CorruptStore(f"{path / 'data.mdb'} is missing; restore the store from a copy")
         if not create:
-            _refuse_a_cut_file(path / "data.mdb")
+            _refuse_a_damaged_file(path / "data.mdb")
         self._file = -1
         try:
             self._environment = _open(path, read_only=read_only, create=create)
@@ -479,8 +479,12 @@ def _synchronise(path: Path, flags: int) -> None:
         os.close(file)
 
 
-def _refuse_a_cut_file(path: Path) -> None:
-    """LMDB maps its file, so reading behind the end of a cut one would end the process."""
+def _refuse_a_damaged_file(path: Path) -> None:
+    """LMDB maps its file and follows what it says: reading behind the end of a cut one, or where a
+    damaged page points, would end the process; and keys that a damaged page hides would be holes.
+
+    O(pages of keys); values are not read.
+    """
     try:
         with path.open("rb") as file:
             metas = file.read(2 * _META_PAGE_BYTES)
@@ -499,6 +503,15 @@ def _refuse_a_cut_file(path: Path) -> None:
         raise CorruptStore(
             f"{path} is no LMDB index or has been cut off at {size} bytes;"
             " restore the store from a copy"
+        )
+    try:
+        with path.open("rb") as file:
+            damage = lmdb_damage_of(file.fileno())
+    except OSError as error:
+        raise explained(error, path, "read") from None
+    if damage is not None:
+        raise CorruptStore(
+            f"{path} is damaged: {damage}; save what can be saved with `difffs check --repair`"
         )
 
 

@@ -133,7 +133,7 @@ class StoreRepair:
             self._index = self._salvaged(form)
             cleanup.callback(self._index.close)
             self._whole = self._index.is_whole
-            self.result.is_proven = self._whole and not self._may_be_former()
+            self.result.is_proven = self._index.is_proven and not self._may_be_former()
             self._settings = self._read_settings()
             self._read_headers()
             self._names = self._read_names()
@@ -156,7 +156,7 @@ class StoreRepair:
         if form.version == names.FORMAT_VERSION:
             index = Salvage(self.path / names.INDEX_DIRECTORY, form.store_id)
             noted = noted_commit(self.path / names.DIGEST_FILE)
-            if index.is_whole and index.record is not None and noted > index.record.number:
+            if index.record is not None and noted > index.record.number:
                 index.close()
                 raise CorruptStore(
                     f"{self.path} holds commit {index.record.number}, but commit {noted} was made:"

@@ -41,6 +41,8 @@ class Salvage:
         """What is wrong, one line each."""
         self.is_whole = False
         """Whether all that was committed is known: what is not named was not there."""
+        self.is_proven = False
+        """Whether the commit record says so; else, what is there may be of an earlier time."""
         self._right: dict[_Key, bytes] = {}
         """The bindings that count."""
         self.missing: dict[Kind, list[bytes]] = {kind: [] for kind in Kind}
@@ -103,7 +105,7 @@ class Salvage:
         for each in agreed:
             certain.add(each[0], stored[each])
         chosen = self._choose(certain, doubtful, stored, of_values)
-        proven = chosen is not None
+        proven = self.is_proven = chosen is not None
         if chosen is None:
             self.is_whole = not self._file.damaged and self._has_lost_only_settings(doubtful)
             chosen = {each: stored.get(each) for each in doubtful}
@@ -194,7 +196,7 @@ class FormerSalvage:
                 if self._converted(kind, key, value, payloads=False) is None:
                     self.missing[kind].append(key)
         self.notes = list(self._file.damaged)
-        self.is_whole = not self.notes
+        self.is_whole = self.is_proven = not self.notes
         self.may_be_former = self._file.may_be_former
 
     def close(self) -> None:
