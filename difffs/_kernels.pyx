@@ -69,6 +69,7 @@ cdef extern from "tables.h" nogil:
     int digest_table_remove(hint_table *table, uint32_t digest, uint32_t id)
     uint32_t digest_table_digest(const hint_table *table, size_t slot)
     uint32_t digest_table_known_bits(const hint_table *table)
+    uint32_t domain_key_mask(uint32_t domain)
     int digest_table_can_grow(const hint_table *table)
     size_t digest_table_grow(const hint_table *old, hint_table *new)
     uint32_t sketch_table_find(const hint_table *table, uint32_t feature)
@@ -99,6 +100,7 @@ cdef extern from "extents.h" nogil:
     struct header_prefix:
         uint32_t end
         uint32_t generation
+        uint32_t domain
         uint8_t used
     struct object_record:
         uint32_t base
@@ -110,16 +112,26 @@ cdef extern from "extents.h" nogil:
         HEADER_CLEAN
         HEADER_COMMITTING
         HEADER_DIRTY
+    struct extent_sums:
+        uint64_t live
+        uint64_t dead
+        uint64_t emptied
+        uint64_t objects
+    struct extent_domain:
+        uint32_t number
+        uint32_t extents
+        extent_sums sums
+        uint64_t decoded
+        uint64_t decode_nanoseconds
     struct extent:
         extent_header *header
+        extent_domain *domain
         uint32_t live_bytes
         uint32_t end
         uint32_t generation
         uint16_t live_slots
         uint8_t in_use
         uint8_t state
-    struct extent_sums:
-        uint64_t emptied
     struct extent_totals:
         uint64_t objects[14]
         uint64_t bytes[14]
@@ -135,6 +147,9 @@ cdef extern from "extents.h" nogil:
         number_set flipped
         extent_sums sums
         extent_totals totals
+        int has_domains
+        uint64_t compared
+        uint64_t refused
     cdef enum read_status:
         READ_OK
         READ_HEADER_MISSING
@@ -149,6 +164,7 @@ cdef extern from "extents.h" nogil:
     struct release_result:
         int freed
         uint32_t digest
+        uint32_t domain
         uint32_t base
     unsigned record_codec(const object_record *record)
     int extents_init(extents *self)
@@ -166,7 +182,7 @@ cdef extern from "extents.h" nogil:
         uint8_t live_slots
     enum: SUMMARY_BYTES
     void header_summarise(const extent_header *header, extent_summary *summary)
-    void extents_account(extents *self, uint32_t number, const extent_summary *summary)
+    int extents_account(extents *self, uint32_t number, const extent_summary *summary)
     void extents_count(extents *self, const extent_header *header)
     int extents_load(extents *self, uint32_t number, const extent_header *header, header_state state)
     void extents_trim(extents *self, uint32_t limit)
@@ -179,8 +195,11 @@ cdef extern from "extents.h" nogil:
     void extents_discard(extents *self, uint32_t id)
     int extents_reference(extents *self, uint32_t id, int by_patch)
     int extents_release(extents *self, uint32_t id, int by_patch, release_result *result)
-    choice_kind extents_choose(const extents *self, uint32_t dead_share_256, int roomy,
+    choice_kind extents_choose(const extents *self, uint32_t domain, uint32_t dead_share_256,
                                uint32_t *number)
+    uint32_t extents_deadest(const extents *self, uint32_t dead_share_256)
+    void extents_tell_domain(extents *self, uint32_t number, extent_domain *told)
+    void extents_count_decoded(extents *self, uint32_t id, uint64_t nanoseconds)
     size_t header_stored_bytes(const extent_header *header)
     cdef enum header_verdict:
         HEADER_SOUND
@@ -226,10 +245,13 @@ cdef extern from "router.h" nogil:
     struct batch:
         const uint8_t *pages
         uint32_t count
+        uint32_t domain
+        uint32_t key_mask
         routed routed[512]
         uint8_t *arena
     int routed_is_new(const routed *self)
     int routed_is_to_be_encoded(const routed *self)
+    uint32_t batch_digest_key(const batch *self, const routed *routed)
     void batch_classify(batch *self, const routing *routing, uint32_t start, uint32_t end)
     void batch_propose(batch *self, const routing *routing, const hint_table *digests,
                        const hint_table *sketches)
@@ -347,6 +369,11 @@ def sketch(int kind, const uint8_t[::1] page not None):
 
 def common_run(const uint8_t[::1] page not None, const uint8_t[::1] base not None):
     return page_common_run(one_page(page), one_page(base))
+
+
+def domain_mask(uint32_t domain):
+    """What is XORed to digests and features of a domain where they are keys of hint tables."""
+    return domain_key_mask(domain)
 
 
 def train_dictionary(const uint8_t[::1] pages not None, size_t capacity, int level):
@@ -557,9 +584,10 @@ cdef class DigestTable:
         cdef unsigned slot
         cdef int taken
         copy_header(header, &copy)
+        cdef uint32_t mask = domain_key_mask(copy.prefix.domain)
         for slot in range(1, C_EXTENT_SLOTS + 1):
             if record_codec(&copy.records[slot]):
-                taken = digest_table_insert(&self.native, copy.records[slot].digest,
+                taken = digest_table_insert(&self.native, copy.records[slot].digest ^ mask,
                                             (number << 8) | slot)
                 if taken < 0:
                     return False
@@ -626,7 +654,7 @@ cdef int copy_header(const uint8_t[::1] stored, extent_header *header) except -1
         raise ValueError(f"an extent header of {length} bytes")
     verdict = header_judge(header)
     if verdict == HEADER_UNKNOWN:
-        raise UnknownCodec("an extent header with a codec or domain that this version does not know")
+        raise UnknownCodec("an extent header with a codec that this version does not know")
     if verdict != HEADER_SOUND:
         raise ValueError("an extent header that contradicts itself")
     return 0
@@ -690,14 +718,13 @@ cdef class Extents:
             raise ValueError(f"a summary of {stored.shape[0]} bytes, of extent {number}")
         memset(&summary, 0, sizeof(summary))
         memcpy(&summary, &stored[0], SUMMARY_BYTES)
-        if summary.domain:
-            raise UnknownCodec("an extent of a domain that this version does not know")
         if (summary.live_bytes > summary.end or summary.end > C_EXTENT_SIDE_BYTES or
                 summary.live_slots > C_EXTENT_SLOTS):
             raise ValueError("a summary that contradicts itself")
         if extents_grow(&self.native, number + 1):
             raise MemoryError("extents")
-        extents_account(&self.native, number, &summary)
+        if extents_account(&self.native, number, &summary):
+            raise MemoryError("extents")
 
     def count_objects(self, const uint8_t[::1] stored not None):
         """Counts a header's objects into the totals."""
@@ -726,7 +753,8 @@ cdef class Extents:
         e = &self.native.array[number]
         header_summarise(header, &summary)
         if (summary.generation != e.generation or summary.end != e.end or
-                summary.live_bytes != e.live_bytes or summary.live_slots != e.live_slots):
+                summary.live_bytes != e.live_bytes or summary.live_slots != e.live_slots or
+                summary.domain != e.domain.number):
             raise ValueError("an extent header that contradicts its summary")
         return 0
 
@@ -754,6 +782,34 @@ cdef class Extents:
             raise IndexError(number)
         cdef extent *e = &self.native.array[number]
         return e.generation & 1, e.end, e.live_bytes, e.live_slots
+
+    def keep_domains(self):
+        """Counts decoding by domain from here on; before any other thread reads."""
+        self.native.has_domains = 1
+
+    def domain_of(self, uint32_t number):
+        """The domain of an extent in use."""
+        if not self.in_use(number):
+            raise IndexError(number)
+        return self.native.array[number].domain.number
+
+    def domain_totals(self, uint32_t domain):
+        """(extents, objects, payload bytes, dead bytes, objects decoded, nanoseconds) of a domain;
+        of domain 0, decoding is not counted."""
+        cdef extent_domain told
+        extents_tell_domain(&self.native, domain, &told)
+        return (told.extents, told.sums.objects, told.sums.live,
+                told.sums.dead + told.sums.emptied, told.decoded, told.decode_nanoseconds)
+
+    @property
+    def compared(self):
+        """Stored pages that routing has read, to share them or as bases."""
+        return load_count(&self.native.compared)
+
+    @property
+    def refused(self):
+        """Objects that were proposed to routing and are of another domain."""
+        return load_count(&self.native.refused)
 
     def trim(self, uint32_t limit):
         extents_trim(&self.native, limit)
@@ -858,6 +914,7 @@ cdef class Extents:
             ended = now_nanoseconds()
             decoded[result.codec] += 1
             nanoseconds[result.codec] += ended - began
+            extents_count_decoded(&self.native, ids[i], ended - began)
             began = ended
         return count
 
@@ -936,7 +993,7 @@ cdef class Extents:
             if extents_release(&self.native, ids[i], by_patch, &result) and wrong is None:
                 wrong = ids[i]
             if result.freed:
-                digests.remove(result.digest, ids[i])
+                digests.remove(result.digest ^ domain_key_mask(result.domain), ids[i])
                 if result.base:
                     bases.append(result.base)
         if wrong is not None:
@@ -963,14 +1020,18 @@ cdef class Extents:
         for i in range(ids.shape[0]):
             extents_discard(&self.native, ids[i])
 
-    def choose(self, uint32_t dead_share_256, bint roomy):
-        """(kind, number): 0 a new extent, 1 append to one, 2 rewrite one. `roomy`: one that is worth
-        a turn of packing."""
+    def choose(self, uint32_t dead_share_256, uint32_t domain=0):
+        """(kind, number) for packing pages of a domain: 0 a new extent, 1 append to one, 2 rewrite
+        one."""
         cdef uint32_t number = 0
         cdef choice_kind kind
         with nogil:
-            kind = extents_choose(&self.native, dead_share_256, roomy, &number)
+            kind = extents_choose(&self.native, domain, dead_share_256, &number)
         return <int>kind, number
+
+    def deadest(self, uint32_t dead_share_256):
+        """An extent of any domain that is worth to be rewritten, or 0."""
+        return extents_deadest(&self.native, dead_share_256)
 
     def emptied_bytes(self):
         """Bytes of the extents that hold nothing any more: the next commit gives them back."""
@@ -999,8 +1060,9 @@ cdef class Staged:
     def __dealloc__(self):
         free(self.out)
 
-    def new(self, uint32_t number):
+    def new(self, uint32_t number, uint32_t domain=0):
         memset(&self.header, 0, C_HEADER_BYTES)
+        self.header.prefix.domain = domain
         self.number = number
         self.written = 0
         self.position = 0
@@ -1080,14 +1142,16 @@ cdef class Batch:
         """Indices of the pages that were compressed; after routing."""
         return [i for i in range(self.native.count) if self.native.routed[i].route == ROUTE_COMPRESS]
 
-    def begin(self, const uint8_t[::1] pages not None):
-        """Takes pages; they must not change until the batch is packed."""
+    def begin(self, const uint8_t[::1] pages not None, uint32_t domain=0):
+        """Takes pages, all of one domain; they must not change until the batch is packed."""
         cdef Py_ssize_t count = pages.shape[0] // PAGE_BYTES
         if count == 0 or count > C_BATCH_PAGES or count * PAGE_BYTES != pages.shape[0]:
             raise ValueError(f"a batch is 1 to {C_BATCH_PAGES} whole pages")
         self.pages = pages
         self.native.pages = &pages[0]
         self.native.count = <uint32_t>count
+        self.native.domain = domain
+        self.native.key_mask = domain_key_mask(domain)
 
     def holds(self, const uint8_t[::1] pages not None):
         """Whether these are the very pages that it took."""
@@ -1102,6 +1166,11 @@ cdef class Batch:
     @property
     def count(self):
         return self.native.count
+
+    @property
+    def domain(self):
+        """That all its pages belong to."""
+        return self.native.domain
 
     def classify(self, uint32_t start, uint32_t end):
         if start > end or end > self.native.count:
@@ -1160,6 +1229,8 @@ cdef class Batch:
     def pack(self, uint32_t next, Staged staged not None):
         """Packs new objects from page `next` on; returns where to go on (count: all done)."""
         cdef size_t written = 0
+        if staged.header.prefix.domain != self.native.domain:
+            raise ValueError(f"pages of domain {self.native.domain} for an extent of another")
         with nogil:
             next = batch_pack(self.native, next, staged.number, &staged.header,
                               staged.out + staged.written, C_EXTENT_SIDE_BYTES - staged.written,
@@ -1231,8 +1302,9 @@ cdef class Batch:
             if self.routing.share and fits:
                 taken = 0
                 if not (r.replaced_id and digest_table_replace(
-                        &digests.native, <uint32_t>r.digest, r.replaced_id, r.id)):
-                    taken = digest_table_insert(&digests.native, <uint32_t>r.digest, r.id)
+                        &digests.native, batch_digest_key(self.native, r), r.replaced_id, r.id)):
+                    taken = digest_table_insert(&digests.native, batch_digest_key(self.native, r),
+                                                r.id)
                 if taken < 0:
                     fits = False
                 else:

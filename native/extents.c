@@ -21,6 +21,17 @@ void extents_free(struct extents *extents) {
     number_set_free(&extents->loaded);
     number_set_free(&extents->dirty);
     number_set_free(&extents->flipped);
+    size_t at = 0;
+    uint64_t key;
+    struct extent_domain *domain;
+    while ((domain = key_map_next(&extents->domains, &at, &key)) != NULL) {
+        free(domain);
+    }
+    key_map_free(&extents->domains);
+    while ((domain = extents->spare) != NULL) {
+        extents->spare = domain->spare;
+        free(domain);
+    }
     pthread_rwlock_destroy(&extents->lock);
 }
 
@@ -52,11 +63,58 @@ static int grow(struct extents *extents, uint32_t count) {
     return 0;
 }
 
+/* A domain that has extents, or NULL. */
+static struct extent_domain *find_domain(const struct extents *extents, uint32_t number) {
+    return number == 0 ? (struct extent_domain *)&extents->first
+                       : key_map_get(&extents->domains, number);
+}
+
+/* Makes an extent one of a domain's, which it stays until it is dropped. Returns 0; -1 without memory,
+ * or when it is another domain's. */
+static int join_domain(struct extents *extents, struct extent *extent, uint32_t number) {
+    if (extent->domain != NULL) {
+        return extent->domain->number == number ? 0 : -1;
+    }
+    struct extent_domain *domain = find_domain(extents, number);
+    if (domain == NULL) {
+        domain = extents->spare;
+        struct extent_domain *next = domain == NULL ? NULL : domain->spare;
+        if (domain == NULL && (domain = malloc(sizeof *domain)) == NULL) {
+            return -1;
+        }
+        memset(domain, 0, sizeof *domain);
+        domain->number = number;
+        domain->spare = next;
+        if (key_map_put(&extents->domains, number, domain)) {
+            extents->spare = domain;
+            return -1;
+        }
+        extents->spare = next;
+        domain->spare = NULL;
+    }
+    domain->extents++;
+    extent->domain = domain;
+    return 0;
+}
+
+/* Takes an extent that is in no list out of its domain. One without extents is forgotten, its memory
+ * kept for the next: they are no more than there have been at a time. */
+static void leave_domain(struct extents *extents, struct extent *extent) {
+    struct extent_domain *domain = extent->domain;
+    extent->domain = NULL;
+    if (domain != NULL && --domain->extents == 0 && domain != &extents->first) {
+        key_map_remove(&extents->domains, domain->number);
+        domain->spare = extents->spare;
+        extents->spare = domain;
+    }
+}
+
 /* Puts an extent in the list of a bucket, out of the one that it is in. */
 static void put_in_list(struct extents *extents, uint32_t number, enum extent_list kind,
                         uint32_t bucket) {
     struct extent_link *link = &extents->array[number].links[kind];
-    uint32_t *heads = extents->heads[kind];
+    uint32_t *heads = kind == LIST_ALL_DEAD ? extents->all_dead
+                                            : extents->array[number].domain->heads[kind];
     if (link->bucket == bucket) {
         return;
     }
@@ -83,12 +141,19 @@ static void put_in_list(struct extents *extents, uint32_t number, enum extent_li
 }
 
 /* Before an extent's numbers change: takes them out of the sums. enter() comes afterwards. */
-static void withdraw(struct extents *extents, const struct extent *extent) {
-    if (extent->live_slots != 0) {
-        extents->sums.live -= extent->live_bytes;
-        extents->sums.dead -= extent->end - extent->live_bytes;
-    } else {
-        extents->sums.emptied -= extent->end;
+static void withdraw(struct extents *extents, struct extent *extent) {
+    if (extent->domain == NULL) {
+        return; /* all zeros */
+    }
+    struct extent_sums *sums[] = {&extents->sums, &extent->domain->sums};
+    for (unsigned i = 0; i < 2; i++) {
+        if (extent->live_slots != 0) {
+            sums[i]->live -= extent->live_bytes;
+            sums[i]->dead -= extent->end - extent->live_bytes;
+            sums[i]->objects -= extent->live_slots;
+        } else {
+            sums[i]->emptied -= extent->end;
+        }
     }
 }
 
@@ -97,24 +162,31 @@ static void enter(struct extents *extents, struct extent *extent) {
     uint32_t number = (uint32_t)(extent - extents->array);
     uint32_t dead = extent->end - extent->live_bytes;
     uint32_t free_slots = EXTENT_SLOTS - extent->live_slots;
+    int is_roomy = free_slots >= ROOMY_SLOTS;
     uint32_t room_bucket = 0;
     uint32_t dead_bucket = 0;
-    if (extent->live_slots == 0) {
-        /* The next commit gives all of it back; to rewrite it would read dead bytes only. */
-        extents->sums.emptied += extent->end;
-    } else {
-        extents->sums.live += extent->live_bytes;
-        extents->sums.dead += dead;
-        if (extent->end <= EXTENT_SIDE_BYTES - 16u * PAGE_BYTES) {
+    struct extent_sums *sums[] = {&extents->sums, &extent->domain->sums};
+    for (unsigned i = 0; i < 2; i++) {
+        if (extent->live_slots != 0) {
+            sums[i]->live += extent->live_bytes;
+            sums[i]->dead += dead;
+            sums[i]->objects += extent->live_slots;
+        } else {
+            /* The next commit gives all of it back; to rewrite it would read dead bytes only. */
+            sums[i]->emptied += extent->end;
+        }
+    }
+    if (extent->live_slots != 0) {
+        if (is_roomy && extent->end <= EXTENT_SIDE_BYTES - 16u * PAGE_BYTES) {
             room_bucket = free_slots;
         }
         if (!extent->flipped && dead != 0) {
-            dead_bucket = 1u + (uint32_t)((uint64_t)dead * (DEAD_SHARES - 1u) / extent->end) +
-                          (free_slots < ROOMY_SLOTS ? DEAD_SHARES : 0u);
+            dead_bucket = 1u + (uint32_t)((uint64_t)dead * (DEAD_SHARES - 1u) / extent->end);
         }
     }
     put_in_list(extents, number, LIST_ROOM, room_bucket);
-    put_in_list(extents, number, LIST_DEAD, dead_bucket);
+    put_in_list(extents, number, LIST_DEAD, is_roomy ? dead_bucket : 0);
+    put_in_list(extents, number, LIST_ALL_DEAD, dead_bucket);
 }
 
 static void set_state(struct extents *extents, struct extent *extent, enum header_state state) {
@@ -163,6 +235,25 @@ enum read_status extents_record(struct extents *extents, uint32_t id,
                                 struct object_record *record) {
     struct object_snapshot snapshot;
     enum read_status status = extents_snapshot(extents, id, &snapshot);
+    if (status == READ_OK) {
+        *record = snapshot.record;
+    }
+    return status;
+}
+
+enum read_status extents_record_within(struct extents *extents, uint32_t domain, uint32_t id,
+                                       struct object_record *record) {
+    struct object_snapshot snapshot;
+    pthread_rwlock_rdlock(&extents->lock);
+    enum read_status status = READ_NO_OBJECT;
+    uint32_t number = id_extent(id);
+    if (number < extents->count && extents->array[number].domain != NULL &&
+        extents->array[number].domain->number != domain) {
+        __atomic_fetch_add(&extents->refused, 1, __ATOMIC_RELAXED);
+    } else {
+        status = copy_record(extents, id, &snapshot);
+    }
+    pthread_rwlock_unlock(&extents->lock);
     if (status == READ_OK) {
         *record = snapshot.record;
     }
@@ -320,9 +411,6 @@ enum header_verdict header_judge(const union extent_header *header) {
     if (header->prefix.end > EXTENT_SIDE_BYTES || header->prefix.used > EXTENT_SLOTS) {
         return HEADER_CONTRADICTS;
     }
-    if (header->prefix.domain != 0) {
-        return HEADER_UNKNOWN;
-    }
     uint32_t live = 0;
     for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
         const struct object_record *record = &header->records[slot];
@@ -354,9 +442,12 @@ void header_summarise(const union extent_header *header, struct extent_summary *
     }
 }
 
-void extents_account(struct extents *extents, uint32_t number,
-                     const struct extent_summary *summary) {
+int extents_account(struct extents *extents, uint32_t number,
+                    const struct extent_summary *summary) {
     struct extent *extent = &extents->array[number];
+    if (join_domain(extents, extent, summary->domain)) {
+        return -1;
+    }
     withdraw(extents, extent);
     extent->in_use = 1;
     number_set_remove(&extents->free, number);
@@ -365,6 +456,7 @@ void extents_account(struct extents *extents, uint32_t number,
     extent->live_bytes = summary->live_bytes;
     extent->live_slots = summary->live_slots;
     enter(extents, extent);
+    return 0;
 }
 
 void extents_count(struct extents *extents, const union extent_header *header) {
@@ -387,6 +479,9 @@ static int load(struct extents *extents, uint32_t number, const union extent_hea
         return -1;
     }
     struct extent *extent = &extents->array[number];
+    if (join_domain(extents, extent, header->prefix.domain)) {
+        return -1;
+    }
     if (extent->header == NULL) {
         extent->header = malloc(sizeof *extent->header);
         if (extent->header == NULL) {
@@ -476,8 +571,10 @@ void extents_drop(struct extents *extents, uint32_t number) {
     pthread_rwlock_wrlock(&extents->lock);
     struct extent *extent = &extents->array[number];
     withdraw(extents, extent);
-    put_in_list(extents, number, LIST_ROOM, 0);
-    put_in_list(extents, number, LIST_DEAD, 0);
+    for (unsigned kind = 0; kind < LIST_KINDS && extent->domain != NULL; kind++) {
+        put_in_list(extents, number, (enum extent_list)kind, 0);
+    }
+    leave_domain(extents, extent);
     free(extent->header);
     uint32_t epoch = extent->epoch + 1u;
     memset(extent, 0, sizeof *extent);
@@ -598,44 +695,70 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
     result->base = record->base;
     result->freed = 1;
     result->digest = record->digest;
+    result->domain = extent->domain->number;
     remove_record(extents, id, record);
     return 0;
 }
 
-/* The first extent of the fullest bucket in [low, high], or 0. */
-static uint32_t first_of(const uint32_t *heads, uint32_t low, uint32_t high, uint32_t *bucket) {
-    for (uint32_t at = high; at >= low; at--) {
-        if (heads[at] != 0) {
-            *bucket = at;
-            return heads[at];
+/* The first extent of the fullest bucket in [low, LIST_BUCKETS), or 0. */
+static uint32_t first_of(const uint32_t *heads, uint32_t low) {
+    for (uint32_t bucket = LIST_BUCKETS - 1u; bucket >= low; bucket--) {
+        if (heads[bucket] != 0) {
+            return heads[bucket];
         }
     }
     return 0;
 }
 
-enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256, int roomy,
-                                uint32_t *number) {
-    if (extents->sums.dead * 256u > extents->sums.live * dead_share_256) {
-        const uint32_t *heads = extents->heads[LIST_DEAD];
-        uint32_t share = 0;
-        uint32_t other_share = 0;
-        uint32_t deadest = first_of(heads, 1, DEAD_SHARES, &share);
-        uint32_t other =
-            roomy ? 0 : first_of(heads, DEAD_SHARES + 1u, 2u * DEAD_SHARES, &other_share);
-        if (other != 0 && (deadest == 0 || other_share - DEAD_SHARES > share)) {
-            deadest = other;
-        }
-        if (deadest != 0) {
-            *number = deadest;
+static int has_many_dead(const struct extent_sums *sums, uint32_t dead_share_256) {
+    return sums->dead * 256u > sums->live * dead_share_256;
+}
+
+enum choice_kind extents_choose(const struct extents *extents, uint32_t domain,
+                                uint32_t dead_share_256, uint32_t *number) {
+    const struct extent_domain *found = find_domain(extents, domain);
+    *number = 0;
+    if (found == NULL) {
+        return CHOICE_NEW;
+    }
+    if (has_many_dead(&found->sums, dead_share_256)) {
+        *number = first_of(found->heads[LIST_DEAD], 1);
+        if (*number != 0) {
             return CHOICE_REWRITE;
         }
     }
-    uint32_t slots;
-    uint32_t roomiest =
-        first_of(extents->heads[LIST_ROOM], roomy ? ROOMY_SLOTS : 1u, EXTENT_SLOTS, &slots);
-    if (roomiest != 0) {
-        *number = roomiest;
-        return CHOICE_APPEND;
+    *number = first_of(found->heads[LIST_ROOM], ROOMY_SLOTS);
+    return *number != 0 ? CHOICE_APPEND : CHOICE_NEW;
+}
+
+uint32_t extents_deadest(const struct extents *extents, uint32_t dead_share_256) {
+    return has_many_dead(&extents->sums, dead_share_256) ? first_of(extents->all_dead, 1) : 0;
+}
+
+void extents_tell_domain(struct extents *extents, uint32_t number, struct extent_domain *told) {
+    memset(told, 0, sizeof *told);
+    pthread_rwlock_rdlock(&extents->lock);
+    struct extent_domain *domain = find_domain(extents, number);
+    if (domain != NULL) {
+        told->extents = domain->extents;
+        told->sums = domain->sums;
+        told->decoded = __atomic_load_n(&domain->decoded, __ATOMIC_RELAXED);
+        told->decode_nanoseconds = __atomic_load_n(&domain->decode_nanoseconds, __ATOMIC_RELAXED);
     }
-    return CHOICE_NEW;
+    pthread_rwlock_unlock(&extents->lock);
+    told->number = number;
+}
+
+void extents_count_decoded(struct extents *extents, uint32_t id, uint64_t nanoseconds) {
+    if (!extents->has_domains) {
+        return;
+    }
+    uint32_t number = id_extent(id);
+    pthread_rwlock_rdlock(&extents->lock);
+    struct extent_domain *domain = number < extents->count ? extents->array[number].domain : NULL;
+    if (domain != NULL && domain != &extents->first) {
+        __atomic_fetch_add(&domain->decoded, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&domain->decode_nanoseconds, nanoseconds, __ATOMIC_RELAXED);
+    }
+    pthread_rwlock_unlock(&extents->lock);
 }

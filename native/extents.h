@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "codec.h"
+#include "key_map.h"
 #include "number_set.h"
 
 #define EXTENT_SIDE_BYTES (1u << 20)
@@ -37,7 +38,7 @@ static inline int id_is_object(uint32_t id) { return id > 255u; }
 struct header_prefix {
     uint32_t end;        /* first free byte of the side */
     uint32_t generation;
-    uint32_t domain;     /* that all its objects belong to */
+    uint32_t domain;     /* that all its objects belong to: nothing is shared with another */
     uint8_t used;        /* highest slot ever used on this header */
     uint8_t reserved[3];
 };
@@ -78,26 +79,49 @@ enum header_state {
 /* Extents with at least so many free slots are worth a turn of packing. */
 #define ROOMY_SLOTS 16u
 
-/* Each extent that payloads can go to is in a list of those with as much room (so many free slots),
- * and each that has dead payloads in a list of those whose share of them is the same. Thus choosing
- * one looks at lists' heads only. */
+/* Each extent that is worth a turn of packing is in a list of those of its domain with as much room
+ * (so many free slots), and, when it has dead payloads, in one of those of its domain whose share of
+ * them is the same. Any extent with dead payloads is in such a list of all domains together. Thus
+ * choosing one looks at lists' heads only. */
 enum extent_list {
     LIST_ROOM = 0,
     LIST_DEAD = 1,
-    LIST_KINDS = 2,
+    LISTS_OF_DOMAIN = 2,
+    LIST_ALL_DEAD = 2,
+    LIST_KINDS = 3,
 };
-#define DEAD_SHARES 256u               /* dead payloads in so many parts of the used side */
-#define LIST_BUCKETS (2u * DEAD_SHARES + 1u) /* bucket 0 is no list */
+#define DEAD_SHARES 256u                /* dead payloads in so many parts of the used side */
+#define LIST_BUCKETS (DEAD_SHARES + 1u) /* bucket 0 is no list; free slots are fewer */
 
 struct extent_link {
     uint32_t next;     /* numbers of extents; 0: none */
     uint32_t previous;
-    uint16_t bucket;   /* free slots; or the share of dead payloads, plus DEAD_SHARES if not roomy */
+    uint16_t bucket;   /* free slots, or the share of dead payloads */
+};
+
+/* Sums over extents in use. */
+struct extent_sums {
+    uint64_t live;    /* bytes of payloads */
+    uint64_t dead;    /* bytes of payloads that are gone, in extents that hold others */
+    uint64_t emptied; /* bytes of extents that hold nothing any more */
+    uint64_t objects;
+};
+
+/* What is known of a domain that has extents. */
+struct extent_domain {
+    uint32_t number;
+    uint32_t extents; /* in use */
+    uint32_t heads[LISTS_OF_DOMAIN][LIST_BUCKETS];
+    struct extent_sums sums;
+    uint64_t decoded; /* objects, but for domain 0: that is the rest of all. Atomic */
+    uint64_t decode_nanoseconds;
+    struct extent_domain *spare; /* the next one that is not in use */
 };
 
 /* What is known of an extent at all times, and its header while that is in memory. */
 struct extent {
     union extent_header *header; /* NULL: not loaded */
+    struct extent_domain *domain; /* NULL: not in use */
     uint32_t live_bytes;
     uint32_t end;       /* of the current side, as in the header */
     uint32_t generation;
@@ -115,13 +139,6 @@ struct extent_totals {
     uint64_t bytes[CODEC_COUNT];
     uint64_t page_references[CODEC_COUNT];
     uint64_t pageless[CODEC_COUNT]; /* objects that no page refers to: bases that patches keep */
-};
-
-/* Sums over extents in use. */
-struct extent_sums {
-    uint64_t live;    /* bytes of payloads */
-    uint64_t dead;    /* bytes of payloads that are gone, in extents that hold others */
-    uint64_t emptied; /* bytes of extents that hold nothing any more */
 };
 
 /* Nothing here takes longer with more extents, but for opening a store.
@@ -144,9 +161,15 @@ struct extents {
     struct number_set loaded;  /* with their header in memory */
     struct number_set dirty;   /* with a state other than HEADER_CLEAN */
     struct number_set flipped;
-    uint32_t heads[LIST_KINDS][LIST_BUCKETS];
+    uint32_t all_dead[LIST_BUCKETS];
     struct extent_sums sums;
     struct extent_totals totals;
+    int has_domains;             /* decoding is counted by domain; set before any thread reads */
+    struct extent_domain first;  /* domain 0, which is always there */
+    struct key_map domains;      /* of struct extent_domain: the others with extents, by number */
+    struct extent_domain *spare; /* those that have none any more, for the next ones */
+    uint64_t compared; /* stored pages that routing has read, to share them or as bases; atomic */
+    uint64_t refused;  /* objects proposed to it that are another domain's; atomic */
 };
 
 enum read_status {
@@ -178,6 +201,11 @@ int extents_grow(struct extents *extents, uint32_t count);
 /* Copies the record of id. */
 enum read_status extents_record(struct extents *extents, uint32_t id,
                                 struct object_record *record);
+
+/* The same for what is proposed to be shared, or as a base, in a domain: an object of another one is
+ * READ_NO_OBJECT, and counts as refused. Nothing of its page has been looked at. */
+enum read_status extents_record_within(struct extents *extents, uint32_t domain, uint32_t id,
+                                       struct object_record *record);
 
 /* What reading an object needs, as it was at one moment. */
 struct object_snapshot {
@@ -217,14 +245,16 @@ struct extent_summary {
 
 void header_summarise(const union extent_header *header, struct extent_summary *summary);
 
-/* Makes an extent known that is not in memory; for opening a store. Its objects are in no total. */
-void extents_account(struct extents *extents, uint32_t number,
+/* Makes an extent known that is not in memory; for opening a store. Its objects are in no total.
+ * Returns 0, or -1 without memory. */
+int extents_account(struct extents *extents, uint32_t number,
                      const struct extent_summary *summary);
 
 /* Counts the objects of a header into the totals. */
 void extents_count(struct extents *extents, const union extent_header *header);
 
-/* Puts a copy of a header in memory. Returns 0, or -1 without memory. */
+/* Puts a copy of a header in memory. Returns 0, or -1: without memory, or for another domain than the
+ * extent's. */
 int extents_load(struct extents *extents, uint32_t number, const union extent_header *header,
                  enum header_state state);
 
@@ -258,6 +288,7 @@ int extents_reference(struct extents *extents, uint32_t id, int by_patch);
 struct release_result {
     int freed;       /* the object is gone */
     uint32_t digest; /* of the freed object */
+    uint32_t domain; /* that it belonged to */
     uint32_t base;   /* that the freed patch referred to, or 0 */
 };
 
@@ -269,13 +300,24 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
 /* Frees an object that nothing refers to yet (undoing extents_added). */
 void extents_discard(struct extents *extents, uint32_t id);
 
-/* The extent to put new payloads in: enum choice_kind tells how. Rewrites one of those with the
- * largest share of dead bytes while these are more than dead_share_256 256ths of the live ones, else
- * appends to one with the most free slots. With `roomy`, an extent with fewer than ROOMY_SLOTS of
- * these is passed over; so is always one that holds nothing: it goes with the next commit. */
+/* The extent of a domain to put new payloads in: enum choice_kind tells how. Rewrites one of those with
+ * the largest share of dead bytes while these are more than dead_share_256 256ths of the domain's live
+ * ones, else appends to one with the most free slots. An extent with fewer than ROOMY_SLOTS of these is
+ * passed over, and so is one that holds nothing: it goes with the next commit. */
 enum choice_kind { CHOICE_NEW = 0, CHOICE_APPEND = 1, CHOICE_REWRITE = 2 };
-enum choice_kind extents_choose(const struct extents *extents, uint32_t dead_share_256, int roomy,
-                                uint32_t *number);
+enum choice_kind extents_choose(const struct extents *extents, uint32_t domain,
+                                uint32_t dead_share_256, uint32_t *number);
+
+/* One of the extents of all domains with the largest share of dead bytes, while these are more than
+ * dead_share_256 256ths of the live ones; else 0. */
+uint32_t extents_deadest(const struct extents *extents, uint32_t dead_share_256);
+
+/* A domain's sums and counters; zeros where it has no extents. With the store's lock. */
+void extents_tell_domain(struct extents *extents, uint32_t number, struct extent_domain *told);
+
+/* Counts the decoding of an object for its domain, where there are any; domain 0 is not counted. Any
+ * thread. */
+void extents_count_decoded(struct extents *extents, uint32_t id, uint64_t nanoseconds);
 
 /* Bytes of a header as stored, i.e. cut behind its highest used slot. */
 static inline size_t header_stored_bytes(const union extent_header *header) {
@@ -286,7 +328,7 @@ static inline size_t header_stored_bytes(const union extent_header *header) {
 enum header_verdict {
     HEADER_SOUND = 0,
     HEADER_CONTRADICTS = 1,
-    HEADER_UNKNOWN = 2, /* a codec or a domain that this version does not know */
+    HEADER_UNKNOWN = 2, /* a codec that this version does not know */
 };
 enum header_verdict header_judge(const union extent_header *header);
 

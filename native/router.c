@@ -41,6 +41,9 @@ void batch_classify(struct batch *batch, const struct routing *routing, uint32_t
         r->digest = page_digest(page);
         if (r->route == ROUTE_UNDECIDED && routing->patch_codec != CODEC_NONE) {
             r->feature_count = (uint8_t)page_sketch(routing->sketch, page, r->features);
+            for (unsigned f = 0; f < r->feature_count; f++) {
+                r->features[f] ^= batch->key_mask;
+            }
         }
     }
 }
@@ -127,7 +130,7 @@ void batch_prefetch(const struct batch *batch, const struct routing *routing, ui
             continue;
         }
         if (routing->share) {
-            digest_table_prefetch(digests, (uint32_t)r->digest);
+            digest_table_prefetch(digests, batch_digest_key(batch, r));
         }
         for (unsigned f = 0; f < r->feature_count && sketches->slots != NULL; f++) {
             sketch_table_prefetch(sketches, r->features[f]);
@@ -148,12 +151,20 @@ void batch_propose(struct batch *batch, const struct routing *routing,
         }
         if (routing->share) {
             r->identical_count =
-                (uint8_t)digest_table_find(digests, (uint32_t)r->digest, r->identical_ids);
+                (uint8_t)digest_table_find(digests, batch_digest_key(batch, r), r->identical_ids);
         }
         if (r->feature_count != 0 && sketches->slots != NULL) {
             vote(r, sketches);
         }
     }
+}
+
+/* The page of a stored object of the batch's domain, to be compared or patched; whether it can be
+ * read. */
+static int read_stored(struct extents *extents, codec_context *context, uint32_t id,
+                       uint8_t *page) {
+    __atomic_fetch_add(&extents->compared, 1, __ATOMIC_RELAXED);
+    return extents_read(extents, context, id, page).status == READ_OK;
 }
 
 /* The stored object with the page's bytes that it can share, or 0. */
@@ -164,14 +175,14 @@ static uint32_t find_identical(struct batch *batch, uint32_t index, struct exten
         struct object_record record;
         uint8_t stored[PAGE_BYTES];
         uint32_t id = r->identical_ids[i];
-        if (extents_record(extents, id, &record) != READ_OK ||
+        if (extents_record_within(extents, batch->domain, id, &record) != READ_OK ||
             record.digest != (uint32_t)r->digest) {
             continue; /* the table knows a part of the digest only */
         }
         /* A payload that cannot be read is not shared: the page is stored anew, and whoever reads
          * the damaged one is told. */
         if (record_page_references(&record) < SHAREABLE_PAGE_REFERENCES &&
-            extents_read(extents, context, id, stored).status == READ_OK &&
+            read_stored(extents, context, id, stored) &&
             memcmp(stored, batch->pages + (size_t)index * PAGE_BYTES, PAGE_BYTES) == 0) {
             return id;
         }
@@ -280,7 +291,7 @@ static const uint8_t *read_base(struct recent_bases *recent, struct extents *ext
     }
     uint32_t place = recent->oldest;
     recent->ids[place] = 0;
-    if (extents_read(extents, context, id, recent->pages[place]).status != READ_OK) {
+    if (!read_stored(extents, context, id, recent->pages[place])) {
         return NULL;
     }
     recent->ids[place] = id;
@@ -297,7 +308,7 @@ static int try_stored_base(struct batch *batch, const struct routing *routing,
     uint32_t base_id = r->base_ids[which];
     struct object_record record;
     if (base_id == 0 || r->votes[which] < routing->minimum_votes ||
-        extents_record(extents, base_id, &record) != READ_OK ||
+        extents_record_within(extents, batch->domain, base_id, &record) != READ_OK ||
         record_codec(&record) == CODEC_SAME ||
         record_patch_references(&record) >= USABLE_PATCH_REFERENCES) {
         return 0;

@@ -77,9 +77,16 @@ static inline int routed_is_to_be_encoded(const struct routed *r) {
 struct batch {
     const uint8_t *pages; /* the caller's; alive until packed */
     uint32_t count;
+    uint32_t domain;   /* of all pages: only its objects are shared with, or are bases */
+    uint32_t key_mask; /* domain_key_mask() of it */
     struct routed routed[BATCH_PAGES];
     uint8_t *arena; /* BATCH_PAGES pages */
 };
+
+/* What the digest table knows a page by; a page's features are kept as the sketch table knows them. */
+static inline uint32_t batch_digest_key(const struct batch *batch, const struct routed *r) {
+    return (uint32_t)r->digest ^ batch->key_mask;
+}
 
 /* Steps, in order. [start, end) is the slice. */
 void batch_classify(struct batch *batch, const struct routing *routing, uint32_t start,

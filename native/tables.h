@@ -50,6 +50,16 @@ static inline void sketch_table_prefetch(const struct hint_table *table, uint32_
     __builtin_prefetch(ways + table->ways - 1u, 1);
 }
 
+/* What is XORed to the digests and features of a domain before a table is asked or changed: the same
+ * page has another key in each domain. 0 for domain 0. (The finalizer of MurmurHash3: one to one.) */
+static inline uint32_t domain_key_mask(uint32_t domain) {
+    domain ^= domain >> 16;
+    domain *= UINT32_C(0x85ebca6b);
+    domain ^= domain >> 13;
+    domain *= UINT32_C(0xc2b2ae35);
+    return domain ^ domain >> 16;
+}
+
 /* Digests: every object has one of two buckets, and nothing is pushed out. The tag's top bit is 1 in
  * the second bucket, whose number differs from the first's in bits that the tag's next four choose;
  * both can so be told from where an entry lies (partial-key cuckoo hashing: Fan and others, 2014).

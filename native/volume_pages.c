@@ -226,6 +226,7 @@ static enum read_status decode(struct volume_pages *pages, struct page_reader *r
         __atomic_fetch_add(&pages->decoded[result.codec], 1, __ATOMIC_RELAXED);
         __atomic_fetch_add(&pages->decode_nanoseconds[result.codec], (uint64_t)(ended - began),
                            __ATOMIC_RELAXED);
+        extents_count_decoded(pages->extents, reader->ids[i], (uint64_t)(ended - began));
         began = ended;
     }
     return READ_OK;

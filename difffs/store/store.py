@@ -640,7 +640,7 @@ class Store:
         with self.lock:
             try:
                 while begin < batch.count:
-                    self._stage()
+                    self._stage(batch.domain)
                     end = batch.pack(begin, self._staged)
                     self._install()
                     batch.added(self._extents, begin, end)
@@ -649,8 +649,8 @@ class Store:
                 self._extents.discard(batch.new_ids(begin))
                 raise
 
-    def _stage(self) -> None:
-        kind, number = self._extents.choose(DEAD_SHARE, True)
+    def _stage(self, domain: int) -> None:
+        kind, number = self._extents.choose(DEAD_SHARE, domain)
         if kind == _APPEND:
             self.load_headers([number])
             self._staged.append(self._extents, number)
@@ -663,7 +663,7 @@ class Store:
                     f"{self.path} has as many extents as there can be ({EXTENT_LIMIT - 1});"
                     " remove volumes, or use another store"
                 )
-            self._staged.new(number)
+            self._staged.new(number, domain)
 
     def _stage_rewrite(self, number: int) -> None:
         self.load_headers([number])
@@ -683,8 +683,8 @@ class Store:
         the next commit. Returns in how many."""
         for count in range(most):
             with self.lock:
-                kind, number = self._extents.choose(IDLE_DEAD_SHARE, False)
-                if kind != _REWRITE:
+                number = self._extents.deadest(IDLE_DEAD_SHARE)
+                if not number:
                     return count
                 self._stage_rewrite(number)
                 self._install()
@@ -786,7 +786,7 @@ class Store:
     def reclaimable(self) -> bool:
         """Whether a commit would give dead payloads' space back."""
         with self.lock:
-            return bool(self._extents.choose(IDLE_DEAD_SHARE, False)[0] == _REWRITE)
+            return bool(self._extents.deadest(IDLE_DEAD_SHARE))
 
     @property
     def uncommitted(self) -> int:

@@ -151,3 +151,12 @@ def lz4_encode(page: bytes, base: bytes = b"") -> bytes:
 def lz4_decode(payload: bytes, base: bytes = b"") -> bytes:
     page: bytes = lz4.block.decompress(payload, uncompressed_size=PAGE, dict=base)
     return page
+
+
+def domain_mask(domain: int) -> int:
+    """What makes a domain's digests and features keys of their own: MurmurHash3's finalizer."""
+    domain ^= domain >> 16
+    domain = domain * 0x85EBCA6B & 0xFFFFFFFF
+    domain ^= domain >> 13
+    domain = domain * 0xC2B2AE35 & 0xFFFFFFFF
+    return domain ^ domain >> 16

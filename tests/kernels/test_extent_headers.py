@@ -14,14 +14,20 @@ from hypothesis import strategies as st
 from difffs._kernels import (
     DEPTH_LIMIT,
     TABLE_ENTRIES,
+    Batch,
     Context,
     DigestTable,
     Extents,
+    SketchTable,
+    Staged,
     TableChunks,
     UnknownCodec,
+    digest,
     header_summary,
+    sketch,
 )
-from difffs.codec import Codec
+from difffs.codec import Codec, Route
+from difffs.recipe import RECIPES
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.extent_model import (
     MAXIMUM_PAGE_REFERENCES,
@@ -456,7 +462,6 @@ def test_a_header_that_contradicts_itself_is_refused(header: Header) -> None:
     [
         Header(1, end=100, used=1, records={1: Record(0, 100, max(Codec) + 1)}),
         Header(1, end=100, used=1, records={1: Record(0, 100, 255)}),
-        Header(1, end=100, used=1, records={1: Record(0, 100, Codec.RAW)}, domain=1),
     ],
 )
 def test_what_only_a_newer_version_knows_is_told_apart(header: Header) -> None:
@@ -711,32 +716,31 @@ NEW, APPEND, REWRITE = 0, 1, 2
 
 
 def test_the_extent_with_most_room_is_appended_to(payloads: ExtentFile) -> None:
-    assert opened(payloads).choose(8, True) == (NEW, 0)
+    assert opened(payloads).choose(8) == (NEW, 0)
     for number, objects in ((1, 5), (2, 3), (3, 4)):
         for i in range(objects):
             payloads.add(number, Codec.SAME, i.to_bytes(8, "big"))
-    assert opened(payloads, load=False).choose(8, True) == (APPEND, 2)
+    assert opened(payloads, load=False).choose(8) == (APPEND, 2)
 
 
 def test_an_extent_with_few_free_slots_is_not_worth_a_turn(payloads: ExtentFile) -> None:
     for i in range(254 - 16):
         payloads.add(1, Codec.SAME, i.to_bytes(8, "big"))
-    assert opened(payloads, load=False).choose(8, True) == (APPEND, 1)
+    assert opened(payloads, load=False).choose(8) == (APPEND, 1)
     payloads.add(1, Codec.SAME, b"one more")
-    assert opened(payloads, load=False).choose(8, True) == (NEW, 0)
-    assert opened(payloads, load=False).choose(8, False) == (APPEND, 1)
+    assert opened(payloads, load=False).choose(8) == (NEW, 0)
     payloads.headers[1].end += 100
-    assert opened(payloads, load=False).choose(8, True) == (NEW, 0)
-    assert opened(payloads, load=False).choose(8, False) == (REWRITE, 1)
+    assert opened(payloads, load=False).choose(8) == (NEW, 0)
+    assert opened(payloads, load=False).deadest(8) == 1
 
 
 def test_a_full_side_is_not_appended_to(payloads: ExtentFile) -> None:
     payloads.add_raw(1, random_page(Random(1)))
     payloads.headers[1].end = (1 << 20) - 16 * PAGE + 1
     payloads.headers[1].records[1].length = PAGE
-    assert opened(payloads).choose(1 << 20, False) == (NEW, 0)
+    assert opened(payloads).choose(1 << 20) == (NEW, 0)
     payloads.headers[1].end -= 1
-    assert opened(payloads).choose(1 << 20, False) == (APPEND, 1)
+    assert opened(payloads).choose(1 << 20) == (APPEND, 1)
 
 
 def test_the_extent_with_the_largest_dead_share_is_rewritten(payloads: ExtentFile) -> None:
@@ -745,5 +749,141 @@ def test_the_extent_with_the_largest_dead_share_is_rewritten(payloads: ExtentFil
             payloads.add_raw(number, page)
     extents, table = opened(payloads), digests()
     extents.release(numbers(0x101, 0x201, 0x202), False, table)
-    assert extents.choose(28, False) == (REWRITE, 2)  # 3 dead to 27 live: 28.4 256ths
-    assert extents.choose(29, False) == (APPEND, 2)
+    assert extents.choose(28) == (REWRITE, 2)  # 3 dead to 27 live: 28.4 256ths
+    assert extents.choose(29) == (APPEND, 2)
+    assert extents.deadest(28) == 2
+    assert extents.deadest(29) == 0
+
+
+# ---------------------------------------------------------------------------------------- domains
+
+
+def two_domains(payloads: ExtentFile) -> Extents:
+    """Extent 1 in domain 0, extents 2 and 3 in domain 9; ten raw pages in each."""
+    for number in (1, 2, 3):
+        for page in guest_pages(Random(number), 10):
+            payloads.add_raw(number, page)
+    payloads.headers[2].domain = payloads.headers[3].domain = 9
+    return opened(payloads)
+
+
+def test_an_extent_is_chosen_among_those_of_the_domain(payloads: ExtentFile) -> None:
+    extents, table = two_domains(payloads), digests()
+    assert [extents.domain_of(number) for number in (1, 2, 3)] == [0, 9, 9]
+    assert extents.choose(8, 0) == (APPEND, 1)
+    assert extents.choose(8, 9)[1] in (2, 3)
+    assert extents.choose(8, 5) == (NEW, 0)
+    extents.release(numbers(0x301), False, table)  # 1 dead to 19 live: 13.5 256ths
+    assert extents.choose(13, 9) == (REWRITE, 3)
+    assert extents.choose(14, 9) == (APPEND, 3)
+    assert extents.choose(0, 0) == (APPEND, 1)
+    assert extents.deadest(8) == 3  # 1 dead to 29 live: 8.8 256ths
+    assert extents.deadest(9) == 0
+
+
+def test_a_domain_ends_with_its_last_extent(payloads: ExtentFile) -> None:
+    extents = two_domains(payloads)
+    assert extents.domain_totals(9) == (2, 20, 20 * PAGE, 0, 0, 0)
+    extents.drop(2)
+    extents.drop(3)
+    assert extents.domain_totals(9) == (0, 0, 0, 0, 0, 0)
+    assert extents.choose(8, 9) == (NEW, 0)
+    with pytest.raises(IndexError):
+        extents.domain_of(2)
+    payloads.headers[2].domain = 10  # the number may be given to another domain's
+    extents.load(2, payloads.headers[2].pack())
+    assert extents.domain_of(2) == 10
+    assert extents.domain_totals(10)[0] == 1
+
+
+def test_a_header_of_another_domain_than_its_summary_is_refused(payloads: ExtentFile) -> None:
+    two_domains(payloads)
+    extents = opened(payloads, load=False)
+    payloads.headers[2].domain = 10
+    with pytest.raises(ValueError, match="contradicts its summary"):
+        extents.load(2, payloads.headers[2].pack())
+
+
+def test_decoding_is_counted_for_the_domain(payloads: ExtentFile) -> None:
+    extents = two_domains(payloads)
+    out = bytearray(4 * PAGE)
+    assert extents.read(numbers(0x101, 0x201, 0x202, ZERO), out, CONTEXT) is None
+    assert extents.domain_totals(9)[4:] == (0, 0)  # not before the store has domains
+    extents.keep_domains()
+    assert extents.read(numbers(0x101, 0x201, 0x202, ZERO), out, CONTEXT) is None
+    decoded, nanoseconds = extents.domain_totals(9)[4:]
+    assert decoded == 2
+    assert nanoseconds > 0
+
+
+def test_an_object_is_found_under_the_keys_of_its_domain(payloads: ExtentFile) -> None:
+    two_domains(payloads)
+    table = digests()
+    for number, header in payloads.headers.items():
+        assert table.insert_header(number, header.pack())
+    for identity in (0x101, 0x201):
+        domain = payloads.headers[identity >> 8].domain
+        digest = payloads.record(identity).digest
+        assert identity in table.find(digest ^ oracle.domain_mask(domain))
+    extents, used = opened(payloads), table.used
+    extents.release(numbers(0x101, 0x201), False, table)
+    assert table.used == used - 2
+
+
+def test_pages_of_a_domain_go_to_its_extents_only() -> None:
+    batch, staged = Batch(RECIPES["identical-only"]), Staged()
+    batch.begin(random_page(Random(1)), 9)
+    assert batch.domain == 9
+    batch.classify(0, 1)
+    batch.propose(digests(), SketchTable(bytearray(4096)))
+    batch.route(Extents(-1), CONTEXT, 0, 1)
+    staged.new(1, 8)
+    with pytest.raises(ValueError, match="domain 9"):
+        batch.pack(0, staged)
+    staged.new(1, 9)
+    assert batch.pack(0, staged) == 1
+
+
+def routed_beside(payloads: ExtentFile, domain: int, page: bytes) -> tuple[Batch, Extents]:
+    """A page, routed in a domain, with tables that propose object 0x101 for all that it has."""
+    extents, table = opened(payloads), digests()
+    sketches = SketchTable(bytearray(4096))
+    mask = oracle.domain_mask(domain)
+    assert table.insert((digest(page) & 0xFFFFFFFF) ^ mask, 0x101)
+    recipe = RECIPES["default"]
+    for feature in sketch(int(recipe.sketch), page):
+        sketches.put(feature ^ mask, 0x101)
+    batch = Batch(recipe)
+    batch.begin(page, domain)
+    batch.classify(0, 1)
+    assert list(batch.propose(table, sketches)) == [0x101] * 2  # to share, and as base
+    batch.route(extents, CONTEXT, 0, 1)
+    return batch, extents
+
+
+def test_what_is_proposed_of_another_domain_is_not_even_read(payloads: ExtentFile) -> None:
+    """Tables only propose, and may be wrong: what counts is the domain of the object's extent."""
+    page = compressible_page(Random(1))
+    payloads.add_raw(1, page)
+    for domain in (0, 9):
+        payloads.headers[1].domain = domain
+        batch, extents = routed_beside(payloads, domain, page)
+        assert list(batch.ids()) == [0x101]
+        assert (extents.compared, extents.refused) == (1, 0)
+        other = 9 - domain
+        batch, extents = routed_beside(payloads, other, page)
+        assert batch.outcome(0)[0] == Route.COMPRESS
+        assert list(batch.new_ids(1)) == [0]  # not packed yet
+        assert (extents.compared, extents.refused) == (0, 2)
+
+
+def test_a_base_of_another_domain_is_not_even_read(payloads: ExtentFile) -> None:
+    base = compressible_page(Random(1))
+    page = similar_page(base, Random(2), 4)
+    payloads.add_raw(1, base)
+    batch, extents = routed_beside(payloads, 0, page)
+    assert batch.outcome(0)[0] == Route.PATCH
+    payloads.headers[1].domain = 9
+    batch, extents = routed_beside(payloads, 0, page)
+    assert batch.outcome(0)[0] == Route.COMPRESS
+    assert (extents.compared, extents.refused) == (0, 2)

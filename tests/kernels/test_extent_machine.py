@@ -7,6 +7,7 @@ must still find every payload.
 import os
 from array import array
 from collections import Counter
+from collections.abc import Iterable
 from itertools import pairwise
 from random import Random
 
@@ -37,28 +38,43 @@ NEW, APPEND, REWRITE = 0, 1, 2
 CONTEXT = Context()
 
 
-def chosen(headers: dict[int, Header], flipped: set[int], share: int, roomy: bool) -> int:
-    """The kind that Extents.choose must tell, from plain sums."""
-    slots = 16 if roomy else 1
-    live = sum(header.live_bytes for header in headers.values())
+ROOMY = 16
+"""Free slots that make an extent worth a turn of packing."""
+
+DOMAINS = (0, 7, 1 << 31)
+
+
+def has_many_dead(headers: Iterable[Header], share: int) -> bool:
+    """From plain sums, whether dead payloads are more than that share of the live ones."""
     # what holds nothing goes with the next commit
-    dead = sum(header.end for header in headers.values() if header.records) - live
-    rewritable = any(
-        header.records
-        and header.end > header.live_bytes
-        and (not roomy or SLOTS - len(header.records) >= slots)
+    holding = [header for header in headers if header.records]
+    live = sum(header.live_bytes for header in holding)
+    return (sum(header.end for header in holding) - live) * 256 > live * share
+
+
+def dead_ones(headers: dict[int, Header], flipped: set[int]) -> set[int]:
+    """The extents that can be rewritten."""
+    return {
+        number
         for number, header in headers.items()
-        if number not in flipped
-    )
-    if rewritable and dead * 256 > live * share:
-        return REWRITE
-    appendable = any(
-        header.records
-        and header.end <= EXTENT_SIDE_BYTES - 16 * PAGE
-        and SLOTS - len(header.records) >= slots
-        for header in headers.values()
-    )
-    return APPEND if appendable else NEW
+        if header.records and header.end > header.live_bytes and number not in flipped
+    }
+
+
+def chosen(headers: dict[int, Header], flipped: set[int], share: int) -> tuple[int, set[int]]:
+    """What Extents.choose must tell of these of a domain: the kind, and possible extents."""
+    roomy = {
+        number: header
+        for number, header in headers.items()
+        if header.records and SLOTS - len(header.records) >= ROOMY
+    }
+    rewritable = dead_ones(roomy, flipped)
+    if rewritable and has_many_dead(headers.values(), share):
+        return REWRITE, rewritable
+    appendable = {
+        number for number, header in roomy.items() if header.end <= EXTENT_SIDE_BYTES - 16 * PAGE
+    }
+    return (APPEND, appendable) if appendable else (NEW, {0})
 
 
 class ExtentsMachine(RuleBasedStateMachine):
@@ -131,8 +147,9 @@ class ExtentsMachine(RuleBasedStateMachine):
         kind=st.sampled_from(["random", "guest", "alike"]),
         where=st.integers(0, 2),
         refer=st.booleans(),
+        domain=st.sampled_from(DOMAINS),
     )
-    def pack(self, seed: int, count: int, kind: str, where: int, refer: bool) -> None:
+    def pack(self, seed: int, count: int, kind: str, where: int, refer: bool, domain: int) -> None:
         """New pages; then each gets a reference, or all are discarded."""
         random = Random(seed)
         if kind == "random":
@@ -143,7 +160,7 @@ class ExtentsMachine(RuleBasedStateMachine):
             first = compressible_page(Random(seed % 3))
             pages = [similar_page(first, random, 5) for _ in range(count)]
         batch = self.batch
-        batch.begin(b"".join(pages))
+        batch.begin(b"".join(pages), domain)
         batch.classify(0, batch.count)
         proposed = batch.propose(self.digests, self.sketches)
         while missing := self.extents.missing(proposed):
@@ -151,13 +168,15 @@ class ExtentsMachine(RuleBasedStateMachine):
         batch.route(self.extents, CONTEXT, 0, batch.count)
         begin = batch.next_object(0)
         while begin < batch.count:
-            number = self._stage(where)
+            number = self._stage(where, domain)
             end = batch.pack(begin, self.staged)
             self._install()
             batch.added(self.extents, begin, end)
             self._take_over(number)
             begin = batch.next_object(end)
         ids, bases, new = batch.ids(), batch.bases(), set(batch.new_ids(batch.count))
+        for identity in (*ids, *bases):
+            assert identity == 255 or self.headers[identity >> 8].domain == domain
         for identity, page in zip(ids, pages, strict=True):
             if identity in new:
                 self.pages[identity] = page
@@ -178,12 +197,14 @@ class ExtentsMachine(RuleBasedStateMachine):
                 self._gone(identity)
         batch.finish()
 
-    def _stage(self, where: int) -> int:
+    def _stage(self, where: int, domain: int) -> int:
         """A new extent, the fullest one that has room, or one rewritten; its number."""
         known = [
             number
             for number, header in self.headers.items()
-            if header.end < EXTENT_SIDE_BYTES // 2 and len(header.records) < SLOTS // 2
+            if header.domain == domain
+            and header.end < EXTENT_SIDE_BYTES // 2
+            and len(header.records) < SLOTS // 2
         ]
         unflipped = [number for number in known if number not in self.flipped]
         if where == REWRITE and unflipped:
@@ -198,8 +219,8 @@ class ExtentsMachine(RuleBasedStateMachine):
             return known[0]
         number = self.extents.unused()
         assert number not in self.headers
-        self.staged.new(number)
-        self.headers[number] = Header(number)
+        self.staged.new(number, domain)
+        self.headers[number] = Header(number, domain=domain)
         return number
 
     def _take_over(self, number: int) -> None:
@@ -210,7 +231,7 @@ class ExtentsMachine(RuleBasedStateMachine):
         self.extents.end_commit(False)
         assert stored is not None
         header = unpacked(number, stored)
-        assert header.generation == known.generation
+        assert (header.generation, header.domain) == (known.generation, known.domain)
         for slot, record in known.records.items():
             assert header.records[slot] == record
         added = {slot: header.records[slot] for slot in header.records.keys() - known.records}
@@ -323,16 +344,24 @@ class ExtentsMachine(RuleBasedStateMachine):
         assert self.extents.read(array("I", pages), out, CONTEXT) is None
         assert bytes(out) == b"".join(pages.values())
 
-    @rule(share=st.sampled_from([0, 8, 16, 200]), roomy=st.booleans())
-    def choose(self, share: int, roomy: bool) -> None:
-        kind, number = self.extents.choose(share, roomy)
-        assert kind == chosen(self.headers, self.flipped, share, roomy)
+    @rule(share=st.sampled_from([0, 8, 16, 200]), domain=st.sampled_from(DOMAINS))
+    def choose(self, share: int, domain: int) -> None:
+        kind, number = self.extents.choose(share, domain)
+        of_domain = {n: header for n, header in self.headers.items() if header.domain == domain}
+        expected, possible = chosen(of_domain, self.flipped, share)
+        assert kind == expected
+        assert number in possible
+
+    @rule(share=st.sampled_from([0, 8, 16, 200]))
+    def deadest(self, share: int) -> None:
+        rewritable = dead_ones(self.headers, self.flipped)
+        number = self.extents.deadest(share)
+        if rewritable and has_many_dead(self.headers.values(), share):
+            assert number in rewritable
+        else:
+            assert number == 0
         emptied = [header.end for header in self.headers.values() if not header.records]
         assert self.extents.emptied_bytes() == sum(emptied)
-        if kind == REWRITE:
-            assert number not in self.flipped
-            header = self.headers[number]
-            assert header.end > header.live_bytes
 
     # -- invariants
 
@@ -341,6 +370,19 @@ class ExtentsMachine(RuleBasedStateMachine):
         for number, header in self.headers.items():
             assert self.extents.in_use(number)
             assert self.extents.summary(number) == header.summary
+            assert self.extents.domain_of(number) == header.domain
+
+    @invariant()
+    def domains_agree(self) -> None:
+        for domain in (*DOMAINS, 8):
+            headers = [header for header in self.headers.values() if header.domain == domain]
+            live = sum(header.live_bytes for header in headers)
+            assert self.extents.domain_totals(domain)[:4] == (
+                len(headers),
+                sum(len(header.records) for header in headers),
+                live,
+                sum(header.end for header in headers) - live,
+            )
 
     @invariant()
     def totals_agree(self) -> None:
@@ -365,6 +407,7 @@ class ExtentsMachine(RuleBasedStateMachine):
         unknown = 32 - self.digests.known_bits
         for digest, identity in self.digests.pairs():
             whole = oracle.digest(self.pages[identity]) & 0xFFFFFFFF
+            whole ^= oracle.domain_mask(self.headers[identity >> 8].domain)
             assert whole >> unknown << unknown == digest
 
 
