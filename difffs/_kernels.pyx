@@ -1106,6 +1106,8 @@ cdef class Batch:
     """Up to BATCH_PAGES pages on their way through the router."""
     cdef batch *native
     cdef routing routing
+    cdef codec plain_codec
+    cdef bint has_dictionary
     cdef const uint8_t[::1] pages
 
     def __cinit__(self, recipe):
@@ -1126,7 +1128,8 @@ cdef class Batch:
         self.routing.patch_ratio = recipe.patch_ratio
         self.routing.patch_sure_ratio = recipe.patch_sure_ratio
         self.routing.maximum_depth = recipe.maximum_depth
-        self.routing.compress_codec = <codec><int>recipe.compress_codec
+        self.plain_codec = <codec><int>recipe.compress_codec
+        self.routing.compress_codec = self.plain_codec
         self.routing.compress_level = recipe.compress_level
 
     def __dealloc__(self):
@@ -1135,8 +1138,15 @@ cdef class Batch:
             free(self.native)
 
     def use_dictionary(self):
-        """Compresses with the contexts' dictionary from here on."""
-        self.routing.compress_codec = CODEC_ZSTD_DICTIONARY
+        """Compresses pages of domain 0 with the contexts' dictionary from here on: it is made of
+        such, and others would tell of them by their sizes."""
+        self.has_dictionary = True
+        self.choose_codec()
+
+    cdef void choose_codec(self) noexcept:
+        self.routing.compress_codec = self.plain_codec
+        if self.has_dictionary and self.native.domain == 0:
+            self.routing.compress_codec = CODEC_ZSTD_DICTIONARY
 
     def compressed_pages(self):
         """Indices of the pages that were compressed; after routing."""
@@ -1152,6 +1162,7 @@ cdef class Batch:
         self.native.count = <uint32_t>count
         self.native.domain = domain
         self.native.key_mask = domain_key_mask(domain)
+        self.choose_codec()
 
     def holds(self, const uint8_t[::1] pages not None):
         """Whether these are the very pages that it took."""

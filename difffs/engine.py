@@ -93,10 +93,10 @@ class Engine:
         for future in pending:
             future.result()
 
-    def _classify_ahead(self, pages: memoryview) -> None:
+    def _classify_ahead(self, pages: memoryview, domain: int) -> None:
         """Lets a worker classify the next batch while this one is packed and adopted."""
         assert self._pool is not None
-        self._next.begin(pages)
+        self._next.begin(pages, domain)
         self._classified = self._pool.submit(self._next.classify, 0, self._next.count)
 
     def _take_classified(self) -> None:
@@ -115,20 +115,23 @@ class Engine:
         self,
         pages: memoryview | bytearray | bytes,
         following: memoryview | None = None,
+        domain: int = 0,
     ) -> "array[int]":
-        """Routes up to BATCH_PAGES pages and stores their payloads. Returns their object ids.
+        """Routes up to BATCH_PAGES pages, all of one domain, and stores their payloads. Returns
+        their object ids.
 
         The objects have no references until adopt() is called, which must come next. `following`
-        are the pages of the next call: with several workers, work on them begins meanwhile.
+        are the pages of the next call, of the same domain: with several workers, work on them
+        begins meanwhile.
         """
         if self._classified is not None:
             self._take_classified()
             batch = self._batch
-            if not batch.holds(pages):
+            if not batch.holds(pages) or batch.domain != domain:
                 raise RuntimeError("other pages are routed than were announced")
         else:
             batch = self._batch
-            batch.begin(pages)
+            batch.begin(pages, domain)
             slices = self._slices(batch.count)
             self._in_slices(
                 lambda _context, start, end: batch.classify(start, end),
@@ -142,10 +145,10 @@ class Engine:
             batch.slices(self._slices(batch.count)),
         )
         if following is not None and self._pool is not None and self._trainer is None:
-            self._classify_ahead(following)
+            self._classify_ahead(following, domain)
         store.pack(batch)
         ids = batch.ids()
-        if self._trainer is not None:
+        if self._trainer is not None and domain == 0:
             self._learn(memoryview(pages))
         return ids
 
@@ -185,6 +188,7 @@ class Engine:
         Durable with the next commit(); a long run commits by itself now and then.
         """
         numbers = array("Q", page_numbers)
+        domain = self.store.domain_of(volume)
         view = memoryview(pages)
         if len(numbers) * PAGE_SIZE != len(view):
             raise ValueError(f"{len(numbers)} page numbers for {len(view)} bytes")
@@ -194,7 +198,7 @@ class Engine:
                 stop = min(end + BATCH_PAGES, len(numbers))
                 following = view[end * PAGE_SIZE : stop * PAGE_SIZE] if end < stop else None
                 with self._whole_or_stopped():
-                    ids = self.route(view[start * PAGE_SIZE : end * PAGE_SIZE], following)
+                    ids = self.route(view[start * PAGE_SIZE : end * PAGE_SIZE], following, domain)
                     self.adopt(ids, [(volume, numbers[start:end], ids)])
         finally:
             self._forget_classified()  # of a run that an error has cut short

@@ -20,6 +20,7 @@ StoreReadOnly         7          the store cannot be written
 StoreFull             8          no space is left where the store lives
 OutputProblem         8          what is printed or exported cannot be written where it should go
 RecipeMismatch        9          the store has another recipe than the one asked for
+DomainsMismatch       9          the store was made without the domains that were asked for
 VolumeNotFound        10         the store holds no such volume
 VolumeExists          11         a volume of that name is there already
 MountProblem          12         the mount point cannot be mounted or unmounted
@@ -154,6 +155,12 @@ class OutputProblem(DifffsError):
 
 class RecipeMismatch(DifffsError):
     """The store has another recipe than the one asked for."""
+
+    exit_code = 9
+
+
+class DomainsMismatch(DifffsError):
+    """The store was made without domains, and has them for life or not at all."""
 
     exit_code = 9
 

@@ -7,6 +7,7 @@ from difffs.codec import ROUTE_OF_CODEC, Route
 from difffs.page import PAGE_SIZE
 from difffs.page_cache import cached_bytes_of
 from difffs.store import Store
+from difffs.store.domains import domain_statistics
 from difffs.store.format import DIGEST_FILE, INDEX_DIRECTORY, PAYLOAD_FILE, SKETCH_FILE
 from difffs.volume import Volumes
 
@@ -44,6 +45,8 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
             "page_cache": cached_bytes(store.path),
         },
     }
+    if store.has_domains:
+        report["domains"] = domain_statistics(store, occupancy)
     if volumes is not None:
         report["memory"]["write_buffer_limit"] = volumes.buffer_bytes
         report["write_wait_us"] = volumes.waited_ns // 1000

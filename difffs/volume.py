@@ -493,9 +493,7 @@ class Volumes:
     def _drain(self, *, flushing: bool) -> None:
         """Routes what is quiet; flushing: what waits now, and not what others go on writing."""
         with self.lock:
-            wanted = self.pages.waiting() if flushing else None
-            if wanted is not None:
-                wanted.reverse()
+            wanted = self._waiting_by_domain() if flushing else None
         while self._route_batch(wanted):
             if self._since_commit >= COMMIT_PAGES or self.store.holds_superseded:
                 self._commit()
@@ -514,23 +512,54 @@ class Volumes:
         self.store.commit()
         self.store.hold_reserve()
 
-    def _choose_batch(self, wanted: "array[int] | None") -> "array[int]":
-        """The keys of up to a batch of pages, ascending.
+    def _domains_of(self, keys: "array[int]") -> list[int]:
+        volumes = [key >> 32 for key in keys]
+        known = {volume: self.store.domain_of(volume) for volume in set(volumes)}
+        return [known[volume] for volume in volumes]
+
+    def _waiting_by_domain(self) -> "list[tuple[int, array[int]]]":
+        """(domain, keys) of all that waits, last first."""
+        waiting = self.pages.waiting()
+        waiting.reverse()
+        if not self.store.has_domains:
+            return [(0, waiting)]
+        by_domain: dict[int, array[int]] = {}
+        for key, domain in zip(waiting, self._domains_of(waiting), strict=True):
+            by_domain.setdefault(domain, array("Q")).append(key)
+        return list(by_domain.items())
+
+    def _choose_batch(
+        self, wanted: "list[tuple[int, array[int]]] | None"
+    ) -> "tuple[int, array[int]]":
+        """A domain, and the keys of up to a batch of its pages, ascending.
 
         Of `wanted`, last first; or else quiet pages, and all in a buffer more than half full.
         """
+        keys = array("Q")
         if wanted is None:
             latest = self.pages.tick - (0 if self.pages.is_crowded else self._quiet_ticks)
-            return array("Q", sorted(self.pages.oldest(BATCH_PAGES, latest)) if latest >= 0 else ())
-        keys = array("Q")
-        while wanted and (room := BATCH_PAGES - len(keys)):
-            keys.extend(self.pages.those_waiting(wanted[-room:]))
-            del wanted[-room:]
-        return array("Q", sorted(keys))
+            if latest < 0 or not (oldest := self.pages.oldest(BATCH_PAGES, latest)):
+                return 0, keys
+            if not self.store.has_domains:
+                return 0, array("Q", sorted(oldest))
+            domains = self._domains_of(oldest)
+            for key, domain in zip(oldest, domains, strict=True):
+                if domain == domains[0]:  # others have their turn with the next batch
+                    keys.append(key)
+            return domains[0], array("Q", sorted(keys))
+        while wanted:
+            domain, left = wanted[-1]
+            while left and (room := BATCH_PAGES - len(keys)):
+                keys.extend(self.pages.those_waiting(left[-room:]))
+                del left[-room:]
+            if keys:
+                return domain, array("Q", sorted(keys))
+            wanted.pop()
+        return 0, keys
 
-    def _route_batch(self, wanted: "array[int] | None") -> bool:
+    def _route_batch(self, wanted: "list[tuple[int, array[int]]] | None") -> bool:
         with self.lock:
-            chosen = self._choose_batch(wanted)
+            domain, chosen = self._choose_batch(wanted)
             if not chosen:
                 return False
             keys, slots = self.pages.begin(chosen, self._staging)
@@ -538,7 +567,7 @@ class Volumes:
             return True  # all were punched meanwhile
         pages = memoryview(self._staging)[: len(keys) * PAGE_SIZE]
         try:
-            ids = self.engine.route(pages)
+            ids = self.engine.route(pages, domain=domain)
         except TryAgain:
             with self.lock:
                 self.pages.put_back(keys, slots)

@@ -32,16 +32,22 @@ def scratch() -> Iterator[Path]:
 class OpenStore:
     """A store and its engine, opened together; abandoned when a test fails."""
 
-    def __init__(self, path: Path, recipe: str | None = None, *, workers: int = 1) -> None:
+    def __init__(
+        self, path: Path, recipe: str | None = None, *, workers: int = 1, domains: bool = False
+    ) -> None:
         """Make the store where there is none."""
         self.path = path
         self._workers = workers
-        self.store = Store.open_or_create(path, recipe)
+        self.store = Store.open_or_create(path, recipe, domains=domains)
         self.engine = Engine(self.store, workers)
 
     def new_volume(self, name: str, pages: int = 0) -> int:
-        """An empty volume with room for that many pages; its number."""
-        inode = self.store.namespace.create(f"/{name}")
+        """An empty volume with room for that many pages; its number. Its directory is made."""
+        names = self.store.namespace
+        directory = name.rpartition("/")[0]
+        if directory and not names.exists(f"/{directory}"):
+            names.mkdir(f"/{directory}")
+        inode = names.create(f"/{name}")
         inode.size = pages * PAGE_SIZE
         return inode.number
 
@@ -117,10 +123,15 @@ class OpenStore:
 
 @contextmanager
 def open_volumes(
-    path: Path, recipe: str | None = None, buffer_bytes: int = 8 << 20, quiet_seconds: float = 0.2
+    path: Path,
+    recipe: str | None = None,
+    buffer_bytes: int = 8 << 20,
+    quiet_seconds: float = 0.2,
+    *,
+    domains: bool = False,
 ) -> Iterator[Volumes]:
     """Volumes over the store at path, made where there is none; closed and checked at the end."""
-    with Store.open_or_create(path, recipe) as store, Engine(store) as engine:
+    with Store.open_or_create(path, recipe, domains=domains) as store, Engine(store) as engine:
         volumes = Volumes(engine, buffer_bytes, quiet_seconds)
         try:
             yield volumes

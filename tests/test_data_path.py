@@ -309,13 +309,15 @@ def test_a_page_punched_after_it_was_chosen_for_routing_is_a_hole(
     choose = volumes._choose_batch
     chosen: list[int] = []
 
-    def choose_then_punch(wanted: "array[int] | None") -> "array[int]":
-        keys = choose(wanted)
+    def choose_then_punch(
+        wanted: "list[tuple[int, array[int]]] | None",
+    ) -> "tuple[int, array[int]]":
+        domain, keys = choose(wanted)
         if keys and not chosen:
             chosen.extend(keys)
             for page in punched:
                 assert path.answer_punch(WRITER, page * PAGE, PAGE)
-        return keys
+        return domain, keys
 
     monkeypatch.setattr(volumes, "_choose_batch", choose_then_punch)
     newer = {page: bytes([page]) + volume.pages[page][1:] for page in (3, 4, 5)}

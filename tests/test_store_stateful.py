@@ -1,10 +1,12 @@
 """A dictionary of pages as the model of a store: any sequence of changes, closings and crashes."""
 
 import tempfile
+from contextlib import nullcontext
 from pathlib import Path
 from random import Random
 from shutil import rmtree
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -17,6 +19,7 @@ from hypothesis.stateful import (
 )
 
 from difffs.recipe import RECIPES
+from difffs.store.domains import domain_statistics
 from tests.pages import compressible_page, guest_pages, same_filled_page, similar_page
 from tests.stores import OpenStore, memory_folder
 
@@ -34,11 +37,15 @@ class StoreMachine(RuleBasedStateMachine):
 
     volumes: Bundle[str] = Bundle("volumes")
 
-    @initialize(recipe=st.sampled_from(sorted(RECIPES)), seed=st.integers(0, 1 << 20))
-    def make(self, recipe: str, seed: int) -> None:
+    @initialize(
+        recipe=st.sampled_from(sorted(RECIPES)),
+        seed=st.integers(0, 1 << 20),
+        domains=st.booleans(),
+    )
+    def make(self, recipe: str, seed: int, domains: bool) -> None:
         self.folder = Path(tempfile.mkdtemp(prefix="difffs-model-", dir=memory_folder()))
         self.random = Random(seed)
-        self.opened = OpenStore(self.folder / "s", recipe)
+        self.opened = OpenStore(self.folder / "s", recipe, domains=domains)
         self.names = 0
         self.model: dict[str, dict[int, bytes]] = {}
         self.committed: dict[str, dict[int, bytes]] = {}
@@ -47,9 +54,9 @@ class StoreMachine(RuleBasedStateMachine):
     def number(self, name: str) -> int:
         return self.opened.store.namespace.lookup(f"/{name}").number
 
-    @rule(target=volumes)
-    def new_volume(self) -> str:
-        name = f"v{self.names}"
+    @rule(target=volumes, directory=st.sampled_from(["", "a/", "b/", "c/"]))
+    def new_volume(self, directory: str) -> str:
+        name = f"{directory}v{self.names}"
         self.names += 1
         self.opened.new_volume(name, PAGES)
         self.model[name] = {}
@@ -111,8 +118,8 @@ class StoreMachine(RuleBasedStateMachine):
     def crash(self) -> None:
         self.opened.crash()
         self.model = {name: dict(pages) for name, pages in self.committed.items()}
-        names = {inode.name for inode in self.opened.store.namespace.volumes()}
-        assert names == set(self.model)
+        names = self.opened.store.namespace
+        assert {names.path(inode.number)[1:] for inode in names.volumes()} == set(self.model)
 
     @rule()
     def check(self) -> None:
@@ -135,6 +142,34 @@ class StoreMachine(RuleBasedStateMachine):
             counts = self.opened.store.page_counts()
             assert counts["total"] == sum(counts.values()) - counts["total"]
             assert min(counts.values()) >= 0
+
+    @rule(name=volumes, directory=st.sampled_from(["", "a/", "b/", "c/"]))
+    def rename_elsewhere(self, name: str, directory: str) -> None:
+        """To another domain is refused; where there are none, and within one, it goes there and
+        back."""
+        names = self.opened.store.namespace
+        if name not in self.model or not names.exists(f"/{directory}"):
+            return
+        target = f"/{directory}renamed"
+        goes = not self.opened.store.has_domains or name.rpartition("/")[0] == directory[:-1]
+        with nullcontext() if goes else pytest.raises(OSError, match="cross-device"):
+            names.rename(f"/{name}", target)
+            names.rename(target, f"/{name}")
+
+    @invariant()
+    def objects_are_of_the_domain_of_their_pages(self) -> None:
+        if not hasattr(self, "opened"):
+            return
+        store = self.opened.store
+        for name in self.model:
+            number = self.number(name)
+            ids = store.lookup(number, 0, 41)
+            found = {store.extents.domain_of(identity >> 8) for identity in ids if identity > 255}
+            assert found <= {store.domain_of(number)}
+        if store.has_domains:
+            told = domain_statistics(store, store.occupancy())
+            assert sum(each["pages"] for each in told) == store.page_counts()["total"]
+            assert sum(each["objects"] for each in told) == store.object_count()
 
     def teardown(self) -> None:
         if not hasattr(self, "opened"):

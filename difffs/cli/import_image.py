@@ -73,6 +73,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="use --recipe for the new pages of an existing store",
     )
+    parser.add_argument(
+        "--domains",
+        action="store_true",
+        help="in a new store, share pages only within a directory of its root, as in a/vm1; an"
+        " existing store must have been made so",
+    )
     parser.add_argument("--workers", metavar="N", type=int, default=1, help="encoding threads (1)")
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
 
@@ -110,6 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
                 "import",
                 lambda mount: shlex.join(["cp", first, f"{mount}/{name}"]),
                 change_recipe=arguments.change_recipe,
+                domains=arguments.domains,
             )
         )
         store.hold_reserve()  # what a full disk then takes to put an unfinished volume away

@@ -143,14 +143,15 @@ def memory_path(path: str) -> str:
     return path + MEMORY_SUFFIX
 
 
-def _make_directories(names: Namespace, path: str) -> list[str]:
-    """Make the directories that are missing; return them, outermost first."""
+def _make_directories(names: Namespace, path: str, domain: int | None) -> list[str]:
+    """Make the directories that are missing, for files of a domain; return them, outermost
+    first."""
     made = []
     parts = path.strip("/").split("/") if path.strip("/") else []
     for depth in range(1, len(parts) + 1):
         directory = "/" + "/".join(parts[:depth])
         if not names.exists(directory):
-            names.mkdir(directory, 0o755, os.getuid(), os.getgid())
+            names.mkdir(directory, 0o755, os.getuid(), os.getgid(), domain)
             made.append(directory)
     return made
 
@@ -162,7 +163,8 @@ def _linked(engine: Engine, links: dict[str, Inode]) -> Iterator[None]:
     made: list[str] = []
     try:
         with store.lock:
-            made = _make_directories(store.namespace, os.path.dirname(next(iter(links))))
+            path, inode = next(iter(links.items()))
+            made = _make_directories(store.namespace, os.path.dirname(path), inode.domain)
             for path, inode in links.items():
                 store.namespace.link(inode.number, path)
         yield
@@ -250,7 +252,8 @@ def _import_formatted(
 ) -> int:
     from difffs.stored_image.importing import remove_parts, store_image
 
-    assembly = store_image(engine, source, form, image.mode)
+    domain = engine.store.namespace.domain_for(wanted.path)
+    assembly = store_image(engine, source, form, image.mode, domain)
     memory = wanted.path + MEMORY_SUFFIX
     try:
         with _linked(engine, {wanted.path: assembly.image, memory: assembly.memory_volume}):
@@ -301,7 +304,8 @@ def _new_volume(engine: Engine, wanted: Wanted, image: ImageReader) -> Iterator[
     """Yield a volume without a name; it gets it after the block, or is removed."""
     store = engine.store
     with store.lock:
-        inode = store.namespace.create_orphan(image.mode, os.getuid(), os.getgid())
+        domain = store.namespace.domain_for(wanted.path)
+        inode = store.namespace.create_orphan(image.mode, os.getuid(), os.getgid(), domain)
     try:
         yield inode
         with _linked(engine, {wanted.path: inode}):

@@ -36,6 +36,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="use --recipe for the new pages of an existing store",
     )
     parser.add_argument(
+        "--domains",
+        action="store_true",
+        help="in a new store, share pages only within a directory of its root; an existing store"
+        " must have been made so",
+    )
+    parser.add_argument(
         "--foreground",
         "-f",
         action="store_true",
@@ -60,6 +66,8 @@ def run(arguments: argparse.Namespace) -> int:
         options = replace(options, recipe=arguments.recipe)
     if arguments.change_recipe:
         options = replace(options, change_recipe=True)
+    if arguments.domains:
+        options = replace(options, domains=True)
     if options.recipe is not None:
         recipe_named(options.recipe)
     elif options.change_recipe:
@@ -70,7 +78,8 @@ def run(arguments: argparse.Namespace) -> int:
         from difffs.mount.remount import remount
 
         recipe = [] if options.recipe is None else [f"recipe={options.recipe}"]
-        remount(store, mountpoint, [*texts, *recipe])
+        domains = ["domains"] if options.domains else []
+        remount(store, mountpoint, [*texts, *recipe, *domains])
         return 0
     from difffs.mount import daemon
 

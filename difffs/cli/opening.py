@@ -31,11 +31,17 @@ def open_to_change(path: Path, purpose: str, instead: Instead) -> Store:
 
 
 def open_or_create(
-    path: Path, recipe: str | None, purpose: str, instead: Instead, *, change_recipe: bool
+    path: Path,
+    recipe: str | None,
+    purpose: str,
+    instead: Instead,
+    *,
+    change_recipe: bool,
+    domains: bool,
 ) -> Store:
     """Open the store for writing, or make it; ``StoreBusy`` as for :func:`open_to_read`."""
     return _opened(
-        lambda: Store.open_or_create(path, recipe, change_recipe=change_recipe),
+        lambda: Store.open_or_create(path, recipe, change_recipe=change_recipe, domains=domains),
         path,
         purpose,
         instead,

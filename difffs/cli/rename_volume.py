@@ -1,6 +1,7 @@
 """``difffs mv STORE OLD NEW``."""
 
 import argparse
+import errno
 import shlex
 
 from difffs.cli.arguments import filled, filled_path
@@ -43,6 +44,11 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             replaced = names.rename(names.path(moved.number), target)
         except OSError as error:
+            if error.errno == errno.EXDEV:
+                raise UsageError(
+                    f"{old} and {target[1:]} are of different domains, which share nothing: export"
+                    f" {old} and import it as {target[1:]}"
+                ) from None
             raise UsageError(
                 f"{old} cannot become {target[1:]}: {error.strerror}; choose another name"
             ) from None

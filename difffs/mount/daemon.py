@@ -121,8 +121,10 @@ def _is_at_or_below(path: Path, directory: Path) -> bool:
 def open_store(path: Path, options: MountOptions) -> Store:
     """Open the store, or make it when there is nothing but an empty directory or nothing."""
     if options.read_only:
-        return Store.open(path, options.recipe, read_only=True)
-    return Store.open_or_create(path, options.recipe, change_recipe=options.change_recipe)
+        return Store.open(path, options.recipe, read_only=True, domains=options.domains)
+    return Store.open_or_create(
+        path, options.recipe, change_recipe=options.change_recipe, domains=options.domains
+    )
 
 
 class Daemon:

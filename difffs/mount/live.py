@@ -39,11 +39,27 @@ LOCK_MEMORY_REQUEST = ord("d") << 8 | 2
 
 
 def pack_statistics(statistics: dict[str, Any]) -> bytes:
-    """Return the ioctl's reply: four bytes of length and the compressed JSON text."""
-    text = zlib.compress(json.dumps(statistics, separators=(",", ":")).encode())
+    """Return the ioctl's reply: four bytes of length and the compressed JSON text.
+
+    Where that is too long, the smallest domains are left out, and their number is told.
+    """
+    text = _compressed(statistics)
+    domains = statistics.get("domains", [])
+    by_size = sorted(domains, key=lambda each: -each["bytes"]["stored"])
+    kept = len(domains)
+    while len(text) + 4 > STATISTICS_BYTES and kept > 1:
+        kept = min(kept - 1, kept * 7 // 8)
+        numbers = {each["domain"] for each in by_size[:kept]}
+        told = [each for each in domains if each["domain"] in numbers]
+        left_out = {"domains": told, "domains_left_out": len(domains) - kept}
+        text = _compressed({**statistics, **left_out})
     if len(text) + 4 > STATISTICS_BYTES:
         raise OSError(errno.EOVERFLOW, "the statistics are too long for an ioctl")
     return len(text).to_bytes(4, "little") + text
+
+
+def _compressed(statistics: dict[str, Any]) -> bytes:
+    return zlib.compress(json.dumps(statistics, separators=(",", ":")).encode())
 
 
 def unpack_statistics(reply: bytes | bytearray) -> dict[str, Any]:

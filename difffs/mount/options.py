@@ -41,6 +41,8 @@ class MountOptions:
     read_only: bool = False
     recipe: str | None = None
     change_recipe: bool = False
+    domains: bool = False
+    """The store is made, or was made, with domains."""
     buffer_bytes: int = 32 << 20
     workers: int = field(default_factory=lambda: min(2, os.cpu_count() or 1))
     read_ahead_bytes: int = 128 << 10
@@ -131,6 +133,12 @@ OPTIONS = {
             *("change_recipe", "", ""),
             "use recipe for the new pages of an existing store",
             lambda options, _: replace(options, change_recipe=True),
+        ),
+        Option(
+            *("domains", "", ""),
+            "in a new store, share pages only within a directory of its root; an existing one must"
+            " have been made so",
+            lambda options, _: replace(options, domains=True),
         ),
         Option(
             *("buffer", "SIZE", "32M"),

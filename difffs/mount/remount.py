@@ -2,6 +2,7 @@
 
 import errno
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from difffs import linux
@@ -31,7 +32,9 @@ def remount(store: Path, mountpoint: Path, options: list[str]) -> None:
             "mount it anew"
         ) from None
     known = statistics.get("mount_options", {})
-    today = _options_of(mount, statistics["recipe"], known)
+    today = replace(
+        _options_of(mount, statistics["recipe"], known), domains="domains" in statistics
+    )
     wanted = parse_options(options, today)
     _refuse_changes(mountpoint, today, wanted)
     if statistics.get("read_only") and not wanted.read_only:
@@ -68,8 +71,16 @@ def _options_of(mount: Mount, recipe: str, known: dict[str, int]) -> MountOption
 
 
 def _refuse_changes(mountpoint: Path, today: MountOptions, wanted: MountOptions) -> None:
-    before = {"recipe": today.recipe, **today.changed_by_mounting_anew()}
-    after = {"recipe": wanted.recipe, **wanted.changed_by_mounting_anew()}
+    before = {
+        "recipe": today.recipe,
+        "domains": today.domains,
+        **today.changed_by_mounting_anew(),
+    }
+    after = {
+        "recipe": wanted.recipe,
+        "domains": wanted.domains,
+        **wanted.changed_by_mounting_anew(),
+    }
     for name, value in after.items():
         if value != before[name]:
             raise UsageError(

@@ -23,6 +23,7 @@ _RECORD = Struct("<Q4QQ")  # number, values of each kind, sum of all bindings
 _TOTAL = Struct("<4Q")
 _COUNTS = Struct("<III")
 _CHUNK_SUMMARY = Struct("<HHH")
+_EXTENT_SUMMARY = Struct("<II")  # generation, domain, ...
 
 
 class Kind(Enum):
@@ -60,6 +61,12 @@ def summary_bytes(kind: Kind) -> int:
     if kind is Kind.EXTENT:
         return HEADER_SUMMARY_BYTES
     return _CHUNK_SUMMARY.size if kind is Kind.TABLE else 0
+
+
+def extent_domain(summary: bytes) -> int:
+    """The domain of an extent."""
+    _generation, domain = _EXTENT_SUMMARY.unpack_from(summary)
+    return int(domain)
 
 
 def chunk_counts(summary: bytes) -> tuple[int, int, int]:

@@ -7,7 +7,7 @@ here, and payloads decoded one by one. The invariants are numbered in docs/store
 import os
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from struct import Struct
@@ -36,8 +36,8 @@ class Finding:
     """One thing that is wrong."""
 
     kind: str
-    """commit, header, table, reference, base, space, payload, digest, lost, setting or name; the
-    command adds image."""
+    """commit, header, table, reference, base, domain, space, payload, digest, lost, setting or
+    name; the command adds image."""
     where: str
     text: str
 
@@ -75,6 +75,7 @@ class _Check:
         self._namespace = namespace
         self._dictionary = dictionary
         self._objects = ObjectTable()
+        self._summary_domains = dict(index.extent_domains())
         self._findings: list[Finding] = []
 
     def _find(self, kind: str, where: str, text: str) -> None:
@@ -135,8 +136,11 @@ class _Check:
         except ValueError as error:
             self._find("header", where, str(error))
             return
-        if prefix.domain:
-            self._find("header", where, f"is of domain {prefix.domain}, which no version knows")
+        told = self._summary_domains.get(number, prefix.domain)
+        if told != prefix.domain:
+            self._find("domain", where, f"is of domain {prefix.domain}, its summary says {told}")
+        if prefix.domain and not self._namespace.has_domains:
+            self._find("domain", where, f"is of domain {prefix.domain}, but the store has none")
         self._objects.add(number, stored)
         for slot in range(1, prefix.used + 1):
             record = stored[RECORD_BYTES * slot : RECORD_BYTES * (slot + 1)]
@@ -150,6 +154,8 @@ class _Check:
                 continue
             if item.base and item.codec not in _PATCHES:
                 self._find("base", _name(identity), "no patch, yet it has a base")
+            if item.codec == Codec.ZSTD_DICTIONARY and prefix.domain:
+                self._find("domain", _name(identity), "needs the dictionary of domain 0")
             spans.append((item.offset, item.offset + item.length, identity & 255))
         self._check_spans(where, spans, prefix.end)
 
@@ -186,9 +192,24 @@ class _Check:
             for identity, times in seen.items():
                 if not self._objects.count(identity, times):
                     missing.add(identity)
+            self._check_domains(volume, seen, where)
             self._check_owner(volume, chunk, ids, where)
         for identity in sorted(missing):
             self._find("reference", _name(identity), "pages refer to it, but it does not exist")
+
+    def _check_domains(self, volume: int, identities: Iterable[int], where: str) -> None:
+        """A volume refers to objects of its own domain only."""
+        try:
+            domain = self._namespace.domain_of(volume)
+        except OSError:
+            return  # _check_owner() tells
+        for identity in identities:
+            if self._objects.get(identity) is None:
+                continue
+            other = self._objects.domain_of(identity)
+            if other != domain:
+                text = f"is of domain {domain}, and refers to {_name(identity)} of domain {other}"
+                self._find("domain", where, text)
 
     def _report_lost(self, volume: int, chunk: int, ids: "array[int]") -> None:
         try:
@@ -221,6 +242,10 @@ class _Check:
         for identity, item in self._patches():
             if not self._objects.count(item.base, 1, by_patches=True):
                 self._find("base", _name(identity), f"its base {_name(item.base)} does not exist")
+            elif self._objects.domain_of(item.base) != self._objects.domain_of(identity):
+                domain, other = map(self._objects.domain_of, (identity, item.base))
+                text = f"is of domain {domain}, its base {_name(item.base)} of domain {other}"
+                self._find("domain", _name(identity), text)
             if self._depth(item) > _DEPTH_LIMIT:
                 self._find(
                     "base", _name(identity), f"its chain has more than {_DEPTH_LIMIT} patches"
@@ -310,10 +335,17 @@ class _Check:
             item = self._objects.get(number)
             if item is None:
                 self._find("digest", _name(number), "the digest table names it, it does not exist")
-            elif (item.digest ^ digest) >> unknown_bits:
+            elif (self._digest_key(number, item) ^ digest) >> unknown_bits:
                 self._find("digest", _name(number), "the digest table has another digest")
         if len(pairs) != used:
             self._find("digest", "digest table", f"counts {used} entries, has {len(pairs)}")
+
+    def _digest_key(self, identity: int, item: StoredObject) -> int:
+        """What the digest table knows an object by."""
+        mask = self._objects.domain_of(identity)
+        for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+            mask = (mask ^ mask >> shift) * factor & 0xFFFFFFFF
+        return item.digest ^ mask ^ mask >> 16
 
 
 _CHUNK = Struct(">II")

@@ -16,6 +16,7 @@ from difffs.store import format as names
 from difffs.store.bindings import STORE_ID_BYTES
 from difffs.store.failures import NO_RESOURCES, explained
 from difffs.store.index import Changes, Index, synchronise_directory
+from difffs.store.namespace import Namespace
 from difffs.store.payloads import PayloadFile
 
 _NOT_OURS = "lost+found"
@@ -30,7 +31,7 @@ def can_be_made(directory: Path) -> bool:
     return directory.is_dir() and (_is_empty(directory) or _is_unfinished(directory))
 
 
-def create_store(directory: Path, recipe: Recipe) -> None:
+def create_store(directory: Path, recipe: Recipe, *, domains: bool = False) -> None:
     """Makes a store in a new or empty directory. NotAStore when it is neither."""
     try:
         # Guests' memory and swap are for nobody else's eyes.
@@ -44,7 +45,7 @@ def create_store(directory: Path, recipe: Recipe) -> None:
                 )
             with ExitStack() as undo:
                 undo.callback(_remove_unfinished, directory)
-                _create_files(directory, recipe)
+                _create_files(directory, recipe, domains=domains)
                 undo.pop_all()
     except (FileExistsError, NotADirectoryError):
         raise NotAStore(f"{directory} is not a directory; name another") from None
@@ -52,7 +53,7 @@ def create_store(directory: Path, recipe: Recipe) -> None:
         raise _creation_error(directory, error) from None
 
 
-def _create_files(directory: Path, recipe: Recipe) -> None:
+def _create_files(directory: Path, recipe: Recipe, *, domains: bool) -> None:
     index_directory = directory / names.INDEX_DIRECTORY
     index_directory.mkdir(mode=0o700)
     with ExitStack() as cleanup:
@@ -68,7 +69,9 @@ def _create_files(directory: Path, recipe: Recipe) -> None:
             ("created", str(time.time()).encode()),
             ("id", store_id),
         ]
-        index.commit(Changes(settings=settings))
+        # That a store has domains is told by its root.
+        inodes = Namespace(domains=True).take_dirty() if domains else []
+        index.commit(Changes(settings=settings, inodes=inodes))
     synchronise_directory(index_directory)
     names.write_format(directory, store_id)
     synchronise_directory(directory)

@@ -31,6 +31,7 @@ from difffs.store.bindings import (
     Total,
     bind,
     chunk_counts,
+    extent_domain,
     is_bound,
     summary_bytes,
 )
@@ -250,6 +251,11 @@ class Index:
         extents.set_totals(self.commit_record.codecs)
         for key, summary in self._summaries(Kind.EXTENT, _NUMBER.size):
             extents.account(_NUMBER.unpack(key)[0], summary)
+
+    def extent_domains(self) -> Iterator[tuple[int, int]]:
+        """(number, domain) of all extents as their summaries tell, without reading a header."""
+        for key, summary in self._summaries(Kind.EXTENT, _NUMBER.size):
+            yield _NUMBER.unpack(key)[0], extent_domain(summary)
 
     def chunk_counts(self) -> Iterator[tuple[int, tuple[int, int, int]]]:
         """(volume, (objects and lost, zeros, lost)) of all chunks, without reading one."""

@@ -33,8 +33,11 @@ ID_LIMIT = 1 << 32
 
 _PLAIN, _IMAGE = 1, 2
 """Versions of a record: an image's has its parts behind the head."""
+_WITH_DOMAIN = 2
+"""Added to either where the store has domains: the inode's is the first behind the head."""
 # version, number, mode, uid, gid, nlink, parent, size, atime, mtime, ctime, name and target lengths
 _HEAD = struct.Struct("<BIIIIIIQqqqHH")
+_DOMAIN = struct.Struct("<I")
 _PARTS = struct.Struct("<II")  # skeleton, memory
 _CHECKSUM = struct.Struct("<I")
 
@@ -78,6 +81,9 @@ class Inode:
     """Of an image: the volume that holds what is no memory, and how the file is made up; else 0."""
     memory: int = 0
     """Of an image: the volume that holds the guest's memory; else 0."""
+    domain: int | None = None
+    """Whose pages these are, and what is below it: none is shared with another domain. None: the
+    store has no domains. Never changes."""
 
     @property
     def is_directory(self) -> bool:
@@ -105,11 +111,12 @@ class Inode:
         return stat.S_ISLNK(self.mode)
 
     def pack(self) -> bytes:
-        """Return the record: fixed head, an image's parts, name and target in UTF-8, CRC-32 of all
-        before it."""
+        """Return the record: fixed head, domain, an image's parts, name and target in UTF-8, CRC-32
+        of all before it."""
         name, target = encode_name(self.name), encode_name(self.target)
+        version = _IMAGE if self.skeleton else _PLAIN
         head = _HEAD.pack(
-            _IMAGE if self.skeleton else _PLAIN,
+            version if self.domain is None else version + _WITH_DOMAIN,
             self.number,
             self.mode,
             self.uid,
@@ -123,6 +130,8 @@ class Inode:
             len(name),
             len(target),
         )
+        if self.domain is not None:
+            head += _DOMAIN.pack(self.domain)
         if self.skeleton:
             head += _PARTS.pack(self.skeleton, self.memory)
         body = head + name + target
@@ -155,12 +164,16 @@ class Inode:
             names,
             targets,
         ) = _HEAD.unpack_from(body)
-        if version not in (_PLAIN, _IMAGE):
+        has_domain = version > _WITH_DOMAIN
+        form = version - _WITH_DOMAIN if has_domain else version
+        if form not in (_PLAIN, _IMAGE):
             raise FormatTooNew(f"inode record has version {version}: use a newer difffs")
-        start = _HEAD.size + (_PARTS.size if version == _IMAGE else 0)
+        parts = _HEAD.size + (_DOMAIN.size if has_domain else 0)
+        start = parts + (_PARTS.size if form == _IMAGE else 0)
         if len(body) != start + names + targets:
             raise CorruptStore("inode record has the wrong length for its names")
-        skeleton, memory = _PARTS.unpack_from(body, _HEAD.size) if version == _IMAGE else (0, 0)
+        domain = _DOMAIN.unpack_from(body, _HEAD.size)[0] if has_domain else None
+        skeleton, memory = _PARTS.unpack_from(body, parts) if form == _IMAGE else (0, 0)
         middle = start + names
         return cls(
             number,
@@ -177,4 +190,5 @@ class Inode:
             body[middle:].decode("utf-8", "surrogateescape"),
             skeleton,
             memory,
+            domain,
         )

@@ -11,6 +11,11 @@ once its name is gone. A file with ``nlink`` 0 is an *orphan*: unlinked, or not 
 removed it is *retired*: its record is kept until its pages are freed and :meth:`Namespace.drop` is
 called, so that a crash in between loses no space.
 
+A store may keep *domains*: pages are shared within one only. Each directory in the root has a
+domain of its own, to which all below it belongs, and what else lies in the root is of domain 0. An
+inode's domain never changes: what would bring it into another one is EXDEV, as between two file
+systems. Domains are numbered as inodes are, and no number is given out again while anything has it.
+
 Errors about paths are ``OSError`` with the usual numbers (ENOENT, ENOTDIR, EEXIST, ...).
 """
 
@@ -68,8 +73,9 @@ class Namespace:
 
     ROOT = 1
 
-    def __init__(self, records: Iterable[tuple[int, bytes]] = ()) -> None:
-        """Load ``records`` of (number, packed inode). Without a root directory, one is made.
+    def __init__(self, records: Iterable[tuple[int, bytes]] = (), *, domains: bool = False) -> None:
+        """Load ``records`` of (number, packed inode). Without a root directory, one is made; with
+        ``domains``, a new tree keeps domains.
 
         Damaged records do not stop the loading: they are left out, and :meth:`check` tells.
         """
@@ -81,6 +87,10 @@ class Namespace:
         self._last_number = self.ROOT
         for number, record in records:
             self._load(number, record)
+        self.has_domains = domains or any(
+            inode.domain is not None for inode in self._inodes.values()
+        )
+        """Whether each directory in the root is a domain."""
         if self.ROOT not in self._inodes:
             now = time_now()
             mode = stat.S_IFDIR | 0o755
@@ -88,6 +98,7 @@ class Namespace:
             self._inodes[self.ROOT] = Inode(
                 self.ROOT, mode, uid, gid, 0, now, now, now, 2, self.ROOT, ""
             )
+            self._inodes[self.ROOT].domain = 0 if self.has_domains else None
             self._dirty.add(self.ROOT)
         for inode in self._inodes.values():
             if inode.is_directory:
@@ -115,6 +126,11 @@ class Namespace:
             self._damage.append(f"inode {number}: its record says number {inode.number}")
             return
         self._inodes[number] = inode
+        self._last_number = max(self._last_number, inode.domain or 0)
+
+    def keep_above(self, number: int) -> None:
+        """Give no inode and no domain a number up to this one, which something may still have."""
+        self._last_number = max(self._last_number, number)
 
     def _attach_loaded(self, inode: Inode) -> None:
         if inode.number == self.ROOT or inode.nlink == 0:
@@ -196,6 +212,26 @@ class Namespace:
         """Return all regular files that have a name, images too."""
         return [inode for inode in self._inodes.values() if inode.is_file and inode.nlink]
 
+    def domain_of(self, number: int) -> int:
+        """Return the domain of an inode, also of one that is retired: 0 where there are none."""
+        if not self.has_domains:
+            return 0
+        return (self._retired.get(number) or self.get(number)).domain or 0
+
+    def domain_names(self) -> dict[int, str]:
+        """Return the directories that are domains: name by number of the domain, 0 the root's."""
+        names = {0: ""}
+        for inode in self.children(self.ROOT) if self.has_domains else ():
+            if inode.is_directory:
+                names[inode.domain or 0] = inode.name
+        return names
+
+    def domain_files(self) -> Iterator[tuple[int, int]]:
+        """Iterate over (domain, volume) of all volumes, those that are being removed too."""
+        for inode in (*self._inodes.values(), *self._retired.values()):
+            if inode.is_volume:
+                yield inode.domain or 0, inode.number
+
     def orphans(self) -> list[Inode]:
         """Return the files that have no name any more but still their record and pages: those that
         nobody needs. An image with a name needs its parts."""
@@ -230,7 +266,32 @@ class Namespace:
             raise _error(errno.ENOTDIR, path)
         return parent, name
 
-    def _add(self, path: str, mode: int, uid: int, gid: int, target: str = "") -> Inode:
+    def _number(self, path: str) -> int:
+        if self._last_number + 1 >= NUMBER_LIMIT:
+            raise _error(errno.ENOSPC, path)
+        self._last_number += 1
+        return self._last_number
+
+    def domain_for(self, path: str) -> int:
+        """Return the domain that a file at ``path`` will belong to: that of the directory in the
+        root if it is there, or one for :meth:`mkdir` to make it with. 0 without domains."""
+        first, *rest = path.strip("/").split("/")
+        if not self.has_domains or not rest:
+            return 0
+        number = self._children[self.ROOT].get(first)
+        if number is None:
+            return self._number(path)
+        return self._inodes[number].domain or 0
+
+    def _add(
+        self,
+        path: str,
+        mode: int,
+        uid: int,
+        gid: int,
+        target: str = "",
+        domain: int | None = None,
+    ) -> Inode:
         parent, name = self._split(path)
         if name in self._children[parent.number]:
             raise _error(errno.EEXIST, path)
@@ -240,6 +301,10 @@ class Namespace:
             if stat.S_ISDIR(mode):
                 mode |= stat.S_ISGID
         inode = self._new(path, mode, uid, gid, target)
+        if self.has_domains:
+            inode.domain = parent.domain
+            if parent.number == self.ROOT and inode.is_directory:
+                inode.domain = domain or inode.number
         inode.nlink = 2 if inode.is_directory else 1
         self._attach(inode, parent, name, inode.ctime_ns)
         return inode
@@ -249,10 +314,7 @@ class Namespace:
         _require_id(uid, path)
         _require_id(gid, path)
         size = _length(target, path)
-        if self._last_number + 1 >= NUMBER_LIMIT:
-            raise _error(errno.ENOSPC, path)
-        self._last_number += 1
-        number, now = self._last_number, time_now()
+        number, now = self._number(path), time_now()
         inode = Inode(number, mode, uid, gid, size, now, now, now, 0, self.ROOT, "", target)
         self._inodes[number] = inode
         self._dirty.add(number)
@@ -275,25 +337,36 @@ class Namespace:
         """Make an empty regular file. ENOENT, ENOTDIR, EEXIST, ENAMETOOLONG."""
         return self._add(path, stat.S_IFREG | mode & _PERMISSIONS, uid, gid)
 
-    def mkdir(self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0) -> Inode:
-        """Make an empty directory. Errors as for :meth:`create`."""
-        return self._add(path, stat.S_IFDIR | mode & _PERMISSIONS, uid, gid)
+    def mkdir(
+        self, path: str, mode: int = 0o755, uid: int = 0, gid: int = 0, domain: int | None = None
+    ) -> Inode:
+        """Make an empty directory. Errors as for :meth:`create`. ``domain``: of :meth:`domain_for`,
+        for a directory in the root."""
+        return self._add(path, stat.S_IFDIR | mode & _PERMISSIONS, uid, gid, domain=domain)
 
-    def create_orphan(self, mode: int = 0o644, uid: int = 0, gid: int = 0) -> Inode:
+    def create_orphan(
+        self, mode: int = 0o644, uid: int = 0, gid: int = 0, domain: int = 0
+    ) -> Inode:
         """Make an empty regular file that has no name yet: a crash leaves nothing of it.
 
-        :meth:`link` gives it one; an opening for writing removes those that have none.
+        :meth:`link` gives it one; an opening for writing removes those that have none. ``domain``:
+        of :meth:`domain_for`, where it will be.
         """
-        return self._new("", stat.S_IFREG | mode & _PERMISSIONS, uid, gid)
+        inode = self._new("", stat.S_IFREG | mode & _PERMISSIONS, uid, gid)
+        inode.domain = domain if self.has_domains else None
+        return inode
 
     def link(self, number: int, path: str) -> None:
-        """Give an orphan its name. Errors as for :meth:`create`; EPERM when it has one."""
+        """Give an orphan its name. Errors as for :meth:`create`; EPERM when it has one, EXDEV in
+        another domain."""
         inode = self.get(number)
         if inode.nlink:
             raise _error(errno.EPERM, path)
         parent, name = self._split(path)
         if name in self._children[parent.number]:
             raise _error(errno.EEXIST, path)
+        if inode.domain != parent.domain:
+            raise _error(errno.EXDEV, path)
         inode.nlink = 1
         inode.ctime_ns = time_now()
         self._attach(inode, parent, name, inode.ctime_ns)
@@ -302,11 +375,13 @@ class Namespace:
         """Turn an orphan without pages into an image of that size, which holds two other orphans.
 
         :meth:`link` gives the image its name, and the memory too if it is to have one. EINVAL when
-        one of them is no volume without a name.
+        one of them is no volume without a name, or of another domain.
         """
         image = self.get(number)
         for inode in (image, self.get(skeleton), self.get(memory)):
             if inode.nlink or not inode.is_volume or inode.number in self._holders:
+                raise _error(errno.EINVAL, f"inode {inode.number}")
+            if inode.domain != image.domain:
                 raise _error(errno.EINVAL, f"inode {inode.number}")
         if skeleton == memory or number in (skeleton, memory):
             raise _error(errno.EINVAL, f"inode {number}")
@@ -395,7 +470,7 @@ class Namespace:
         """Move ``old`` to ``new``; return the inode that was replaced, with ``nlink`` 0, or None.
 
         ``flags`` are ``RENAME_NOREPLACE`` and ``RENAME_EXCHANGE``. A replaced volume is an orphan
-        then, as after :meth:`unlink`.
+        then, as after :meth:`unlink`. EXDEV when either would come into another domain.
         """
         if flags not in (0, RENAME_NOREPLACE, RENAME_EXCHANGE):
             raise _error(errno.EINVAL, new)
@@ -407,6 +482,8 @@ class Namespace:
         moved = self.lookup(old)
         if moved.is_directory and self._is_inside(parent, moved):
             raise _error(errno.EINVAL, new)
+        if not self._keeps_domain(moved, parent):
+            raise _error(errno.EXDEV, new)
         number = self._children[parent.number].get(name)
         existing = None if number is None else self._inodes[number]
         now = time_now()
@@ -434,6 +511,13 @@ class Namespace:
             raise _error(errno.ENOTDIR, new)
         if existing.is_directory and self._children[existing.number]:
             raise _error(errno.ENOTEMPTY, new)
+
+    def _keeps_domain(self, moved: Inode, parent: Inode) -> bool:
+        """Whether what is there already may be moved to a directory. In the root, directories have
+        domains of their own, which they keep under another name."""
+        if not self.has_domains or moved.parent == parent.number:
+            return True
+        return self.ROOT not in (moved.parent, parent.number) and moved.domain == parent.domain
 
     def _is_inside(self, inode: Inode, ancestor: Inode) -> bool:
         """Whether ``inode`` is ``ancestor`` or lies below it."""
@@ -549,6 +633,21 @@ class Namespace:
         root = self._inodes[self.ROOT]
         if not root.is_directory:
             findings.append("inode 1: the root is not a directory")
+        if root.domain != (0 if self.has_domains else None):
+            findings.append(f"inode 1: the root is of domain {root.domain}")
+        owners: dict[int | None, int] = {}
+        for inode in self._inodes.values():
+            if (
+                self.has_domains
+                and inode.is_directory
+                and inode.parent == self.ROOT != inode.number
+            ):
+                first = owners.setdefault(inode.domain, inode.number)
+                if first != inode.number or not inode.domain:
+                    findings.append(
+                        f"inode {inode.number} ({inode.name!r}): domain {inode.domain} is not its"
+                        " own"
+                    )
         subdirectories: dict[int, int] = {}
         for inode in self._inodes.values():
             findings.extend(self._check_inode(inode))
@@ -577,11 +676,15 @@ class Namespace:
                 yield f"{label}: its part, inode {part}, is no volume"
             elif self._holders.get(part) != inode.number:
                 yield f"{label}: its part, inode {part}, belongs to inode {self._holders[part]}"
+            elif volume.domain != inode.domain:
+                yield f"{label}: its part, inode {part}, is of domain {volume.domain}"
         if inode.number == self.ROOT or inode.nlink == 0:
             return
         if not inode.name or "/" in inode.name or len(encode_name(inode.name)) > NAME_MAXIMUM:
             yield f"{label}: impossible name"
         parent = self._inodes.get(inode.parent)
+        if parent is not None and inode.domain != self._domain_below(parent, inode):
+            yield f"{label}: is of domain {inode.domain}, in a directory of {parent.domain}"
         if parent is None:
             yield f"{label}: its directory, inode {inode.parent}, does not exist"
         elif not parent.is_directory:
@@ -592,6 +695,12 @@ class Namespace:
                 yield f"{label}: the name in inode {inode.parent} belongs to inode {holder}"
             if self._is_cut_off(inode):
                 yield f"{label}: not reachable from the root"
+
+    def _domain_below(self, parent: Inode, inode: Inode) -> int | None:
+        """The domain that an inode must have in a directory."""
+        if self.has_domains and parent.number == self.ROOT and inode.is_directory:
+            return inode.domain  # its own
+        return parent.domain
 
     def _is_cut_off(self, inode: Inode) -> bool:
         seen: set[int] = set()

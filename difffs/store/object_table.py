@@ -98,6 +98,10 @@ class ObjectTable:
             position=(2 * number + side) * _kernels.EXTENT_SIDE_BYTES + offset,
         )
 
+    def domain_of(self, identity: int) -> int:
+        """Of the extent of an object that there is."""
+        return parse_prefix(self._stored[identity >> 8]).domain
+
     def of_extent(self, number: int) -> Iterator[tuple[int, StoredObject]]:
         """The ids and objects of one extent."""
         for slot in range(1, len(self._stored[number]) // RECORD_BYTES):

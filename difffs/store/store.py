@@ -38,6 +38,7 @@ from difffs.codec import ROUTE_OF_CODEC, Route
 from difffs.errors import (
     CorruptStore,
     DifffsError,
+    DomainsMismatch,
     FormatTooNew,
     FormatTooOld,
     MediumFailed,
@@ -66,7 +67,8 @@ if TYPE_CHECKING:
     from difffs.store.check import Finding, Progress
 
 DICTIONARY = "dictionary/0"
-"""The setting with the zstd dictionary of domain 0, the only one that there is."""
+"""The setting with the zstd dictionary of domain 0. Others have none: it holds pieces of pages, and
+what compresses well with it tells of them."""
 
 LOADED_HEADERS = 2048
 """Extent headers kept in memory though unchanged (8 MiB, half a million objects)."""
@@ -146,12 +148,19 @@ class Store:
     lock: threading.RLock
 
     @classmethod
-    def create(cls, path: str | os.PathLike[str], recipe: str | Recipe | None = None) -> "Store":
-        """Makes a store in a new or empty directory and opens it."""
+    def create(
+        cls,
+        path: str | os.PathLike[str],
+        recipe: str | Recipe | None = None,
+        *,
+        domains: bool = False,
+    ) -> "Store":
+        """Makes a store in a new or empty directory and opens it. With `domains`, directories in
+        its root share no pages with each other, for the store's life."""
         directory = Path(path)
         chosen = recipe if isinstance(recipe, Recipe) else recipe_named(recipe or DEFAULT_RECIPE)
-        create_store(directory, chosen)
-        return cls(directory, None, read_only=False, change_recipe=False)
+        create_store(directory, chosen, domains=domains)
+        return cls(directory, None, read_only=False, change_recipe=False, domains=domains)
 
     @classmethod
     def open(
@@ -161,13 +170,21 @@ class Store:
         *,
         read_only: bool = False,
         change_recipe: bool = False,
+        domains: bool = False,
     ) -> "Store":
         """Opens a store.
+
+        With `domains`, it must have been made with them (DomainsMismatch); without, it may.
 
         With `recipe`, it must be the store's own (RecipeMismatch), unless change_recipe makes it
         the recipe of new pages; those that are there stay as they are, and readable.
         """
-        return cls(Path(path), recipe, read_only=read_only, change_recipe=change_recipe)
+        return cls(
+            *(Path(path), recipe),
+            read_only=read_only,
+            change_recipe=change_recipe,
+            domains=domains,
+        )
 
     @classmethod
     def open_or_create(
@@ -176,19 +193,26 @@ class Store:
         recipe: str | None = None,
         *,
         change_recipe: bool = False,
+        domains: bool = False,
     ) -> "Store":
         """Opens the store, or makes it where there is an empty directory or nothing."""
         directory = Path(path)
         if not names.is_store(directory) and can_be_made(directory):
             try:
-                return cls.create(directory, recipe)
+                return cls.create(directory, recipe, domains=domains)
             except NotAStore:
                 if not names.is_store(directory):
                     raise  # else somebody has made it meanwhile
-        return cls.open(directory, recipe, change_recipe=change_recipe)
+        return cls.open(directory, recipe, change_recipe=change_recipe, domains=domains)
 
     def __init__(
-        self, path: Path, recipe: str | None, *, read_only: bool, change_recipe: bool
+        self,
+        path: Path,
+        recipe: str | None,
+        *,
+        read_only: bool,
+        change_recipe: bool,
+        domains: bool,
     ) -> None:
         self.path = path
         self.read_only = read_only
@@ -220,6 +244,7 @@ class Store:
                 if self._settings_to_write:  # another recipe, which may share where none did
                     self._hints.complete = False
             self.namespace = Namespace(self._index.inodes())
+            self._begin_domains(wanted=domains)
             # Orphans whose pages are to be freed, and how far that is with the first of them.
             self._removals: deque[int] = deque()
             self._removed_to = 0
@@ -274,6 +299,19 @@ class Store:
                 f"{self._index.path}: {self._index.damage};"
                 " run `difffs check` and restore the store from a copy"
             )
+
+    def _begin_domains(self, *, wanted: bool) -> None:
+        names = self.namespace
+        if wanted and not names.has_domains:
+            raise DomainsMismatch(
+                f"{self.path} was made without domains, and stays so: leave the option out, or make"
+                " another store with it and copy the volumes there"
+            )
+        if names.has_domains:
+            self._extents.keep_domains()
+        if names.is_damaged:  # what was damaged may have said whose extents there are
+            used = filter(self._extents.in_use, range(self._extents.count))
+            names.keep_above(max(map(self._extents.domain_of, used), default=0))
 
     def _stored_dictionary(self) -> Dictionary | None:
         content = self._index.setting(DICTIONARY)
@@ -382,6 +420,18 @@ class Store:
         """Tells others who has the store open and where it is mounted."""
         with suppress(TryAgain):  # the lock counts, the note is a help
             self._lock_file.write_note(text)
+
+    @property
+    def has_domains(self) -> bool:
+        """Whether directories in the root share no pages with each other."""
+        return self.namespace.has_domains
+
+    def domain_of(self, volume: int) -> int:
+        """The domain that a volume's pages belong to; 0 in a store without any."""
+        if not self.namespace.has_domains:
+            return 0
+        with self.lock:
+            return self.namespace.domain_of(volume)
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -699,9 +749,12 @@ class Store:
         """Maps packed pages: targets are (volume, pages ascending, ids), of the batch's ids, each
         named once.
 
-        Every id gets one reference.
+        Every id gets one reference. All volumes are of the batch's domain.
         """
         with self.lock:
+            targets = list(targets)
+            for volume, _pages, _ids in targets:
+                self._require_domain(batch, volume)
             self._refer(batch, ids)
             for volume, pages, page_ids in targets:
                 self._page_tables.map(volume, pages, page_ids)
@@ -719,10 +772,17 @@ class Store:
             at = 0
             while at < len(keys):
                 volume, page = keys[at] >> 32, keys[at] & _PAGE_OF_KEY
+                self._require_domain(batch, volume)
                 self._page_tables.load_to_map(volume, page // TABLE_ENTRIES)
                 at = bisect_left(keys, keys[at] - page % TABLE_ENTRIES + TABLE_ENTRIES, at)
             self._volume_pages.adopt(keys, slots, ids)
             self._publish(batch)
+
+    def _require_domain(self, batch: Batch, volume: int) -> None:
+        if self.domain_of(volume) != batch.domain:
+            raise RuntimeError(
+                f"pages of domain {batch.domain} for volume {volume}, which is of another"
+            )
 
     def _refer(self, batch: Batch, ids: "array[int]") -> None:
         bases = batch.bases()

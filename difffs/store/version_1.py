@@ -162,6 +162,10 @@ class FormerIndex(Index):
             extents.count_objects(header)
         self.commit_record.codecs = extents.totals()
 
+    def extent_domains(self) -> Iterator[tuple[int, int]]:
+        """Nothing: there are no summaries, and no domains."""
+        return iter(())
+
     def chunk_counts(self) -> Iterator[tuple[int, tuple[int, int, int]]]:
         """(volume, counts) of all chunks."""
         for key, stored in self._raw(Kind.TABLE):

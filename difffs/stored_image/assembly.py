@@ -58,8 +58,10 @@ class StoredAssembly(Told):
     """An ``Assembly`` that stores an image. The volumes are orphans until somebody links them: a
     process that is killed leaves nothing behind."""
 
-    def __init__(self, engine: Engine, name: str, mode: int, uid: int, gid: int) -> None:
-        """`name` is for errors; the files get the mode."""
+    def __init__(
+        self, engine: Engine, name: str, mode: int, uid: int, gid: int, domain: int = 0
+    ) -> None:
+        """`name` is for errors; the files get the mode, and belong to the domain."""
         super().__init__(name)
         self.engine = engine
         self.store: Store = engine.store
@@ -67,9 +69,9 @@ class StoredAssembly(Told):
         """Of the image, after finish()."""
         with self.store.lock:
             names = self.store.namespace
-            self.image = names.create_orphan(mode, uid, gid)
-            self.memory_volume = names.create_orphan(mode, uid, gid)
-            self._skeleton_volume = names.create_orphan(mode, uid, gid)
+            self.image = names.create_orphan(mode, uid, gid, domain)
+            self.memory_volume = names.create_orphan(mode, uid, gid, domain)
+            self._skeleton_volume = names.create_orphan(mode, uid, gid, domain)
         self._writer = PageWriter(engine)
         self._skeleton = Skeleton(engine, self._skeleton_volume, self._writer)
         self._literals = Stream(self._skeleton)

@@ -12,14 +12,17 @@ from difffs.stored_image.digest import digest_of
 from difffs.stored_image.reading import open_image, volume_reader
 
 
-def store_image(engine: Engine, source: Source, form: Format, mode: int) -> StoredAssembly:
-    """Store an image; what is made has no names yet, and is removed again when this fails.
+def store_image(
+    engine: Engine, source: Source, form: Format, mode: int, domain: int = 0
+) -> StoredAssembly:
+    """Store an image in a domain; what is made has no names yet, and is removed again when this
+    fails.
 
     The file is rebuilt from what is stored and compared before this returns. ``ImageDamaged`` when
     it does not hold together; ``NotThisFormat`` when it is of another format after all: then
     nothing of the source is taken.
     """
-    assembly = StoredAssembly(engine, source.name, mode, os.getuid(), os.getgid())
+    assembly = StoredAssembly(engine, source.name, mode, os.getuid(), os.getgid(), domain)
     try:
         form.read(source, assembly)
         _finish(assembly, source, form)

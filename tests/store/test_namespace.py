@@ -161,7 +161,7 @@ def test_any_flipped_bit_of_a_record_is_found(data: st.DataObject) -> None:
 def test_a_later_record_version_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     inode = Namespace().create("/volume")
     with monkeypatch.context() as patch:
-        patch.setattr(inode_module, "_PLAIN", 3)
+        patch.setattr(inode_module, "_PLAIN", 5)
         record = inode.pack()
     with pytest.raises(FormatTooNew, match="newer difffs"):
         Inode.unpack(record)
