@@ -95,6 +95,7 @@ def exposition(stores: Iterable[Mapping[str, Any]], build: Mapping[str, str]) ->
             **build,
         )
         _tell_state(told, store, statistics)
+        _tell_domains(told, store, statistics)
         _tell_memory(told, store, statistics)
         _tell_work(told, store, statistics)
         _tell_requests(told, store, statistics)
@@ -135,6 +136,57 @@ def _tell_state(told: Exposition, store: str, statistics: Mapping[str, Any]) -> 
         statistics["factor"],
         store=store,
     )
+
+
+def _tell_domains(told: Exposition, store: str, statistics: Mapping[str, Any]) -> None:
+    for domain in statistics.get("domains", ()):
+        labels = {
+            "store": store,
+            "domain": str(domain["domain"]),
+            "directory": domain["directory"] or "",  # the root's, or of one that is removed
+        }
+        told.gauge(
+            "domain_pages",
+            "Pages of a domain's volumes that are no holes.",
+            domain["pages"],
+            **labels,
+        )
+        told.gauge("domain_objects", "Its stored payloads.", domain["objects"], **labels)
+        sizes = domain["bytes"]
+        told.gauge("domain_logical_bytes", "Bytes of its pages.", sizes["logical"], **labels)
+        told.gauge("domain_payload_bytes", "Bytes of its payloads.", sizes["payload"], **labels)
+        told.gauge(
+            "domain_stored_bytes",
+            "Its payloads, and its part of the store's slack and metadata.",
+            sizes["stored"],
+            **labels,
+        )
+        told.gauge(
+            "domain_factor",
+            "Logical by stored bytes of the domain; 0 when nothing is stored.",
+            domain["factor"],
+            **labels,
+        )
+        if "mountpoint" in statistics:
+            told.counter(
+                "domain_decoded_pages",
+                "Payloads of the domain decoded since the store was mounted.",
+                domain["decode_count"],
+                **labels,
+            )
+            told.counter(
+                "domain_decode_seconds",
+                "Time that decoding them took, all threads together.",
+                domain["decode_us"] / 1e6,
+                **labels,
+            )
+    if "domains" in statistics:
+        told.gauge(
+            "domains_left_out",
+            "The smallest domains, of which a mount with many tells nothing.",
+            statistics.get("domains_left_out", 0),
+            store=store,
+        )
 
 
 def _tell_memory(told: Exposition, store: str, statistics: Mapping[str, Any]) -> None:

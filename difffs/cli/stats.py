@@ -11,6 +11,7 @@ from typing import Any
 from difffs.cli import resident
 from difffs.cli.arguments import filled
 from difffs.cli.columns import COLUMNS, DEFAULT_COLUMNS, Column, ColumnsAction, column_table
+from difffs.cli.names import printable
 from difffs.cli.place import mountpoint_for
 from difffs.cli.report import print_json
 from difffs.cli.results import require_writable_file
@@ -223,6 +224,7 @@ def table(statistics: dict[str, Any]) -> str:
     lines.append(f"factor {statistics['factor']:.2f}")
     if statistics["lost"]:
         lines.append(f"lost pages, reading them is an error: {statistics['lost']:,}")
+    lines += _domain_lines(statistics)
     memory = statistics["memory"]
     lines.append(
         f"memory: daemon {format_size(memory['daemon_rss'])}, "
@@ -239,6 +241,23 @@ def table(statistics: dict[str, Any]) -> str:
     if missing:
         lines.append(f"kernel settings not applied: {', '.join(missing)}")
     return "\n".join([*lines, *_request_lines(statistics), *resident.lines(statistics)])
+
+
+def _domain_lines(statistics: dict[str, Any]) -> list[str]:
+    """What each domain has, of a store that keeps any."""
+    if "domains" not in statistics:
+        return []
+    lines = ["", f"{'directory':<24} {'pages':>13} {'stored':>10} {'factor':>7} {'decode us':>9}"]
+    for domain in statistics["domains"]:
+        directory = domain["directory"]
+        name = "(removed)" if directory is None else printable(directory) + "/"
+        lines.append(
+            f"{name:<24} {domain['pages']:>13,} {format_size(domain['bytes']['stored']):>10} "
+            f"{domain['factor']:>7.2f} {_mean(domain['decode_us'], domain['decode_count'], 1):>9}"
+        )
+    if left_out := statistics.get("domains_left_out"):
+        lines.append(f"and {left_out:,} smaller ones")
+    return [*lines, ""]
 
 
 def _request_lines(statistics: dict[str, Any]) -> list[str]:

@@ -31,6 +31,9 @@ PLAIN = (
     "difffs_store_mounted",
     "difffs_kernel_setting_applied",
     "difffs_writing_stopped",
+    "difffs_domain_objects",
+    "difffs_domain_factor",
+    "difffs_domains_left_out",
 )
 """Names without a unit: numbers of things, a ratio, and what is true or not."""
 
