@@ -4,10 +4,12 @@ Each raises ``OSError`` with the call's error number, and the path where there i
 """
 
 import ctypes
+import enum
 import fcntl
 import os
 import struct
 import sys
+from collections.abc import Iterable
 from typing import NamedTuple
 
 MS_RDONLY = 1 << 0
@@ -28,7 +30,11 @@ MS_LAZYTIME = 1 << 25
 _MNT_DETACH = 2
 _CLONE_NEWNS = 0x00020000
 _PR_SET_PDEATHSIG = 1
+_PR_SET_NO_NEW_PRIVS = 38
 _PR_SET_IO_FLUSHER = 57
+_CAPABILITY_VERSION_3 = 0x20080522
+_CAPABILITY_HEAD = struct.Struct("=Ii")
+_CAPABILITY_SETS = struct.Struct("=6I")
 _MCL_CURRENT = 1
 _MCL_FUTURE = 2
 _MCL_ONFAULT = 4
@@ -120,6 +126,57 @@ def swap_off(device: _Path) -> None:
 def set_io_flusher() -> None:
     """Have this thread's allocations, and those of threads to come, not wait for write-back."""
     _check(_libc.prctl(_PR_SET_IO_FLUSHER, 1, 0, 0, 0))
+
+
+def set_no_new_privileges() -> None:
+    """Have what this thread, and threads and processes of it, start never gain privileges."""
+    _check(_libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
+
+
+class Capability(enum.IntEnum):
+    """What root may do, by Linux's numbers; those that difffs knows."""
+
+    DAC_OVERRIDE = 1
+    DAC_READ_SEARCH = 2
+    IPC_LOCK = 14
+    SYS_PTRACE = 19
+    SYS_ADMIN = 21
+    SYS_RESOURCE = 24
+
+
+class Capabilities(NamedTuple):
+    """The capabilities of a thread, by their numbers."""
+
+    effective: frozenset[int]
+    permitted: frozenset[int]
+
+
+def capabilities() -> Capabilities:
+    """Return the calling thread's capabilities."""
+    head = ctypes.create_string_buffer(_CAPABILITY_HEAD.pack(_CAPABILITY_VERSION_3, 0))
+    sets = ctypes.create_string_buffer(_CAPABILITY_SETS.size)
+    _check(_libc.capget(head, sets))
+    low_effective, low, _, high_effective, high, _ = _CAPABILITY_SETS.unpack(sets.raw)
+    return Capabilities(_numbers(low_effective, high_effective), _numbers(low, high))
+
+
+def set_capabilities(*, effective: Iterable[int], permitted: Iterable[int]) -> None:
+    """Set the calling thread's; none is inheritable then. EPERM when it is not permitted one."""
+    low_effective, high_effective = _words(effective)
+    low, high = _words(permitted)
+    head = ctypes.create_string_buffer(_CAPABILITY_HEAD.pack(_CAPABILITY_VERSION_3, 0))
+    sets = _CAPABILITY_SETS.pack(low_effective, low, 0, high_effective, high, 0)
+    _check(_libc.capset(head, ctypes.create_string_buffer(sets, len(sets))))
+
+
+def _numbers(low: int, high: int) -> frozenset[int]:
+    bits = high << 32 | low
+    return frozenset(number for number in range(64) if bits >> number & 1)
+
+
+def _words(numbers: Iterable[int]) -> tuple[int, int]:
+    bits = sum(1 << number for number in frozenset(numbers))
+    return bits & 0xFFFFFFFF, bits >> 32
 
 
 def end_with_parent(number: int) -> None:

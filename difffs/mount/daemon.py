@@ -35,6 +35,7 @@ from difffs.mount.flags import apply_to_mountpoint, for_libfuse
 from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
+from difffs.mount.privileges import Privileges
 from difffs.mount.request_times import request_statistics
 from difffs.mount.table import Mount, mounts
 from difffs.signals import SAME_SECONDS
@@ -146,6 +147,7 @@ class Daemon:
         self._on_open = on_open
         self._on_mounted = on_mounted
         self._tuning = KernelTuning(options.read_ahead_bytes)
+        self._privileges = Privileges(self._tuning.note)
         self._mounted = False
         self._stopping = False
         self._signals = 0
@@ -172,6 +174,7 @@ class Daemon:
         # Blocked here and thereby in all threads to come: one thread takes them.
         signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
         self._tuning.apply_to_process(lock_memory=self._options.lock_memory)
+        self._privileges.give_up()
         with open_store(self._store_path, self._options) as store:
             self._on_open()
             for warning in request_timeouts():
@@ -199,6 +202,7 @@ class Daemon:
             gc.freeze()
             sys.setswitchinterval(_SWITCH_SECONDS)
             try:
+                self._privileges.mount()
                 binding.serve(operations, str(self._mountpoint), self._libfuse_options())
                 if self._start_problem is not None:
                     raise self._start_problem
@@ -238,7 +242,11 @@ class Daemon:
     # ---- the start ---------------------------------------------------------------------------
 
     def _finish_start_soon(self) -> None:
+        """Called in the main thread when the kernel has greeted."""
+        # The start thread may have to take the mount away, and sets its mount point's flags: it is
+        # started with what that takes.
         self._start_thread(self._finish_start)
+        self._privileges.serve()
 
     def _finish_start(self) -> None:
         """Wait for the mount's first answer, tune what exists only now, and tell."""

@@ -96,7 +96,8 @@ class KernelTuning:
         """Return the settings as plain dictionaries."""
         return [asdict(setting) for setting in self._settings]
 
-    def _note(self, setting: str, value: str, reason: str = "") -> None:
+    def note(self, setting: str, value: str, reason: str = "") -> None:
+        """Take down a setting, and why it does not hold if it does not."""
         entry = Setting(setting, value, not reason, reason)
         self._settings.append(entry)
         if reason:
@@ -150,34 +151,34 @@ class KernelTuning:
     def negotiate(self, connection: Any, config: Any) -> None:
         """Set libfuse's ``fuse_conn_info`` and ``fuse_config`` before the first request."""
         connection.max_write = MAXIMUM_WRITE
-        self._note("max_write", str(MAXIMUM_WRITE))
+        self.note("max_write", str(MAXIMUM_WRITE))
         connection.max_readahead = self._read_ahead_bytes
-        self._note("max_readahead", str(self._read_ahead_bytes))
+        self.note("max_readahead", str(self._read_ahead_bytes))
         connection.max_background = MAXIMUM_BACKGROUND
         connection.congestion_threshold = MAXIMUM_BACKGROUND * 3 // 4
-        self._note("max_background", str(MAXIMUM_BACKGROUND))
+        self.note("max_background", str(MAXIMUM_BACKGROUND))
         if connection.capable & _CAPABILITY_WRITEBACK_CACHE:
             connection.want |= _CAPABILITY_WRITEBACK_CACHE
-            self._note("writeback_cache", "1")
+            self.note("writeback_cache", "1")
         else:
-            self._note("writeback_cache", "1", "the kernel does not offer it")
+            self.note("writeback_cache", "1", "the kernel does not offer it")
         # The data is copied into Python's memory anyway: a detour through a pipe only costs.
         connection.want &= ~(
             _CAPABILITY_SPLICE_READ | _CAPABILITY_SPLICE_WRITE | _CAPABILITY_SPLICE_MOVE
         )
-        self._note("splice", "0")
+        self.note("splice", "0")
         # Nobody else changes the data either: the kernel need not look for that at every read.
         connection.want &= ~_CAPABILITY_AUTO_INVAL_DATA
-        self._note("auto_inval_data", "0")
+        self.note("auto_inval_data", "0")
         config.entry_timeout = ENTRY_SECONDS
         config.attr_timeout = ATTRIBUTE_SECONDS
         config.negative_timeout = NEGATIVE_SECONDS
-        self._note("entry_timeout", f"{ENTRY_SECONDS:g}")
-        self._note("attr_timeout", f"{ATTRIBUTE_SECONDS:g}")
-        self._note("negative_timeout", f"{NEGATIVE_SECONDS:g}")
+        self.note("entry_timeout", f"{ENTRY_SECONDS:g}")
+        self.note("attr_timeout", f"{ATTRIBUTE_SECONDS:g}")
+        self.note("negative_timeout", f"{NEGATIVE_SECONDS:g}")
         # Cached pages stay valid from one open to the next.
         config.kernel_cache = 1
-        self._note("kernel_cache", "1")
+        self.note("kernel_cache", "1")
         config.use_ino = 1
         self._config = config
 
@@ -206,22 +207,22 @@ class KernelTuning:
         try:
             call()
         except OSError as error:
-            self._note(setting, value, f"{error.strerror}: needs {needs}")
+            self.note(setting, value, f"{error.strerror}: needs {needs}")
         else:
-            self._note(setting, value)
+            self.note(setting, value)
 
     def _write(self, setting: str, path: Path, value: str, needs: str = "root") -> None:
         if not path.exists():  # sysfs answers whoever would make it that it is not permitted
-            self._note(setting, value, f"{path} does not exist")
+            self.note(setting, value, f"{path} does not exist")
             return
         try:
             path.write_text(value)
         except PermissionError:
-            self._note(setting, value, f"not permitted: needs {needs}")
+            self.note(setting, value, f"not permitted: needs {needs}")
         except OSError as error:
-            self._note(setting, value, f"{error.strerror}")
+            self.note(setting, value, f"{error.strerror}")
         else:
-            self._note(setting, value)
+            self.note(setting, value)
 
 
 def _limited_cgroup() -> tuple[Path, str] | None:
