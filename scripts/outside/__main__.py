@@ -92,7 +92,10 @@ def _be_alone() -> None:
         return
     if subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0:
         own = [sys.executable, "-m", "outside", *sys.argv[1:]]
-        os.execvpe(command[0], [*command, *own], {**os.environ, _ALONE: "1"})
+        scripts = Path(__file__).parents[1]
+        modules = os.pathsep.join(map(str, (scripts, scripts.parent)))
+        surroundings = {**os.environ, _ALONE: "1", "PYTHONPATH": modules}
+        os.execvpe(command[0], [*command, *own], surroundings)
 
 
 def main(arguments: list[str]) -> int:

@@ -11,6 +11,7 @@ import errno
 import os
 import random
 import subprocess
+import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -292,11 +293,12 @@ def try_seed(seed: int, kind: str, keep: Path | None = None, cycles: int = CYCLE
         except (Violation, AssertionError, OSError, subprocess.SubprocessError) as error:
             trial.close()
             text = f"seed {seed} on {kind}: {type(error).__name__}: {error}"
+            course = traceback.format_exc()
             if keep is not None:
                 place = keep / f"{kind}-{seed}"
                 place.mkdir(parents=True, exist_ok=True)
                 subprocess.run(["cp", "-a", "--sparse=always", mounted.store, place], check=False)
-                (place / "report").write_text(f"{text}\n{report}\n")
+                (place / "report").write_text(f"{text}\n{report}\n{course}")
                 text += f"; its store: {place}"
             raise Violation(text) from error
         finally:
