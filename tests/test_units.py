@@ -11,6 +11,7 @@ import pytest
 
 from difffs.cli.main import build_parser
 from difffs.configuration.keys import KINDS, Kind
+from difffs.mount.privileges import AT_HAND, KEPT
 
 FOLDER = Path(__file__).parents[1] / "vm-configs"
 UNITS = sorted([*FOLDER.glob("*.service"), *FOLDER.glob("*.timer")])
@@ -100,10 +101,24 @@ def test_the_units_of_daemons_are_hardened_alike() -> None:
     for key in (
         *("OOMScoreAdjust", "LimitMEMLOCK", "LimitNOFILE", "MemorySwapMax", "Restart", "KillMode"),
         *("StateDirectory", "RuntimeDirectory", "RuntimeDirectoryPreserve"),
+        *("NoNewPrivileges", "KeyringMode", "IPAddressDeny"),
     ):
         values = [setting(kind.unit, key) for kind in KINDS.values()]
         assert values[0], key
         assert all(value == values[0] for value in values), key
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=lambda kind: str(kind.name))
+def test_the_sandbox_of_daemons_leaves_them_what_they_keep(kind: Kind) -> None:
+    (bounds,) = setting(kind.unit, "CapabilityBoundingSet")
+    kept = {f"CAP_{each.name}" for each in KEPT | AT_HAND}
+    more = {"swap": {"CAP_SYS_CHROOT"}, "mount": set()}[kind.name]  # setns(2) of swapoff
+    assert set(bounds.split()) == kept | more
+    text = (FOLDER / kind.unit).read_text()
+    for key in ("ProtectSystem", "ProtectHome", "PrivateTmp", "PrivateDevices", "ReadOnlyPaths"):
+        assert f"\n{key}=" not in text, "the mount would be seen in a namespace of its own only"
+    for key in ("SystemCallFilter", "RestrictAddressFamilies", "SystemCallArchitectures"):
+        assert f"\n{key}=" not in text, "each system call would pay for it"
 
 
 def test_metrics_are_those_of_the_store_that_is_mounted_by_default() -> None:
