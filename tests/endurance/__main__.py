@@ -1,6 +1,7 @@
 """``python -m tests.endurance``: what ``scripts/endurance`` runs."""
 
 import json
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -19,14 +20,21 @@ def _run(options: Options, report: Report, folder: Path) -> None:
         replay = json.loads((options.replay / "replay.json").read_text())
     if options.suite == "sigkill":
         rounds = options.rounds or 100
-        sigkill.run(report, folder, rounds, each_point=options.each_point, replay=replay)
+        sigkill.run(
+            report,
+            folder,
+            rounds,
+            each_point=options.each_point,
+            seconds=options.seconds,
+            replay=replay,
+        )
     elif options.suite == "io-errors":
-        io_errors.run(report, folder, options.rounds, replay=replay)
+        io_errors.run(report, folder, options.rounds, seconds=options.seconds, replay=replay)
     elif options.suite == "power-cut":
         if options.replay is not None:
             power_cut.replay(report, folder, options.replay)
         else:
-            power_cut.run(report, folder, options.rounds or 150)
+            power_cut.run(report, folder, options.rounds or 150, seconds=options.seconds)
 
 
 def main(arguments: list[str]) -> int:
@@ -36,7 +44,12 @@ def main(arguments: list[str]) -> int:
     if (reason := obstacle()) is not None:
         print(f"endurance: {reason}", file=sys.stderr)
         return 2
-    report = Report(options.suite, options.seed, options.keep, quiet=options.json)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # mounts are taken away
+    report = Report(
+        options.suite,
+        options.seed,
+        options.keep,
+    )
     where = options.scratch or memory_folder()
     with tempfile.TemporaryDirectory(prefix="difffs-endurance-", dir=where) as scratch:
         _run(options, report, Path(scratch))

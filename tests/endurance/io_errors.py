@@ -78,13 +78,20 @@ class Trying:
     """One workload, tried with one fault after the other."""
 
     def __init__(
-        self, starter: Starter, place: Place, report: Report, base: Base, seed: str
+        self,
+        starter: Starter,
+        place: Place,
+        report: Report,
+        base: Base,
+        seed: str,
+        sabotage: str = "",
     ) -> None:
         self._starter = starter
         self._place = place
         self._report = report
         self._base = base
         self._seed = seed
+        self._sabotage = sabotage
 
     def survey(self) -> Board:
         """What the workload's daemon meets, with nothing going wrong."""
@@ -98,7 +105,7 @@ class Trying:
             shutil.copytree(self._base.folder, self._place.store)
         model: Model = pickle.loads(self._base.model)
         rules = [rule] if rule is not None else []
-        start = Start(rules=rules, commit_seconds=_COMMIT_SECONDS)
+        start = Start(rules=rules, commit_seconds=_COMMIT_SECONDS, sabotage=self._sabotage)
         daemon = self._starter.start(self._place, start)
         wrong: list[str] = []
         try:
@@ -262,12 +269,14 @@ def run(
     rounds: int | None = None,
     *,
     most_of_a_point: int = 1 << 30,
+    seconds: float = float("inf"),
     replay: dict[str, Any] | None = None,
 ) -> None:
     """Every call with every fault, or a sample of so many; of stores that are there, and of stores
-    that are made."""
+    that are made. In an order by chance: what is done after so many seconds is a sample."""
+    end = time.monotonic() + seconds
     with Starter() as starter:
-        for empty in (False, True):
+        for empty in (True, False):
             if replay and replay["makes_store"] != empty:
                 continue
             seed = replay["seed"] if replay else f"{report.seed}-{'new' if empty else 'old'}"
@@ -282,14 +291,26 @@ def run(
                 board = trying.survey()
                 random = Random(seed)
                 tries = tries_of(board, random, most_of_a_point)
+                random.shuffle(tries)
                 name = "when a store is made" if empty else "in a store that is there"
                 report.counts[f"calls {name}"] = sum(p.calls for p in board.points.values())
                 report.counts[f"points {name}"] = len(board.points)
                 if rounds is not None and len(tries) > rounds:
-                    tries = random.sample(tries, rounds)
+                    tries = tries[:rounds]
                 for point, nth, fault in tries:
+                    if time.monotonic() > end:
+                        report.counts["calls left out for want of time"] += 1
+                        continue
                     trying.try_fault(point, nth, fault)
                     report.progress(f"{report.rounds} tries, {fault.rule(point, nth)}")
                 missed = {point for point, _, _ in tries} - set(report.points)
-                report.unmet += sorted(missed) if rounds is None else []
+                if rounds is None and time.monotonic() < end:
+                    report.unmet += sorted(missed)
             shutil.rmtree(folder / seed, ignore_errors=True)
+
+
+def run_one(report: Report, folder: Path, point: str, fault: Fault, sabotage: str) -> None:
+    """The first call at a point, in a daemon that is broken: a violation is to be found."""
+    with Starter() as starter, place_in(folder / "one") as place:
+        base = make_base(starter, place, "one", empty=False)
+        Trying(starter, place, report, base, "one", sabotage).try_fault(point, 1, fault)

@@ -14,6 +14,7 @@ class Options:
     suite: str
     rounds: int | None
     each_point: int
+    seconds: float
     seed: int
     keep: Path
     replay: Path | None
@@ -27,6 +28,7 @@ def parse(arguments: list[str]) -> Options:
     parser.add_argument("suite", choices=SUITES)
     parser.add_argument("--rounds", type=int, metavar="N")
     parser.add_argument("--each-point", type=int, metavar="N", default=0)
+    parser.add_argument("--seconds", type=float, metavar="S", default=float("inf"))
     parser.add_argument("--seed", type=int, metavar="N", default=1)
     parser.add_argument("--keep", type=Path, metavar="DIR", default=Path("endurance-failures"))
     parser.add_argument("--replay", type=Path, metavar="DIR")
@@ -39,6 +41,7 @@ def parse(arguments: list[str]) -> Options:
         suite=found.suite,
         rounds=found.rounds,
         each_point=found.each_point,
+        seconds=found.seconds,
         seed=found.seed,
         keep=found.keep,
         replay=found.replay,

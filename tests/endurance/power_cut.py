@@ -12,6 +12,7 @@ import pickle
 import shutil
 import signal
 import threading
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -289,11 +290,13 @@ def run(
     rules: Sequence[Rule] = (),
     sabotage: str = "",
     states_a_run: int = STATES_A_RUN,
+    seconds: float = float("inf"),
 ) -> None:
-    """So many states, of runs of all workloads in turn."""
+    """So many states, of runs of all workloads in turn; fewer after so many seconds."""
+    end = time.monotonic() + seconds
     with Starter() as starter:
         number = 0
-        while report.rounds < states:
+        while report.rounds < states and time.monotonic() < end:
             workload = WORKLOADS[number % len(WORKLOADS)]
             seed = f"{report.seed}-{number}"
             number += 1

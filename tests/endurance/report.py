@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from collections import Counter
 from dataclasses import dataclass, field
@@ -35,9 +36,8 @@ class Report:
         if not self.quiet and now - self._said > 5:
             self._said = now
             took = time.time() - self.began
-            print(
-                f"{self.suite}: {text}, {len(self.violations)} violations, {took:.0f} s", flush=True
-            )
+            line = f"{self.suite}: {text}, {len(self.violations)} violations, {took:.0f} s"
+            print(line, file=sys.stderr, flush=True)
 
     def violated(self, what: list[str], store: Path, replay: dict[str, Any]) -> Path:
         """Keeps a store, and all that making it again takes; where."""
@@ -50,7 +50,7 @@ class Report:
         (folder / "replay.json").write_text(text)
         self.violations.append({"wrong": what, "kept": str(folder)})
         if not self.quiet:
-            print(f"VIOLATION {folder}: " + "\n  ".join(what[:6]), flush=True)
+            print(f"VIOLATION {folder}: " + "\n  ".join(what[:6]), file=sys.stderr, flush=True)
         return folder
 
     @property

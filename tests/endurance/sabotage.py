@@ -1,8 +1,9 @@
 """Faults in the product, put in on purpose: what a suite is worth shows in finding them."""
 
-import os
+from contextlib import suppress
 from typing import Any
 
+from difffs.errors import DifffsError
 from difffs.store import Store
 from difffs.store.index import Index
 from difffs.store.payloads import PayloadFile
@@ -65,24 +66,22 @@ def payloads_follow_the_index() -> None:
     Store._commit = late  # type: ignore[method-assign]
 
 
-def failed_synchronising_is_forgotten() -> None:
-    """An error of fdatasync counts as success."""
-    fdatasync = os.fdatasync
+def failed_writing_is_forgotten() -> None:
+    """Errors of writing payloads count as success."""
+    write = PayloadFile.write
 
-    def believe(descriptor: int) -> None:
-        try:
-            fdatasync(descriptor)
-        except OSError:
-            return
+    def believe(self: PayloadFile, extent: int, side: int, position: int, data: Any) -> None:
+        with suppress(DifffsError):
+            write(self, extent, side, position, data)
 
-    os.fdatasync = believe  # type: ignore[assignment]
+    PayloadFile.write = believe  # type: ignore[method-assign]
 
 
 _ALL = (
     commits_are_forgotten,
     sides_are_punched_before_the_commit,
     payloads_follow_the_index,
-    failed_synchronising_is_forgotten,
+    failed_writing_is_forgotten,
 )
 
 

@@ -32,6 +32,9 @@ _LONGEST_SECONDS = 0.7
 _TRIES = 3
 """Rounds that aim at a point and do not come to it weigh as one that does."""
 
+_PATIENCE = 10
+"""Rounds for each kill at each point before those that have not come are given up."""
+
 DELAYED = (
     "payloads:pwrite",
     "payloads:fdatasync",
@@ -57,7 +60,9 @@ def positions(point: str) -> tuple[Position, ...]:
 class Aims:
     """Which fault points there are, and how often a daemon was killed at each."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, positions_count: bool) -> None:
+        """`positions_count`: before, amidst and after a call are points of their own."""
+        self._positions_count = positions_count
         self.killed: Counter[tuple[str, Position]] = Counter()
         self._since_commit: Counter[str] = Counter()
         """By point: calls between two commits at most."""
@@ -85,12 +90,27 @@ class Aims:
         """All of them."""
         return [(name, position) for name in sorted(self._calls) for position in positions(name)]
 
+    def kills(self, target: tuple[str, Position]) -> int:
+        """At a point."""
+        if self._positions_count:
+            return self.killed[target]
+        return sum(self.killed[(target[0], position)] for position in Position)
+
+    @property
+    def all_kills(self) -> int:
+        """At all points together."""
+        return self.killed.total()
+
+    def fewest(self) -> tuple[str, Position]:
+        """The point that had fewest."""
+        return min(self.targets(), key=self.kills)
+
     def stores_are_wanted(self) -> bool:
         """Whether points that come when a store is made have had fewest kills of all."""
         making = [each for each in self.targets() if each[0] in self._met[True]]
         others = [each for each in self.targets() if each[0] not in self._met[True]]
-        fewest = min((self.killed[each] for each in others), default=0)
-        return any(self.killed[each] < fewest for each in making)
+        fewest = min((self.kills(each) for each in others), default=0)
+        return any(self.kills(each) < fewest for each in making)
 
     def next(self, random: Random, *, makes_store: bool) -> Rule:
         """A rule for one that a daemon has been killed at least often; those that come seldom
@@ -99,11 +119,12 @@ class Aims:
         random.shuffle(targets)
         name, position = min(
             targets,
-            key=lambda each: self.killed[each] + self._missed[(makes_store, *each)] // _TRIES,
+            key=lambda each: self.kills(each) + self._missed[(makes_store, *each)] // _TRIES,
         )
         since_commit = makes_store or random.random() < 0.5
         most = self._since_commit[name] if since_commit else self._calls[name]
-        nth = 1 if random.random() < 0.5 else random.randint(1, min(most, 12))
+        first = not self.kills((name, position)) or random.random() < 0.5
+        nth = 1 if first else random.randint(1, min(most, 12))
         self._missed[(makes_store, name, position)] += 1
         return Rule(
             name,
@@ -312,11 +333,16 @@ def run(
     rounds: int,
     *,
     each_point: int = 0,
+    positions_count: bool = True,
+    seconds: float = float("inf"),
     replay: dict[str, Any] | None = None,
     sabotage: str = "",
 ) -> None:
-    """At least so many rounds, and until each fault point was killed at `each_point` times."""
-    aims = Aims()
+    """At least so many rounds, and until each fault point was killed at `each_point` times, of
+    which before, amidst and after a call are three, unless not `positions_count`. Ends early after
+    so many seconds."""
+    end = time.monotonic() + seconds
+    aims = Aims(positions_count=positions_count)
     with Starter() as starter:
         for number in itertools.count():
             seed = replay["seed"] if replay else f"{report.seed}-{number}"
@@ -334,9 +360,14 @@ def run(
                     report.progress(_progress(report, aims))
             report.points = aims.by_name()
             rmtree(folder / str(number), ignore_errors=True)
-            if number and report.rounds >= rounds and _is_enough(aims, each_point, report):
+            enough = aims.kills(aims.fewest()) >= each_point
+            given_up = report.rounds > max(rounds, _PATIENCE * each_point * len(aims.targets()))
+            if number and report.rounds >= rounds and (enough or given_up):
                 break
-    report.unmet = [name for name, count in report.points.items() if not count and each_point]
+            if time.monotonic() > end:
+                break
+    if each_point:
+        report.unmet = sorted({each[0] for each in aims.targets() if not aims.kills(each)})
 
 
 def _series_length(aims: Aims, left: int) -> int:
@@ -345,14 +376,9 @@ def _series_length(aims: Aims, left: int) -> int:
     return min(_ROUNDS_A_SERIES, max(left, 5))
 
 
-def _is_enough(aims: Aims, each_point: int, report: Report) -> bool:
-    few = [name for name, count in aims.by_name().items() if count < each_point]
-    return not few or report.rounds > 100 * each_point * len(aims.targets())
-
-
 def _progress(report: Report, aims: Aims) -> str:
-    counts = aims.by_name()
-    fewest = min(counts, key=lambda name: counts[name])
+    fewest = aims.fewest()
     return (
-        f"{report.rounds} rounds, {len(counts)} fault points, fewest {counts[fewest]} at {fewest}"
+        f"{report.rounds} rounds, {aims.all_kills} killed, {len(aims.targets())} fault points,"
+        f" fewest {aims.kills(fewest)} at {fewest[0]} {fewest[1].name.lower()}"
     )

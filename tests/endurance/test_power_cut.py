@@ -39,13 +39,23 @@ def test_fifty_states_of_three_workloads(tmp_path: Path) -> None:
     assert report.counts["blocks and names that might have been otherwise"] > 100
 
 
-@pytest.mark.parametrize("point", ["payloads:fdatasync", "index:fdatasync", "index:meta"])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "point",
+    [
+        "payloads:fdatasync",
+        pytest.param("index:fdatasync", marks=pytest.mark.minutes),
+        pytest.param("index:meta", marks=pytest.mark.minutes),
+    ],
+)
 def test_a_synchronising_call_that_is_missing_is_found(tmp_path: Path, point: str) -> None:
     """With any of the three that a commit makes taken out, acknowledged data is lost."""
-    report = cut(tmp_path, 18, rules=[power_cut.swallowed(point)])
+    report = cut(tmp_path, 12, rules=[power_cut.swallowed(point)])
     assert report.violations, report.text()
 
 
+@pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.parametrize(
     "sabotage", ["payloads_follow_the_index", "sides_are_punched_before_the_commit"]
 )

@@ -143,8 +143,12 @@ def test_what_cannot_be_removed_for_want_of_files_is_removed_later(
 ) -> None:
     """Making a store fails, and so does removing what was made of it."""
 
-    def refuse(*_arguments: object, **_options: object) -> None:
-        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    synchronise = index.synchronise_directory
+
+    def refuse(path: Path) -> None:
+        if path.name == "index-2":
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        synchronise(path)
 
     with monkeypatch.context() as patch:
         patch.setattr(creation, "synchronise_directory", refuse)
