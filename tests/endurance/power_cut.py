@@ -7,6 +7,7 @@ be left. The store of it must open, `check` must find nothing, and everything mu
 fsync had been answered; it must also open for writing, take more, and be clean after that.
 """
 
+import errno
 import json
 import pickle
 import shutil
@@ -160,11 +161,15 @@ def _work(
     place.clear()
     if marks is not None:
         marks.close()
-    wrong = [text for client in clients for text in client.wrong]
-    wrong += [f"refused: {error}" for client in clients for error in client.refused]
     if daemon.held_elsewhere:
         raise HeldElsewhere
-    return wrong + ([f"the daemon ended with {status}"] if status else [])
+    wrong = [text for client in clients for text in client.wrong]
+    if status < 0:
+        wrong.append(f"the daemon died by signal {-status}")
+    if not any(rule.action is Action.FAIL for rule in start.rules):
+        wrong += [f"refused: {error}" for client in clients for error in client.refused]
+        wrong += [f"the daemon ended with {status}: {daemon.output()}"] if status else []
+    return wrong
 
 
 def cuts(run: Run, count: int, random: Random) -> list[int]:
@@ -301,8 +306,10 @@ def run(
             seed = f"{report.seed}-{number}"
             number += 1
             with place_in(folder / seed) as place:
+                chosen = rules or _failing(Random(seed), number)
+                report.counts["runs in which a synchronising call failed"] += bool(chosen)
                 try:
-                    recorded = record(starter, place, workload, seed, rules, sabotage)
+                    recorded = record(starter, place, workload, seed, chosen, sabotage)
                 except HeldElsewhere:
                     report.counts["runs given up, held in another mount namespace"] += 1
                     continue
@@ -317,6 +324,16 @@ def run(
                 try_states(recorded, report, place.folder, count, seed)
                 report.progress(f"{report.rounds} states")
             shutil.rmtree(folder / seed, ignore_errors=True)
+
+
+def _failing(random: Random, number: int) -> list[Rule]:
+    """In every fourth run a synchronising call fails once: nothing that waited then may be taken
+    for durable because a later call succeeds."""
+    if number % 4:
+        return []
+    point = random.choice(("payloads:fdatasync", "payloads:fdatasync", "index:fdatasync"))
+    nth = random.randint(2, 6)
+    return [Rule(point, Action.FAIL, nth, error=random.choice((errno.EIO, errno.ENOSPC)))]
 
 
 def replay(report: Report, folder: Path, kept: Path) -> None:

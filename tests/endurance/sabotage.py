@@ -1,5 +1,6 @@
 """Faults in the product, put in on purpose: what a suite is worth shows in finding them."""
 
+import os
 from contextlib import suppress
 from typing import Any
 
@@ -77,11 +78,25 @@ def failed_writing_is_forgotten() -> None:
     PayloadFile.write = believe  # type: ignore[method-assign]
 
 
+def failed_synchronising_is_asked_again() -> None:
+    """And its second answer is believed."""
+    fdatasync = os.fdatasync
+
+    def ask_again(descriptor: int) -> None:
+        try:
+            fdatasync(descriptor)
+        except OSError:
+            fdatasync(descriptor)
+
+    os.fdatasync = ask_again  # type: ignore[assignment]
+
+
 _ALL = (
     commits_are_forgotten,
     sides_are_punched_before_the_commit,
     payloads_follow_the_index,
     failed_writing_is_forgotten,
+    failed_synchronising_is_asked_again,
 )
 
 

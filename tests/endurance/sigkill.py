@@ -10,6 +10,7 @@ import signal
 import threading
 import time
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 from shutil import rmtree
@@ -25,8 +26,6 @@ from tests.endurance.report import Report
 
 CLIENTS = 2
 _ROUNDS_A_SERIES = 25
-_MOMENT_SHARE = 0.35
-"""Of the rounds, killed at a random moment."""
 _LONGEST_SECONDS = 0.7
 """From the start of a daemon to its end at a random moment."""
 _TRIES = 3
@@ -47,6 +46,11 @@ DELAYED = (
 """Steps of a commit that are held up in some rounds, while others write, punch and fsync."""
 
 
+FILES_OF_COMMITS = frozenset(
+    ("payloads", "index", "digests", "sketches", "compact", "compact.directory", "index.directory")
+)
+
+
 def positions(point: str) -> tuple[Position, ...]:
     """When a process can be killed there so that it makes a difference.
 
@@ -63,6 +67,7 @@ class Aims:
     def __init__(self, *, positions_count: bool) -> None:
         """`positions_count`: before, amidst and after a call are points of their own."""
         self._positions_count = positions_count
+        self._only: frozenset[str] | None = None
         self.killed: Counter[tuple[str, Position]] = Counter()
         self._since_commit: Counter[str] = Counter()
         """By point: calls between two commits at most."""
@@ -86,9 +91,17 @@ class Aims:
             self.killed[target] += 1
             self._missed[(makes_store, *target)] -= 1
 
+    def aim_at_steps(self) -> None:
+        """From now on only at calls that were met by daemons which found a store, on the files that
+        commits and closing write: steps of commit, reclaim, side switch and compaction."""
+        self._only = frozenset(
+            name for name in self._met[False] if name.split(":")[0] in FILES_OF_COMMITS
+        )
+
     def targets(self) -> list[tuple[str, Position]]:
         """All of them."""
-        return [(name, position) for name in sorted(self._calls) for position in positions(name)]
+        names = sorted(self._calls if self._only is None else self._only)
+        return [(name, position) for name in names for position in positions(name)]
 
     def kills(self, target: tuple[str, Position]) -> int:
         """At a point."""
@@ -107,6 +120,8 @@ class Aims:
 
     def stores_are_wanted(self) -> bool:
         """Whether points that come when a store is made have had fewest kills of all."""
+        if self._only is not None:
+            return False
         making = [each for each in self.targets() if each[0] in self._met[True]]
         others = [each for each in self.targets() if each[0] not in self._met[True]]
         fewest = min((self.kills(each) for each in others), default=0)
@@ -115,7 +130,10 @@ class Aims:
     def next(self, random: Random, *, makes_store: bool) -> Rule:
         """A rule for one that a daemon has been killed at least often; those that come seldom
         wait."""
-        targets = [each for each in self.targets() if each[0] in self._met[makes_store]]
+        met = self._met[makes_store]
+        targets = [each for each in self.targets() if each[0] in met]
+        if not targets:  # a store has to be made before its steps are met
+            return Rule(min(met), Action.DELAY, times=0)
         random.shuffle(targets)
         name, position = min(
             targets,
@@ -143,6 +161,18 @@ class Aims:
         }
 
 
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How much is done in rounds."""
+
+    moment_share: float = 0.35
+    """Of the rounds, killed at a random moment."""
+    operations: tuple[int, ...] = (10, 30, 60)
+    """Of each client in a round."""
+    delayed_share: float = 0.6
+    """Of the rounds, with steps of a commit held up."""
+
+
 class Series:
     """One store's life."""
 
@@ -153,7 +183,8 @@ class Series:
         report: Report,
         aims: Aims,
         seed: str,
-        sabotage: str = "",
+        sabotage: str,
+        effort: Effort,
     ) -> None:
         self._starter = starter
         self._place = place
@@ -161,6 +192,7 @@ class Series:
         self._aims = aims
         self._seed = seed
         self._sabotage = sabotage
+        self._effort = effort
         self._random = Random(seed)
         self._model = Model(CLIENTS)
         self._plans: list[dict[str, Any]] = []
@@ -186,11 +218,11 @@ class Series:
         moment = None
         if survey:
             pass
-        elif random.random() < _MOMENT_SHARE:
+        elif random.random() < self._effort.moment_share:
             moment = random.uniform(0, _LONGEST_SECONDS)
         else:
             rules.append(self._aims.next(random, makes_store=not is_there(self._place.store)))
-        if random.random() < 0.6 and not survey:
+        if random.random() < self._effort.delayed_share and not survey:
             for point in random.sample(DELAYED, random.randint(1, 2)):
                 milliseconds = random.choice((1, 3, 10))
                 rules.append(
@@ -199,7 +231,7 @@ class Series:
         return {
             "rules": [rule.as_json() for rule in rules],
             "moment": moment,
-            "operations": random.choice((10, 30, 60)),
+            "operations": random.choice(self._effort.operations),
             "commit_seconds": random.choice((5.0, 0.2)),
             "rests": random.random() < 0.05,
         }
@@ -334,20 +366,22 @@ def run(
     *,
     each_point: int = 0,
     positions_count: bool = True,
+    steps_only: bool = False,
     seconds: float = float("inf"),
     replay: dict[str, Any] | None = None,
     sabotage: str = "",
+    effort: Effort | None = None,
 ) -> None:
     """At least so many rounds, and until each fault point was killed at `each_point` times, of
-    which before, amidst and after a call are three, unless not `positions_count`. Ends early after
-    so many seconds."""
+    which before, amidst and after a call are three, unless not `positions_count`; with
+    `steps_only` see Aims.aim_at_steps. Ends early after so many seconds."""
     end = time.monotonic() + seconds
     aims = Aims(positions_count=positions_count)
     with Starter() as starter:
         for number in itertools.count():
             seed = replay["seed"] if replay else f"{report.seed}-{number}"
             with place_in(folder / str(number)) as place:
-                series = Series(starter, place, report, aims, seed, sabotage)
+                series = Series(starter, place, report, aims, seed, sabotage, effort or Effort())
                 if replay:
                     series.run(0, replay["plans"])
                     return
@@ -355,6 +389,8 @@ def run(
                     series.run(2, survey=True)  # lists the points
                     report.rounds = 0
                     report.counts.clear()
+                    if steps_only:
+                        aims.aim_at_steps()
                 else:
                     series.run(_series_length(aims, rounds - report.rounds))
                     report.progress(_progress(report, aims))

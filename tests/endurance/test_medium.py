@@ -44,7 +44,7 @@ def states(tmp_path: Path, *events: Event, how: str = "any", tries: int = 60) ->
         medium.build(folder, Random(seed), {"": how})
         path = folder / "payloads"
         found.add(path.read_bytes() if path.exists() else None)
-        rmtree(folder)
+        rmtree(folder, ignore_errors=True)
     return found
 
 

@@ -1,12 +1,13 @@
 """Some states of the suite `power-cut`, and that it sees the order of writes."""
 
+import errno
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from tests.endurance import power_cut
-from tests.endurance.interposer import Rule
+from tests.endurance.interposer import Action, Rule
 from tests.endurance.report import Report
 from tests.integration import harness
 
@@ -61,4 +62,14 @@ def test_a_synchronising_call_that_is_missing_is_found(tmp_path: Path, point: st
 )
 def test_another_order_of_a_commits_steps_is_found(tmp_path: Path, sabotage: str) -> None:
     report = cut(tmp_path, 36, sabotage=sabotage)
+    assert report.violations, report.text()
+
+
+@pytest.mark.slow
+@pytest.mark.minutes
+def test_a_second_answer_that_is_believed_is_found(tmp_path: Path) -> None:
+    """After a synchronising call that failed, what waited then may never reach the medium."""
+    failing = Rule("payloads:fdatasync", Action.FAIL, 1, error=errno.EIO)
+    assert cut(tmp_path, 36, rules=[failing]).is_clean
+    report = cut(tmp_path, 36, [failing], "failed_synchronising_is_asked_again")
     assert report.violations, report.text()

@@ -17,11 +17,20 @@ pytestmark = [
 
 
 @pytest.mark.slow
-def test_daemons_are_killed_at_every_fault_point(tmp_path: Path) -> None:
-    """Twenty at least, and at each call that a run has met once."""
+def test_daemons_are_killed_at_every_step(tmp_path: Path) -> None:
+    """Twenty at least, and once at each call on the files of a commit that a run has met."""
     with harness.folder_in_memory() as folder:
         report = Report("sigkill", 1, tmp_path, quiet=True)
-        sigkill.run(report, folder, 20, each_point=1, positions_count=False)
+        effort = sigkill.Effort(moment_share=0.1, operations=(15,), delayed_share=0.1)
+        sigkill.run(
+            report,
+            folder,
+            20,
+            each_point=1,
+            positions_count=False,
+            steps_only=True,
+            effort=effort,
+        )
     assert report.is_clean, report.text()
     assert sum(n for name, n in report.counts.items() if name.startswith("killed")) >= 20
     assert report.counts["pages compared"] > 100
