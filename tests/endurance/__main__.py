@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from tests.endurance import io_errors, power_cut, sigkill
+from tests.endurance.needs import obstacle
 from tests.endurance.options import Options, parse
 from tests.endurance.report import Report
-from tests.integration.harness import obstacle
 from tests.stores import memory_folder
 
 
@@ -38,8 +38,8 @@ def _run(options: Options, report: Report, folder: Path) -> None:
 
 
 def main(arguments: list[str]) -> int:
-    """Run as a command. 0: the promise was kept, 1: it was not, 2: usage, or nothing can be
-    mounted."""
+    """Run as a command. 0: the promise was kept, 1: it was not, 2: usage, or something is missing
+    here."""
     options = parse(arguments)
     if (reason := obstacle()) is not None:
         print(f"endurance: {reason}", file=sys.stderr)

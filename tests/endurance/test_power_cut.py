@@ -8,15 +8,11 @@ import pytest
 
 from tests.endurance import power_cut
 from tests.endurance.interposer import Action, Rule
+from tests.endurance.needs import MARKS
 from tests.endurance.report import Report
 from tests.integration import harness
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        harness.obstacle() is not None, reason=harness.obstacle() or "mounting works"
-    ),
-]
+pytestmark = [*MARKS, pytest.mark.timeout(900)]
 
 
 def cut(tmp_path: Path, states: int, rules: Sequence[Rule] = (), sabotage: str = "") -> Report:

@@ -5,15 +5,11 @@ from pathlib import Path
 import pytest
 
 from tests.endurance import sigkill
+from tests.endurance.needs import MARKS
 from tests.endurance.report import Report
 from tests.integration import harness
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        harness.obstacle() is not None, reason=harness.obstacle() or "mounting works"
-    ),
-]
+pytestmark = [*MARKS, pytest.mark.timeout(900)]
 
 
 @pytest.mark.slow
