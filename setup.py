@@ -78,10 +78,11 @@ def extension(module: str, sources: list[str]) -> Extension:
 
 codecs = ["page", "codec", "vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder"]
 pages = ["key_map", "page_tables", "write_buffer", "volume_pages"]
+files = ["lmdb_check", "mapped_files"]
 extensions = [
     extension(
         "difffs._kernels",
-        [*codecs, *pages, "tables", "number_set", "extents", "router", "lmdb_check"],
+        [*codecs, *pages, *files, "tables", "number_set", "extents", "router"],
     ),
     # what only the study needs, so that the daemon does not carry it
     extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),

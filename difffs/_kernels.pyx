@@ -83,6 +83,11 @@ cdef extern from "lmdb_check.h" nogil:
         int error
     void c_lmdb_check "lmdb_check"(int file, lmdb_damage *damage)
 
+cdef extern from "mapped_files.h" nogil:
+    int mapped_file_guard(void *start, size_t length, int writable)
+    void mapped_file_release(int number)
+    uint32_t mapped_file_missing(int number)
+
 cdef extern from "number_set.h" nogil:
     enum: NUMBER_SET_NONE
     struct number_set:
@@ -359,6 +364,32 @@ def lmdb_damage_of(int file):
     if damage.error:
         raise OSError(damage.error, os.strerror(damage.error))
     return f"page {damage.page} {damage.what.decode()}"
+
+
+cdef class GuardedMap:
+    """Keeps SIGBUS from ending the process where a mapped file has been cut: zeros are read there,
+    and `missing` counts such pages. To be released before the file is unmapped. (Where there are
+    too many, one is not guarded.)"""
+    cdef int number
+
+    def __cinit__(self, size_t start, size_t length, bint writable):
+        self.number = mapped_file_guard(<void *>start, length, writable)
+
+    @property
+    def missing(self):
+        return mapped_file_missing(self.number)
+
+    def release(self):
+        mapped_file_release(self.number)
+        self.number = -1
+
+    def __dealloc__(self):
+        mapped_file_release(self.number)
+
+
+def address_of(const uint8_t[::1] buffer not None):
+    """Where a buffer's bytes are."""
+    return <size_t>&buffer[0]
 
 
 def sketch(int kind, const uint8_t[::1] page not None):

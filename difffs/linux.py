@@ -105,6 +105,20 @@ def exchange(one: _Path, other: _Path) -> None:
     )
 
 
+def mappings_of(descriptor: int) -> list[tuple[int, int]]:
+    """Where an open file is mapped in this process: (address, length) of each mapping."""
+    status = os.fstat(descriptor)
+    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
+    found = []
+    with open("/proc/self/maps", "rb") as maps:
+        for line in maps:
+            reach, _rights, _offset, where, number = line.split(maxsplit=5)[:5]
+            if int(number) == status.st_ino and where.decode() == device:
+                start, _, end = reach.decode().partition("-")
+                found.append((int(start, 16), int(end, 16) - int(start, 16)))
+    return found
+
+
 def punch_hole(descriptor: int, offset: int, length: int) -> None:
     """Give the blocks of a range back, whose bytes are zeros then; the file keeps its size."""
     _check(_libc.fallocate(descriptor, _PUNCH_HOLE | _KEEP_SIZE, offset, length))

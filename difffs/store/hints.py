@@ -20,7 +20,9 @@ from difffs._kernels import (
     FIRST_ID_BITS,
     SKETCH_ID_BITS,
     DigestTable,
+    GuardedMap,
     SketchTable,
+    address_of,
 )
 from difffs.errors import DifffsError, StoreFull
 from difffs.linux import write_in_place
@@ -93,6 +95,8 @@ class _MappedFile:
             os.close(self._file)
             raise explained(error, path, "mapped") from None
         self._view = memoryview(self._map)
+        # A file that is cut under us has zeros there, so that it knows less; it is made anew later.
+        self._guard = GuardedMap(address_of(self._view), size, True)
         self.body = self._view[_HEADER_BYTES:]
 
     def _stored_header(self) -> tuple[Any, ...] | None:
@@ -146,6 +150,7 @@ class _MappedFile:
 
     def close(self) -> None:
         """Unmaps; the table over the body must have let go of it."""
+        self._guard.release()
         self.body.release()
         self._view.release()
         self._map.close()

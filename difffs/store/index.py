@@ -23,8 +23,9 @@ from typing import Any
 
 import lmdb
 
-from difffs._kernels import Extents, lmdb_damage_of
-from difffs.errors import CorruptStore, OutOfResources, StoreBusy
+from difffs._kernels import Extents, GuardedMap, lmdb_damage_of
+from difffs.errors import CorruptStore, MediumFailed, OutOfResources, StoreBusy
+from difffs.linux import mappings_of
 from difffs.store.bindings import (
     CommitRecord,
     Kind,
@@ -109,6 +110,7 @@ class Index:
         if not create:
             _refuse_a_damaged_file(path / "data.mdb")
         self._file = -1
+        self._guards: list[GuardedMap] = []
         try:
             self._environment = _open(path, read_only=read_only, create=create)
             try:
@@ -117,6 +119,9 @@ class Index:
                 # Not by its name: the store may be moved while it is open.
                 flags = os.O_RDONLY if read_only else os.O_RDWR
                 self._file = os.open(path / "data.mdb", flags)
+                self._guards = [
+                    GuardedMap(start, length, False) for start, length in mappings_of(self._file)
+                ]
                 if not create:
                     self._verify_commit()
             except BaseException:
@@ -159,6 +164,8 @@ class Index:
         if self._reader is not None:
             self._reader.abort()
             self._reader = None
+        for guard in self._guards:
+            guard.release()
         self._environment.close()
         if self._file >= 0:
             os.close(self._file)
@@ -309,11 +316,20 @@ class Index:
             raise CorruptStore(
                 f"{self.path}: {self.damage}; run `difffs check` and restore the store from a copy"
             )
+        self._require_whole()
         self._pending = self.commit_record.following()
         try:
             return self._environment.begin(write=True)
         except lmdb.Error as error:
             raise explained(error, self.path) from None
+
+    def _require_whole(self) -> None:
+        """MediumFailed once a page was missing: what LMDB knows is not what is in the file."""
+        if any(guard.missing for guard in self._guards):
+            raise MediumFailed(
+                f"{self.path / 'data.mdb'} has been cut while it was open; nothing is written any"
+                " more: unmount, and run `difffs check`"
+            )
 
     def abandon(self, transaction: lmdb.Transaction) -> None:
         """Ends a transaction without effect, if it has not ended yet."""
@@ -396,6 +412,11 @@ class Index:
 
     def end_commit(self, transaction: lmdb.Transaction) -> None:
         """Makes the transaction durable; on an error nothing has changed (StoreFull, ...)."""
+        try:
+            self._require_whole()
+        except MediumFailed:
+            transaction.abort()
+            raise
         try:
             transaction.commit()
             self.commit_record = self._pending

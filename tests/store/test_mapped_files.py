@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from difffs.errors import StoreFull
+from difffs.errors import CorruptStore, StoreFull
 from difffs.store import Store
 from tests.pages import guest_memory
 from tests.stores import OpenStore, small_disk
@@ -44,6 +44,56 @@ def opens(path: Path) -> str:
     )
     assert done.returncode == 0, done
     return done.stdout.strip()
+
+
+CUT = """
+import os, sys
+from difffs.errors import DifffsError
+from tests.pages import guest_memory
+from tests.stores import OpenStore
+opened = OpenStore(sys.argv[1])
+os.truncate(sys.argv[2], int(sys.argv[3]))
+out, volume = bytearray(4096), opened.store.namespace.lookup("/a").number
+right, failed = guest_memory(1, 1200), 0
+for page in range(1200):
+    try:
+        opened.store.read_pages(volume, page, 1, out)
+        assert out == right[4096 * page : 4096 * page + 4096]
+    except DifffsError:
+        failed += 1
+try:
+    opened.write(volume, 0, guest_memory(2, 40))
+    opened.close()
+    print("written", failed)
+except DifffsError as error:
+    opened.abandon()
+    print("refused", failed, error)
+"""
+
+
+@pytest.mark.parametrize("name", ["digests", "sketches", "index-2/data.mdb"])
+def test_a_mapped_file_that_is_cut_while_it_is_open(tmp_path: Path, name: str) -> None:
+    """Right or an error, and no end by SIGBUS. A hint table is made anew; with a part of its index
+    gone a store commits nothing more."""
+    store = tmp_path / "s"
+    with OpenStore(store) as opened:
+        opened.write(opened.new_volume("a", 1200), 0, guest_memory(1, 1200))
+    done = subprocess.run(
+        [sys.executable, "-c", CUT, str(store), str(store / name), "4096"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done
+    if name == "index-2/data.mdb":
+        assert done.stdout.startswith("refused"), done
+        with pytest.raises(CorruptStore):
+            Store.open(store)
+    else:
+        assert done.stdout.startswith("written 0"), done
+        with Store.open(store) as opened_again:
+            assert opened_again.check() == []
 
 
 def test_a_copy_with_holes_on_a_full_disk(tmp_path: Path) -> None:
