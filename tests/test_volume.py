@@ -433,10 +433,10 @@ class Gate:
         self.open = threading.Event()
         route = volumes.engine.route
 
-        def gated(pages: memoryview | bytearray | bytes) -> "array[int]":
+        def gated(pages: memoryview | bytearray | bytes, *, domain: int) -> "array[int]":
             self.entered.set()
             assert self.open.wait(SECONDS)
-            return route(pages)
+            return route(pages, domain=domain)
 
         monkeypatch.setattr(volumes.engine, "route", gated)
 
@@ -777,7 +777,7 @@ def test_a_surprise_stops_writing_but_not_reading(
         volumes.write(inode, 0, image)
         volumes.flush()
 
-        def surprise(pages: memoryview) -> "array[int]":
+        def surprise(pages: memoryview, *, domain: int) -> "array[int]":
             raise RuntimeError("surprise")
 
         monkeypatch.setattr(engine, "route", surprise)
@@ -816,7 +816,7 @@ def test_a_surprise_wakes_who_waits_for_room(
         volumes = Volumes(engine, SMALL_BUFFER)
         inode = new_file(volumes)
 
-        def surprise(pages: memoryview) -> "array[int]":
+        def surprise(pages: memoryview, *, domain: int) -> "array[int]":
             raise RuntimeError("surprise")
 
         monkeypatch.setattr(engine, "route", surprise)
