@@ -333,7 +333,7 @@ static enum data_path_answer data_path_write(void *self, uint64_t handle, uint64
     size_t count = size / PAGE_BYTES;
     int answerable = 1;
     int wake = 0;
-    int64_t now = nanoseconds_of(CLOCK_REALTIME);
+    int64_t now = nanoseconds_of(CLOCK_REALTIME_COARSE);
     while (answerable && done < count) {
         size_t some = count - done < PAGES_A_TURN ? count - done : PAGES_A_TURN;
         pthread_rwlock_wrlock(pages->lock);
@@ -384,7 +384,7 @@ static enum data_path_answer data_path_punch(void *self, uint64_t handle, uint64
                                              uint64_t size) {
     struct volume_pages *pages = self;
     int done = 0;
-    int64_t now = nanoseconds_of(CLOCK_REALTIME);
+    int64_t now = nanoseconds_of(CLOCK_REALTIME_COARSE);
     if (size / PAGE_BYTES > PUNCHED_PAGES) {
         return DATA_PATH_LONG_WAY;
     }
