@@ -28,7 +28,7 @@ static void handle(int number, siginfo_t *info, void *context) {
     const int error = errno;
     const uintptr_t at = (uintptr_t)info->si_addr;
     (void)context;
-    for (unsigned i = 0; i < MAPPED_FILES; i++) {
+    for (unsigned i = 0; i < MAPPED_FILES && info->si_code > 0; i++) { /* else somebody sent it */
         const size_t length = atomic_load(&files[i].length);
         const uintptr_t start = atomic_load(&files[i].start);
         if (length && at >= start && at - start < length) {
@@ -42,6 +42,9 @@ static void handle(int number, siginfo_t *info, void *context) {
         }
     }
     sigaction(number, &former, NULL); /* somebody else's: it comes again, and goes there */
+    if (info->si_code <= 0) {
+        raise(number); /* what was sent does not come again by itself */
+    }
     errno = error;
 }
 
