@@ -1,0 +1,39 @@
+"""``python -m tests.endurance.hostile``: each kind of hostile pages, with what a page costs."""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tests.endurance.hostile.contents import KINDS
+from tests.endurance.hostile.trial import try_kind
+from tests.stores import scratch
+
+
+def main(arguments: list[str]) -> int:
+    """Run as a command. 0: all right and bounded, 1: not."""
+    parser = argparse.ArgumentParser(prog="python -m tests.endurance.hostile")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N")
+    parser.add_argument("--seed", type=int, default=1, metavar="N")
+    options = parser.parse_args(arguments)
+    failed = 0
+    print(f"{'kind':16} pages objects  calls, bytes and us a page: written       read")
+    for kind in KINDS:
+        for seed in range(options.seed, options.seed + options.seeds):
+            with scratch() as folder:
+                try:
+                    cost = try_kind(Path(folder), kind, seed)
+                except AssertionError as error:
+                    failed += 1
+                    print(f"VIOLATION {error}", flush=True)
+                    continue
+            print(
+                f"{kind:16} {cost.pages:5} {cost.objects:7}  "
+                f"{cost.write_calls:5.2f} {cost.write_bytes:7.0f} {cost.write_microseconds:7.1f}   "
+                f"{cost.read_calls:5.2f} {cost.read_bytes:7.0f} {cost.read_microseconds:7.1f}",
+                flush=True,
+            )
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
