@@ -12,9 +12,10 @@ import os
 import random
 import subprocess
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
+from io import FileIO
 from pathlib import Path
 
 from difffs.linux import punch_hole
@@ -215,7 +216,7 @@ class Trial:
 
     def _compare(self) -> None:
         for name, volume in self._volumes.items():
-            with self._path(name).open("rb", buffering=0) as file:
+            with self._reading(name) as file:
                 os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
                 for first in range(0, volume.pages, _RUN_PAGES):
                     run = range(first, min(first + _RUN_PAGES, volume.pages))
@@ -229,6 +230,20 @@ class Trial:
                         if fault is not None:
                             raise Violation(fault)
                     self.report.pages_compared += len(written)
+
+    @contextlib.contextmanager
+    def _reading(self, name: str) -> Iterator[FileIO]:
+        """Open a volume; closing it sends what others have written, and may tell that it was
+        refused."""
+        file = FileIO(self._path(name), "r")
+        try:
+            yield file
+        finally:
+            try:
+                file.close()
+            except OSError as error:
+                self._refused(error)
+                self._volumes[name].refused()
 
     def _kill(self) -> None:
         self.report.kills += 1
