@@ -453,14 +453,7 @@ class Volumes:
         error: DifffsError | None = None
         try:
             if self.failed is None:
-                try:
-                    self._store_pages(flushing=flushing)
-                except StoreFull:
-                    # A commit gives back what was freed since the last one: removed volumes,
-                    # overwritten pages, the old sides of rewritten extents.
-                    if not self.store.make_room():
-                        raise
-                    self._store_pages(flushing=flushing)
+                self._store_pages_or_make_room(flushing=flushing)
                 self._full = None
         except TryAgain as full:
             error = full
@@ -474,6 +467,25 @@ class Volumes:
                 self._flush_error = error
                 self._flush_done = asked
                 self._flushed.notify_all()
+
+    def _store_pages_or_make_room(self, *, flushing: bool) -> None:
+        # Pages must not take the last room there is: the commit that frees some needs it.
+        if not self.pages.waiting_count or self.store.hold_reserve():
+            try:
+                self._store_pages(flushing=flushing)
+                return
+            except StoreFull as error:
+                full = error
+        else:
+            full = StoreFull(
+                f"no space left for {self.store.path} (but what making room takes); free some"
+                " there, nothing is lost"
+            )
+        # A commit gives back what was freed since the last one: removed volumes, overwritten pages,
+        # the old sides of rewritten extents.
+        if not self.store.make_room():
+            raise full
+        self._store_pages(flushing=flushing)
 
     def _store_pages(self, *, flushing: bool) -> None:
         self._drain(flushing=flushing)

@@ -21,6 +21,7 @@ from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly
 from difffs.page import MAXIMUM_VOLUME_SIZE
 from difffs.store import Store
 from difffs.store.payloads import PayloadFile
+from difffs.store.reserve import Reserve
 from difffs.volume import Volumes
 from tests.pages import compressible_page, guest_memory
 from tests.stores import new_file, open_volumes, scratch
@@ -1001,3 +1002,21 @@ def test_what_has_stopped_does_not_look_for_work_all_the_time(
         again = rounds.acquire(timeout=0.3)
         monkeypatch.undo()
     assert not again
+
+
+@pytest.mark.expected_log("but what making room takes")
+def test_pages_do_not_take_the_room_that_making_room_takes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without the reserve, which a file system may not give again, a full disk would stay full."""
+    with open_volumes(tmp_path / "store") as volumes:
+        number = new_file(volumes)
+        page = Random(1).randbytes(4096)
+        with monkeypatch.context() as patched:
+            patched.setattr(Reserve, "hold", lambda self: False)
+            volumes.write(number, 0, page)
+            with pytest.raises(StoreFull):
+                volumes.flush()
+            assert volumes.store.object_count() == 0
+        volumes.flush()
+        assert volumes.read(number, 0, 4096) == page

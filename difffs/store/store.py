@@ -952,11 +952,10 @@ class Store:
             if self._volume_pages is not None:
                 self._volume_pages.hold_tables(False)
 
-    def hold_reserve(self) -> None:
+    def hold_reserve(self) -> bool:
         """Keeps room for the commits that free some (difffs/store/reserve.py), while the store is
-        open; where there is none, the next call tries again."""
-        if self._reserve is not None:
-            self._reserve.hold()
+        open; whether it is there. Where there is none, the next call tries again."""
+        return self._reserve is None or self._reserve.hold()
 
     def give_reserve_back(self) -> None:
         """Ends that: what the store occupies from here on is what it will occupy at rest."""
@@ -964,24 +963,29 @@ class Store:
             self._reserve.give_back()
 
     def make_room(self) -> bool:
-        """On a full file system: frees what can be freed, with the reserve's help; whether that was
-        possible. Routing thread only. Raises as commit() does, but for StoreFull."""
+        """On a full file system: frees what can be freed, with the reserve's help; whether there is
+        room for pages again, and for the reserve. Routing thread only. Raises as commit() does, but
+        for StoreFull."""
         if self._reserve is None:
             return False
         try:
-            while True:
-                removing = bool(self._removals)
-                while self._removals and self.uncommitted < _SCARCE_CHANGES:
-                    self.remove_some(_SCARCE_CHANGES)
-                self.settle()
-                # With the old side of an extent free, there is room to rewrite the next.
-                rewritten = self._rewrite_with_reserve()
-                if not self._commit_with_reserve(removing=removing):
-                    return False
-                if not self._removals and (not rewritten or self.free_bytes() > _ENOUGH_ROOM):
-                    return True
+            freed = self._free_with_reserve()
         finally:
-            self._reserve.hold()
+            held = self._reserve.hold()
+        return freed and held
+
+    def _free_with_reserve(self) -> bool:
+        while True:
+            removing = bool(self._removals)
+            while self._removals and self.uncommitted < _SCARCE_CHANGES:
+                self.remove_some(_SCARCE_CHANGES)
+            self.settle()
+            # With the old side of an extent free, there is room to rewrite the next.
+            rewritten = self._rewrite_with_reserve()
+            if not self._commit_with_reserve(removing=removing):
+                return False
+            if not self._removals and (not rewritten or self.free_bytes() > _ENOUGH_ROOM):
+                return True
 
     def _rewrite_with_reserve(self) -> int:
         assert self._reserve is not None
