@@ -112,6 +112,17 @@ def test_what_was_swapped_out_is_right_when_its_process_ends(boots: list[list[Re
     assert int(verified["pages"]) == int(verified["of"]) == (96 << 20) // 4096
 
 
+def test_a_program_runs_on_half_of_its_memory(boots: list[list[Report]]) -> None:
+    """In control groups of version 2, as they are where systemd is."""
+    (run,) = values(boots[0], "run")
+    assert (run["code"], run["verified"]) == ("0", "verified")
+    assert (run["version"], run["stays"]) == ("2", "False")
+    assert 32 << 20 < int(run["limit"]) < 64 << 20, "half, and its own memory"
+    assert int(run["guest_pages"]) <= 40 << 20
+    assert int(run["waited_us"]) > 0, "the kernel tells how long it waited for its pages"
+    assert int(run["refaults"]) > 0
+
+
 def test_the_shutdown_was_in_order(boots: list[list[Report]]) -> None:
     said = [line["text"] for line in values(boots[1], "journal")]
     wrong = re.compile(r"ordering cycle|Failed|timed out|[Kk]illing|status=")

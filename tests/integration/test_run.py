@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from booting.disk import CHECKOUT
 from trial import guest
 
 from difffs.cgroup.finding import memory_group
@@ -28,34 +29,7 @@ pytestmark = [
 
 MIB = 1 << 20
 RUN = [sys.executable, "-m", "difffs", "run"]
-
-HOLD = """
-import mmap, os, sys, time
-path, size, hot, enough = sys.argv[1], int(sys.argv[2]), int(sys.argv[3]), sys.argv[4]
-file = os.open(path, os.O_RDWR | os.O_CREAT)
-os.truncate(file, size)
-memory = mmap.mmap(file, size)
-pattern = [bytes([page & 255, page >> 8 & 255]) * 2048 for page in range(1000)]
-for page in range(size // 4096):
-    memory[page * 4096 : page * 4096 + 4096] = pattern[page % 1000]
-print("written", flush=True)
-while not os.path.exists(enough):
-    for page in range(hot // 4096):
-        assert memory[page * 4096] == page % 1000 & 255
-    time.sleep(0.05)
-for page in range(size // 4096):
-    assert memory[page * 4096 : page * 4096 + 4096] == pattern[page % 1000], page
-print("verified", flush=True)
-"""
-
-
-@pytest.fixture
-def hold(tmp_path: Path) -> Path:
-    """A program that writes a file of a size, and goes on reading its first part until another file
-    is there; then it verifies all."""
-    program = tmp_path / "hold.py"
-    program.write_text(HOLD)
-    return program
+HOLD = CHECKOUT / "scripts/booting/guest-files/hold-memory"
 
 
 def groups() -> list[Path]:
@@ -73,10 +47,10 @@ def nothing_stays() -> Iterator[None]:
 class Holding:
     """The program, run by ``difffs run`` until what is resident of its file is little enough."""
 
-    def __init__(self, hold: Path, folder: Path, size: int, hot: int) -> None:
+    def __init__(self, folder: Path, size: int, hot: int) -> None:
         self.enough = folder / "enough"
         self.report = folder / "report"
-        self.program = [sys.executable, str(hold)]
+        self.program = [sys.executable, str(HOLD)]
         self.arguments = [str(size), str(hot), str(self.enough)]
 
     def run(self, words: list[str], file: Callable[[], Path], most: int) -> dict[str, Any]:
@@ -96,11 +70,9 @@ class Holding:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("resident", ["50%", "96M"])
-def test_what_is_cold_goes_to_the_store(
-    mount: Mounted, hold: Path, tmp_path: Path, resident: str
-) -> None:
+def test_what_is_cold_goes_to_the_store(mount: Mounted, tmp_path: Path, resident: str) -> None:
     ram = mount.path / "ram"
-    holding = Holding(hold, tmp_path, 128 * MIB, 0)
+    holding = Holding(tmp_path, 128 * MIB, 0)
     most = (66 if resident == "50%" else 98) * MIB
     words = ["--resident", resident, "--", *holding.program, str(ram), *holding.arguments]
     found = holding.run(words, lambda: ram, most)
@@ -116,9 +88,9 @@ def test_what_is_cold_goes_to_the_store(
 
 
 @pytest.mark.slow
-def test_auto_takes_what_is_not_in_use(mount: Mounted, hold: Path, tmp_path: Path) -> None:
+def test_auto_takes_what_is_not_in_use(mount: Mounted, tmp_path: Path) -> None:
     ram = mount.path / "ram"
-    holding = Holding(hold, tmp_path, 96 * MIB, 8 * MIB)
+    holding = Holding(tmp_path, 96 * MIB, 8 * MIB)
     words = ["--", *holding.program, str(ram), *holding.arguments]
     found = holding.run(words, lambda: ram, 84 * MIB)
     assert found["rule"] == "auto"
@@ -126,9 +98,9 @@ def test_auto_takes_what_is_not_in_use(mount: Mounted, hold: Path, tmp_path: Pat
 
 
 @pytest.mark.slow
-def test_a_store_is_mounted_for_the_command(hold: Path, tmp_path: Path) -> None:
+def test_a_store_is_mounted_for_the_command(tmp_path: Path) -> None:
     store = tmp_path / "store"
-    holding = Holding(hold, tmp_path, 20 * MIB, 0)
+    holding = Holding(tmp_path, 20 * MIB, 0)
     inner = shlex.join(holding.program) + ' "$DIFFFS_MOUNTPOINT/ram" ' + " ".join(holding.arguments)
     words = ["--store", str(store), "-o", "buffer=8M", "--resident", "50%", "--", "sh", "-c", inner]
     found = holding.run(words, lambda: Path(mountpoints_of(store)[0]) / "ram", 16 * MIB)
