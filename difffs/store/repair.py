@@ -19,7 +19,7 @@ from struct import Struct
 
 from difffs import _kernels
 from difffs.codec import Codec
-from difffs.errors import CorruptStore, FormatTooNew, UsageError
+from difffs.errors import CorruptStore, FormatTooNew
 from difffs.page import PAGE_SIZE, page_count
 from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe
 from difffs.store import format as names
@@ -120,8 +120,7 @@ class StoreRepair:
 
     def __init__(self, path: Path, progress: Progress | None = None) -> None:
         """Reads the whole store and decodes every payload. CorruptStore when nothing can be saved;
-        FormatTooNew when there is anything that only a newer difffs knows, UsageError for a store
-        with domains."""
+        FormatTooNew when there is anything that only a newer difffs knows."""
         self.path = path
         self.result = Repair()
         self._objects = ObjectTable()
@@ -206,22 +205,13 @@ class StoreRepair:
                 self._damaged(f"the header of extent {number} {error}")
                 continue
             codecs = set(stored[RECORD_BYTES + 4 :: RECORD_BYTES]) - {0}
-            if prefix.domain:
-                raise self._has_domains()
-            if not codecs <= set(Codec):
+            if prefix.domain or not codecs <= set(Codec):
                 raise FormatTooNew(
                     f"{self.path}: extent {number} has what this difffs does not know;"
                     " use a newer one"
                 )
             self._objects.add(number, stored)
             self._states[number] = bytearray(len(stored) // RECORD_BYTES)
-
-    def _has_domains(self) -> UsageError:
-        """Whose a volume was whose record is gone cannot be told, nor where to put it."""
-        return UsageError(
-            f"{self.path} has domains, which a repair cannot keep apart yet: export what can be"
-            " read, and import it into a new store with --domains"
-        )
 
     def _missing_numbers(self, kind: Kind) -> list[int]:
         return [int.from_bytes(key, "big") for key in self._index.missing[kind] if len(key) == 4]
@@ -248,8 +238,6 @@ class StoreRepair:
             except CorruptStore:
                 gone.add(number)
                 continue
-            if inode.domain is not None:
-                raise self._has_domains()
             if inode.number == number:
                 found.append(inode)
             else:

@@ -12,14 +12,13 @@ import pytest
 
 from difffs import dictionary, stats
 from difffs.codec import Codec
-from difffs.errors import DomainsMismatch, UsageError
+from difffs.errors import DomainsMismatch
 from difffs.mount.live import pack_statistics, unpack_statistics
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
 from difffs.store.bindings import Kind
 from difffs.store.format import read_format
 from difffs.store.index import Changes, Index
-from difffs.store.repairing import repair_store
 from tests.kernels import kernel_oracle as oracle
 from tests.pages import compressible_page, guest_memory, random_page, similar_page
 from tests.stores import OpenStore, open_volumes, scratch
@@ -386,18 +385,6 @@ def test_a_payload_that_needs_another_domains_dictionary_is_found(folder: Path) 
         header[16 * (identity & 255) + 4] = Codec.ZSTD_DICTIONARY
         changes.extents = [(identity >> 8, bytes(header))]
     assert any("needs the dictionary of domain 0" in text for text in domain_findings(folder))
-
-
-@pytest.mark.parametrize("empty", [False, True])
-def test_a_repair_does_not_mix_domains(folder: Path, tmp_path: Path, empty: bool) -> None:
-    """It refuses, with or without pages, and changes nothing."""
-    if empty:
-        folder = tmp_path / "empty"
-        Store.create(folder, domains=True).close()
-    with pytest.raises(UsageError, match="export what can be read"):
-        repair_store(folder, None)
-    with Store.open(folder) as store:
-        assert store.check() == []
 
 
 # -- what it costs, and is told -------------------------------------------------------------------
