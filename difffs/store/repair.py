@@ -200,12 +200,12 @@ class StoreRepair:
         for key, stored in self._index.values(Kind.EXTENT):
             number = int.from_bytes(key, "big")
             try:
-                prefix = parse_prefix(stored)
+                parse_prefix(stored)
             except ValueError as error:
                 self._damaged(f"the header of extent {number} {error}")
                 continue
             codecs = set(stored[RECORD_BYTES + 4 :: RECORD_BYTES]) - {0}
-            if prefix.domain or not codecs <= set(Codec):
+            if not codecs <= set(Codec):
                 raise FormatTooNew(
                     f"{self.path}: extent {number} has what this difffs does not know;"
                     " use a newer one"
@@ -243,7 +243,12 @@ class StoreRepair:
             else:
                 gone.add(number)
         pages: dict[int, int] = {}
+        domains: dict[int, int] = {}
         for volume, chunk, ids in self._chunks():
+            for identity in ids if volume not in domains else ():
+                if self._objects.get(identity) is not None:
+                    domains[volume] = self._objects.domain_of(identity)
+                    break
             last = next((i for i in range(len(ids) - 1, -1, -1) if ids[i] != HOLE), -1)
             pages[volume] = max(pages.get(volume, 0), chunk * len(ids) + last + 1)
         known = {inode.number for inode in found}
@@ -260,7 +265,13 @@ class StoreRepair:
                 pages.setdefault(volume, 0)
         status = self.path.stat()
         repaired = repaired_names(
-            found, gone, pages, whole=self._whole, uid=status.st_uid, gid=status.st_gid
+            found,
+            gone,
+            pages,
+            domains,
+            whole=self._whole,
+            uid=status.st_uid,
+            gid=status.st_gid,
         )
         self.result.gone += repaired.gone
         self.result.moved += repaired.moved
@@ -483,7 +494,9 @@ class StoreRepair:
         if not used:
             return b""
         payloads.write(number, 0, 0, b"".join(parts))
-        records[: _HEADER_PREFIX.size] = _HEADER_PREFIX.pack(at, 0, 0, used)
+        records[: _HEADER_PREFIX.size] = _HEADER_PREFIX.pack(
+            at, 0, self._objects.domain_of(number << 8), used
+        )
         return bytes(records)
 
     def _all_chunks(self) -> Iterator[tuple[int, int, "array[int] | None"]]:

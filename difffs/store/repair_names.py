@@ -48,6 +48,7 @@ def repaired_names(
     found: Iterable[Inode],
     gone: Iterable[int],
     pages: dict[int, int],
+    domains: dict[int, int],
     *,
     whole: bool,
     uid: int,
@@ -56,10 +57,10 @@ def repaired_names(
     """A tree of the inodes that were found.
 
     `gone`: numbers of those whose records are not there. `pages`: by volume, the pages up to the
-    last that its page table maps. Unless `whole`, there may have been others. uid and gid own what
-    is made anew.
+    last that its page table maps. `domains`: by volume, that of its objects. Unless `whole`, there
+    may have been others. uid and gid own what is made anew.
     """
-    return _Names(found, gone, pages, whole=whole, uid=uid, gid=gid).repaired()
+    return _Names(found, gone, pages, domains, whole=whole, uid=uid, gid=gid).repaired()
 
 
 class _Names:
@@ -68,6 +69,7 @@ class _Names:
         found: Iterable[Inode],
         gone: Iterable[int],
         pages: dict[int, int],
+        domains: dict[int, int],
         *,
         whole: bool,
         uid: int,
@@ -76,10 +78,19 @@ class _Names:
         self._inodes = {inode.number: inode for inode in found}
         self._gone = set(gone) - set(self._inodes)
         self._pages = pages
+        self._domains = domains
+        self._has_domains = any(domains.values()) or any(
+            each.domain is not None for each in self._inodes.values()
+        )
         self._whole = whole
         self._uid, self._gid = uid, gid
         self._result = RepairedNames(self._inodes)
-        self._next = max([Namespace.ROOT, *self._inodes, *self._gone, *pages]) + 1
+        self._next = 1 + max(
+            [
+                *(Namespace.ROOT, *self._inodes, *self._gone, *pages, *domains.values()),
+                *(each.domain or 0 for each in self._inodes.values()),
+            ]
+        )
         self._remade: set[int] = set()
 
     def repaired(self) -> RepairedNames:
@@ -94,11 +105,14 @@ class _Names:
         self._count_links()
         return self._result
 
-    def _make(self, number: int, mode: int, name: str, size: int = 0) -> Inode:
+    def _make(
+        self, number: int, mode: int, name: str, size: int = 0, domain: int | None = 0
+    ) -> Inode:
         now = time_now()
         inode = Inode(
             number, mode, self._uid, self._gid, size, now, now, now, 1, Namespace.ROOT, name
         )
+        inode.domain = (domain or 0) if self._has_domains else None
         self._inodes[number] = inode
         return inode
 
@@ -108,32 +122,54 @@ class _Names:
             self._make(Namespace.ROOT, stat.S_IFDIR | 0o755, "")
             self._result.moved.append("the root directory: its owner, mode and times are gone")
 
-    def _lost_and_found(self) -> Inode:
-        used = {each.name: each for each in self._inodes.values() if _is_in(each, Namespace.ROOT)}
-        name, count = LOST_AND_FOUND, 1
+    def _lost_and_found(self, domain: int | None) -> Inode:
+        """Where to put what belongs to a domain. Each directory in the root is a domain of its own:
+        that of others is in theirs, and what is of the root's domain in the root itself."""
+        place, base = self._inodes[Namespace.ROOT], LOST_AND_FOUND
+        if self._has_domains:
+            if not domain:
+                return place
+            tops = [
+                each
+                for each in self._inodes.values()
+                if _is_in(each, Namespace.ROOT) and each.is_directory and each.domain == domain
+            ]
+            if tops:
+                place = tops[0]
+            else:
+                base = f"{LOST_AND_FOUND}-{domain}"
+        return self._directory_in(place, base, domain)
+
+    def _directory_in(self, place: Inode, base: str, domain: int | None) -> Inode:
+        used = {each.name: each for each in self._inodes.values() if _is_in(each, place.number)}
+        name, count = base, 1
         while name in used and not used[name].is_directory:
             count += 1
-            name = f"{LOST_AND_FOUND}-{count}"
+            name = f"{base}-{count}"
         if name in used:
             return used[name]
         self._next += 1
-        return self._make(self._next - 1, stat.S_IFDIR | 0o700, name)
+        made = self._make(self._next - 1, stat.S_IFDIR | 0o700, name, domain=domain)
+        made.parent = place.number
+        return made
 
     def _move(self, inode: Inode, name: str, why: str) -> None:
         """Puts it in lost+found, under that name or one like it."""
-        folder = self._lost_and_found()
+        folder = self._lost_and_found(inode.domain)
         used = {each.name for each in self._inodes.values() if _is_in(each, folder.number)}
         free, count = name, 1
         while free in used:
             count += 1
             free = f"{name}-{count}"
         inode.parent, inode.name, inode.nlink = folder.number, free, 1
-        self._result.moved.append(f"/{folder.name}/{free}: {why}")
+        self._result.moved.append(f"/{folder.name}/{free}: {why}".replace("//", "/"))
 
     def _make_missing_directories(self) -> None:
         wanted = {each.parent for each in self._inodes.values() if each.nlink} - set(self._inodes)
         for number in sorted(wanted):
-            inode = self._make(number, stat.S_IFDIR | 0o700, "")
+            held = (each for each in self._inodes.values() if each.parent == number)
+            domain = next((each.domain for each in held if each.nlink), 0)
+            inode = self._make(number, stat.S_IFDIR | 0o700, "", domain=domain)
             self._move(inode, f"inode-{number}", "a directory whose record is gone")
 
     def _make_missing_volumes(self) -> None:
@@ -145,7 +181,7 @@ class _Names:
         }
         for number in sorted(set(self._pages) - set(self._inodes)):
             size = min(self._pages[number] * PAGE_SIZE, MAXIMUM_VOLUME_SIZE)
-            inode = self._make(number, stat.S_IFREG | 0o600, "", size)
+            inode = self._make(number, stat.S_IFREG | 0o600, "", size, self._domains.get(number, 0))
             self._remade.add(number)
             if number in parts and self._whole:
                 inode.nlink = 0  # its image knows what is where

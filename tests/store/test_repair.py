@@ -716,3 +716,36 @@ def test_the_command(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_lost_pages_are_unlike_zeros_and_holes() -> None:
     assert len({LOST, HOLE, ZERO}) == 3
+
+
+@pytest.mark.parametrize("what", ["volume", "directory", "root's volume", "payloads"])
+def test_domains_stay_apart(what: str) -> None:
+    with scratch() as place:
+        folder = place / "s"
+        with OpenStore(folder, domains=True) as opened:
+            namespace = opened.store.namespace
+            for name in ("one", "two"):
+                namespace.mkdir(f"/{name}")
+                opened.write(opened.new_volume(f"{name}/a.mem"), 0, guest_memory(1, 80))
+            opened.write(opened.new_volume("b.mem"), 0, guest_memory(1, 40))
+            paths = ("/one/a.mem", "/one", "/b.mem")
+            numbers = {path: namespace.lookup(path).number for path in paths}
+        model = Model(folder)
+        volume, directory, root = numbers.values()
+        gone = {"volume": volume, "directory": directory, "root's volume": root}.get(what)
+        lost: Pages = {}
+        renamed = {}
+        if gone is not None:
+            flip_value(folder, Kind.INODE, number(gone))
+        if what == "volume":
+            renamed = {"/one/a.mem": f"/one/lost+found/inode-{volume}"}
+        elif what == "directory":
+            renamed = {"/one/a.mem": f"/lost+found-{directory}/inode-{directory}/a.mem"}
+        elif what == "root's volume":
+            renamed = {"/b.mem": f"/inode-{root}"}
+        else:
+            item = model.objects.get(model.ids["/two/a.mem"][3])
+            assert item is not None
+            flip_payloads(folder, [item.position])
+            lost = model.pages_of({model.ids["/two/a.mem"][3]})
+        verify(repair_store(folder, None), model, lost, renamed)
