@@ -127,11 +127,15 @@ class Aims:
         fewest = min((self.kills(each) for each in others), default=0)
         return any(self.kills(each) < fewest for each in making)
 
-    def next(self, random: Random, *, makes_store: bool) -> Rule:
+    def next(self, random: Random, place: Place) -> Rule:
         """A rule for one that a daemon has been killed at least often; those that come seldom
-        wait."""
+        wait for their turn, but where the last daemon has left something to remove."""
+        makes_store = not is_there(place.store)
         met = self._met[makes_store]
         targets = [each for each in self.targets() if each[0] in met]
+        removing = [each for each in self.targets() if each[0] in _removing(place.store)]
+        if removing and random.random() < 0.5:
+            targets = removing
         if not targets:  # a store has to be made before its steps are met
             return Rule(min(met), Action.DELAY, times=0)
         random.shuffle(targets)
@@ -159,6 +163,17 @@ class Aims:
             f"{name} {position.name.lower()}": self.killed[(name, position)]
             for name, position in self.targets()
         }
+
+
+def _removing(store: Path) -> set[str]:
+    """The points that the next daemon meets because of what the last one has left."""
+    left = {f"{name}:unlink" for name in ("format.new", "digests.new", "sketches.new")
+            if (store / name).exists()}  # fmt: skip
+    if (store / "index-2" / "compact").exists():
+        left |= {"compact:unlink", "compact.directory:rmdir"}
+    if not is_there(store):
+        left |= {"index:unlink", "payloads:unlink", "index.directory:rmdir"}
+    return left
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,7 +236,7 @@ class Series:
         elif random.random() < self._effort.moment_share:
             moment = random.uniform(0, _LONGEST_SECONDS)
         else:
-            rules.append(self._aims.next(random, makes_store=not is_there(self._place.store)))
+            rules.append(self._aims.next(random, self._place))
         if random.random() < self._effort.delayed_share and not survey:
             for point in random.sample(DELAYED, random.randint(1, 2)):
                 milliseconds = random.choice((1, 3, 10))
