@@ -151,6 +151,8 @@ class Client:
 
     def _some_file(self) -> tuple[str, FileModel] | None:
         """A file that can be changed, and its name; made if there is none of the name chosen."""
+        if self.names_are_uncertain:
+            return None
         name = self.random.choice(self._names())
         number = self.mine.current.get(name)
         if number is not None:
@@ -171,7 +173,7 @@ class Client:
         return name, file
 
     names_are_uncertain = False
-    """Whether an operation on names was refused: no other is tried then."""
+    """Whether an operation on names was refused: which file a name is cannot be told then."""
 
     def _change_names(self, operation: int, names: dict[str, int]) -> None:
         self.mine.names.append((operation, names))
@@ -366,7 +368,7 @@ class Client:
     def read(self) -> None:
         """Looks at some pages, as often as not in the store and not in the kernel."""
         names = self.mine.current
-        if not names:
+        if not names or self.names_are_uncertain:
             return
         name = self.random.choice(sorted(names))
         file = self.mine.files[names[name]]

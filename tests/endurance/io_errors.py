@@ -14,7 +14,8 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -194,9 +195,10 @@ class Trying:
             wrong.append(f"unmounting again ended with {status}: {daemon.output()}")
         return wrong + findings(self._place.store)
 
-    def try_fault(self, point: str, nth: int, fault: Fault) -> None:
-        """One call, gone wrong in one way."""
+    def try_fault(self, point: str, nth: int, fault: Fault) -> bool:
+        """One call, gone wrong in one way; whether it came."""
         rule = fault.rule(point, nth)
+        before = self._report.counts["calls that failed"]
         wrong, said = self._try(rule)
         self._report.rounds += 1
         if wrong:
@@ -207,6 +209,7 @@ class Trying:
                 "said": said,
             }
             self._report.violated([f"{rule}", *wrong], self._place.store, replay)
+        return self._report.counts["calls that failed"] > before
 
 
 def _judge_end(status: int, said: str, *, mounted: bool) -> list[str]:
@@ -250,17 +253,30 @@ def make_base(starter: Starter, place: Place, seed: str, *, empty: bool) -> Base
     return Base(folder, pickle.dumps(model))
 
 
-def tries_of(board: Board, random: Random, most_of_a_point: int) -> list[tuple[str, int, Fault]]:
-    """All calls with all that may go wrong; of a point at most so many calls, the first and the
-    last among them."""
-    found = []
-    for name, point in sorted(board.points.items()):
-        calls: Sequence[int] = range(1, point.calls + 1)
-        if len(calls) > most_of_a_point:
-            some = random.sample(range(2, point.calls), max(0, most_of_a_point - 2))
-            calls = sorted({1, *some, point.calls})[:most_of_a_point]
-        found += [(name, nth, fault) for nth in calls for fault in faults_of(name)]
-    return found
+def tries_of(board: Board) -> list[tuple[str, int, Fault]]:
+    """All calls with all that may go wrong."""
+    return [
+        (name, nth, fault)
+        for name, point in sorted(board.points.items())
+        for nth in range(1, point.calls + 1)
+        for fault in faults_of(name)
+    ]
+
+
+Try = tuple[Trying, str, int, Fault]
+"""A workload, a point, which of its calls, and how it goes wrong."""
+
+
+def _in_turns(tries: list[Try], random: Random) -> list[Try]:
+    """By chance, but each call once before any comes again."""
+    random.shuffle(tries)
+    turns: Counter[tuple[int, str, int]] = Counter()
+    with_turn = []
+    for each in tries:
+        trying, point, nth, _ = each
+        turns[id(trying), point, nth] += 1
+        with_turn.append((turns[id(trying), point, nth], each))
+    return [each for _, each in sorted(with_turn, key=lambda pair: pair[0])]
 
 
 def run(
@@ -268,45 +284,49 @@ def run(
     folder: Path,
     rounds: int | None = None,
     *,
-    most_of_a_point: int = 1 << 30,
     seconds: float = float("inf"),
     replay: dict[str, Any] | None = None,
 ) -> None:
-    """Every call with every fault, or a sample of so many; of stores that are there, and of stores
-    that are made. In an order by chance: what is done after so many seconds is a sample."""
+    """Every call with every fault, or a sample of so many; of a store that is there, and of one
+    that is made. Each call fails once before any fails in a second way; ends after so many
+    seconds."""
     end = time.monotonic() + seconds
-    with Starter() as starter:
-        for empty in (True, False):
+    tries: list[Try] = []
+    random = Random(report.seed)
+    with Starter() as starter, ExitStack() as cleanup:
+        for empty in (False, True):
+            seed = replay["seed"] if replay else f"{report.seed}-{'new' if empty else 'old'}"
             if replay and replay["makes_store"] != empty:
                 continue
-            seed = replay["seed"] if replay else f"{report.seed}-{'new' if empty else 'old'}"
-            with place_in(folder / seed) as place:
-                base = make_base(starter, place, seed, empty=empty)
-                trying = Trying(starter, place, report, base, seed)
-                if replay:
-                    rule = Rule.from_json(replay["rule"])
-                    fault = Fault(rule.action, rule.error, rule.times < 0)
-                    trying.try_fault(rule.point, rule.nth, fault)
-                    return
-                board = trying.survey()
-                random = Random(seed)
-                tries = tries_of(board, random, most_of_a_point)
-                random.shuffle(tries)
-                name = "when a store is made" if empty else "in a store that is there"
-                report.counts[f"calls {name}"] = sum(p.calls for p in board.points.values())
-                report.counts[f"points {name}"] = len(board.points)
-                if rounds is not None and len(tries) > rounds:
-                    tries = tries[:rounds]
-                for point, nth, fault in tries:
-                    if time.monotonic() > end:
-                        report.counts["calls left out for want of time"] += 1
-                        continue
-                    trying.try_fault(point, nth, fault)
-                    report.progress(f"{report.rounds} tries, {fault.rule(point, nth)}")
-                missed = {point for point, _, _ in tries} - set(report.points)
-                if rounds is None and time.monotonic() < end:
-                    report.unmet += sorted(missed)
-            shutil.rmtree(folder / seed, ignore_errors=True)
+            place = cleanup.enter_context(place_in(folder / seed))
+            trying = Trying(
+                starter, place, report, make_base(starter, place, seed, empty=empty), seed
+            )
+            if replay:
+                rule = Rule.from_json(replay["rule"])
+                fault = Fault(rule.action, rule.error, rule.times < 0)
+                trying.try_fault(rule.point, rule.nth, fault)
+                return
+            board = trying.survey()
+            name = "when a store is made" if empty else "in a store that is there"
+            report.counts[f"calls {name}"] = sum(p.calls for p in board.points.values())
+            some = [(trying, *each) for each in tries_of(board)]
+            tries += _in_turns(some, random)[: rounds and rounds // 2]
+        _try_all(report, _in_turns(tries, random), end)
+    if rounds is None and time.monotonic() < end:
+        report.unmet = sorted({point for _, point, _, _ in tries} - set(report.points))
+
+
+def _try_all(report: Report, tries: list[Try], end: float) -> None:
+    failed = set()
+    for trying, point, nth, fault in tries:
+        if time.monotonic() > end:
+            report.counts["tries left out for want of time"] += 1
+        else:
+            if trying.try_fault(point, nth, fault):
+                failed.add((id(trying), point, nth))
+            report.progress(f"{report.rounds} of {len(tries)} tries")
+    report.counts["calls that failed at least once"] = len(failed)
 
 
 def run_one(report: Report, folder: Path, point: str, fault: Fault, sabotage: str) -> None:

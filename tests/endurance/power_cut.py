@@ -15,6 +15,7 @@ import signal
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from random import Random
@@ -140,9 +141,13 @@ def _work(
     """A mount in which clients work, then unmounted."""
     marks = RecordedMarks(start.record) if start.record else None
     daemon = starter.start(place, start)
+    fails = any(rule.action is Action.FAIL for rule in start.rules)
     if not daemon.wait_until_mounted():
+        if fails and daemon.wait() > 0:
+            return []
         return [f"the daemon did not mount: {daemon.output()}"]
-    make_directory(place.mountpoint)
+    with suppress(OSError) if fails else nullcontext():
+        make_directory(place.mountpoint)
     clients = []
     for number in range(CLIENTS):
         client = RecordingClient(model, number, place.mountpoint, Random(random.getrandbits(64)))
@@ -166,7 +171,7 @@ def _work(
     wrong = [text for client in clients for text in client.wrong]
     if status < 0:
         wrong.append(f"the daemon died by signal {-status}")
-    if not any(rule.action is Action.FAIL for rule in start.rules):
+    if not fails:
         wrong += [f"refused: {error}" for client in clients for error in client.refused]
         wrong += [f"the daemon ended with {status}: {daemon.output()}"] if status else []
     return wrong
