@@ -45,7 +45,7 @@ def judge_mounted(store: Path, aged: AgedStore, random: Random, told: TextIO) ->
         if before and errors:
             raise Wrong("errors without damage")
         errors = _use(mount, aged.contents, random)
-        subprocess.run([*_DIFFFS, "umount", mount], capture_output=True, check=False, timeout=60)
+        _unmount(mount)
         daemon.wait(timeout=60)
         said = log.read_text()
     finally:
@@ -60,6 +60,18 @@ def judge_mounted(store: Path, aged: AgedStore, random: Random, told: TextIO) ->
         raise Wrong(f"an error of the daemon's own: {said}")
     found = not _is_clean(store)
     return "found" if errors or found else "right"
+
+
+def _unmount(mount: Path) -> None:
+    """Unmount; what cannot be written any more is given up when the mount refuses to go."""
+    words: list[str | Path] = [*_DIFFFS, "umount", mount]
+    refused = subprocess.run(words, capture_output=True, text=True, check=False, timeout=60)
+    if refused.returncode == 12 and "umount --force" in refused.stderr:
+        refused = subprocess.run(
+            [*words, "--force"], capture_output=True, text=True, check=False, timeout=60
+        )
+    if os.path.ismount(mount):
+        raise Wrong(f"the mount stays: {refused.stderr}")
 
 
 def _is_clean(store: Path) -> bool:
