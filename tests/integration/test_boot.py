@@ -117,7 +117,8 @@ def test_a_program_runs_on_half_of_its_memory(boots: list[list[Report]]) -> None
     (run,) = values(boots[0], "run")
     assert (run["code"], run["verified"]) == ("0", "verified")
     assert (run["version"], run["stays"]) == ("2", "False")
-    assert 32 << 20 < int(run["limit"]) < 64 << 20, "half, and its own memory"
+    # Half, and its own memory, as far as that has not been swapped out.
+    assert 32 << 20 <= int(run["limit"]) < 64 << 20
     assert int(run["guest_pages"]) <= 40 << 20
     assert int(run["waited_us"]) > 0, "the kernel tells how long it waited for its pages"
     assert int(run["refaults"]) > 0
