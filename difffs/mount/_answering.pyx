@@ -8,11 +8,13 @@ from a queue (`struct fuse_custom_io`), and one of its answers is put right:
 When a file that was written loses its last name, the kernel first removes the name and then sends
 the times that it has kept for the inode (SETATTR without a handle). libfuse has forgotten the node's
 path by then and answers ESTALE without asking anybody; the kernel keeps that as an error of the file
-system and reports it at the next syncfs, to whoever calls it. Nobody can ever see these times, so the
-answer here is that they are set. (findings/fuse-sync-after-unlink.sh)
+system and reports it at the next syncfs, to whoever calls it. When the file was still being closed, its
+node has the name that libfuse hides such files under, and keeps it after removing that name: then it
+asks, and the answer is ENOENT. Nobody can ever see these times, so the answer here is that they are
+set. (findings/fuse-sync-after-unlink.sh)
 """
 from cpython.bytes cimport PyBytes_FromStringAndSize
-from libc.errno cimport ESTALE
+from libc.errno cimport ENOENT, ESTALE
 from libc.stdint cimport int32_t, uint8_t, uint32_t, uint64_t, uintptr_t
 from libc.string cimport memset
 
@@ -122,7 +124,8 @@ cdef ssize_t send(int file, iovec *vector, int count, void *_data) noexcept nogi
     if to_current:  # once; what libfuse sends by itself has no request
         request_answered(current_time, header.error)
         current = 0
-    if (count != 1 or vector[0].iov_len != sizeof(reply_header) or header.error != -ESTALE or
+    if (count != 1 or vector[0].iov_len != sizeof(reply_header) or
+            (header.error != -ESTALE and header.error != -ENOENT) or
             not to_current or not sets_times_of_nobody):
         return writev(file, vector, count)
     memset(attributes, 0, ATTRIBUTES_BYTES)

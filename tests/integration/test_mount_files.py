@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from difffs.linux import synchronize_file_system
 from tests.integration.harness import Mounted
 
 pytestmark = pytest.mark.integration
@@ -277,6 +278,24 @@ def test_what_was_synced_from_a_mapping_survives_a_crash(mount: Mounted) -> None
     mount.check()
     mount.mount()
     assert path.read_bytes() == content
+
+
+def test_removing_files_that_are_being_closed_is_no_error_of_the_file_system(
+    mount: Mounted,
+) -> None:
+    """The kernel sends the times of a removed file afterwards, and has the next syncfs report when
+    they could not be set. Files are closed in the background, so this is a race, run often."""
+    for number in range(500):
+        path = mount.path / f"removed-{number}"
+        path.write_bytes(b"content")
+        with path.open("rb"):
+            pass
+        path.unlink()
+    directory = os.open(mount.path, os.O_RDONLY)
+    try:
+        synchronize_file_system(directory)
+    finally:
+        os.close(directory)
 
 
 def test_unlinked_but_open(mount: Mounted) -> None:
