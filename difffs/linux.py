@@ -106,10 +106,15 @@ def exchange(one: _Path, other: _Path) -> None:
 
 
 def mappings_of(descriptor: int) -> list[tuple[int, int]]:
-    """Where an open file is mapped in this process: (address, length) of each mapping."""
+    """Where an open file is mapped in this process: (address, length) of each mapping.
+
+    Nothing without /proc, nor where it has another device for the file than fstat (btrfs).
+    """
     status = os.fstat(descriptor)
     device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    found = []
+    found: list[tuple[int, int]] = []
+    if not os.path.exists("/proc/self/maps"):
+        return found
     with open("/proc/self/maps", "rb") as maps:
         for line in maps:
             reach, _rights, _offset, where, number = line.split(maxsplit=5)[:5]

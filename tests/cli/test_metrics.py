@@ -189,8 +189,15 @@ def test_what_only_a_mount_has_is_absent_without_one(
     assert not told.keys() & {"request_times", "failed_requests", "write_wait_us"}
 
 
-def test_the_table_of_the_documents(store: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    samples = parsed(exposition([of_a_mount(store, capsys)], library_versions()))
+def test_the_table_of_the_documents(
+    store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    image, other = tmp_path / "image", tmp_path / "with-domains"
+    image.write_bytes(bytes(4096))
+    assert main(["import", "--domains", str(other), str(image), "one/vm"]) == 0
+    capsys.readouterr()
+    told_by = [of_a_mount(store, capsys), of_a_mount(other, capsys)]
+    samples = parsed(exposition(told_by, library_versions()))
     document = (Path(__file__).parents[2] / "docs/operations.md").read_text()
     rows = re.findall(r"^\| (`difffs_.*?) \| (.*?) \|", document, re.MULTILINE)
     described = {
