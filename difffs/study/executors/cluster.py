@@ -4,6 +4,7 @@ All share that; through the scheduler goes what is to be done, and that it is do
 
 from __future__ import annotations
 
+import gc
 import logging
 import pickle
 import queue
@@ -73,11 +74,11 @@ def connected(choice: ClusterChoice, cache: Cache, scratch: Path) -> Iterator[Da
         logging.getLogger(name).setLevel(logging.CRITICAL)  # what matters is raised
     with _mark_in(cache.folder) as mark:
         if choice.address is None:
-            with _own_cluster(choice.workers, scratch) as cluster, Client(cluster) as client:
+            with _own_cluster(choice.workers, scratch) as cluster, _client(cluster) as client:
                 yield DaskCluster(client, mark)
             return
         try:
-            client = Client(choice.address, timeout=CONNECT_SECONDS)
+            client = _client(choice.address, timeout=CONNECT_SECONDS)
         except (OSError, ValueError, ImportError) as error:
             raise EnvironmentProblem(
                 f"no scheduler at {choice.address} ({error}): start one with `dask scheduler`, and"
@@ -87,6 +88,20 @@ def connected(choice: ClusterChoice, cache: Cache, scratch: Path) -> Iterator[Da
             executor = DaskCluster(client, mark)
             executor.require_workers()
             yield executor
+
+
+def _client(*where: Any, **options: Any) -> Client:
+    """Make a client. One that could not be made closes itself when it is collected, and waits for a
+    lock that is held while the next one is made: so nothing is collected within that.
+    """
+    gc.collect()
+    collects = gc.isenabled()
+    gc.disable()
+    try:
+        return Client(*where, **options)
+    finally:
+        if collects:
+            gc.enable()
 
 
 @contextmanager
