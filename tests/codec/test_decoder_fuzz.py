@@ -6,6 +6,9 @@ from pathlib import Path
 import pytest
 from fuzzing import decoders
 
+# Building it with the sanitizers takes longer than running it.
+pytestmark = [pytest.mark.slow, pytest.mark.minutes]
+
 
 @pytest.fixture(scope="module")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -15,7 +18,6 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
         pytest.skip(str(error))
 
 
-@pytest.mark.slow
 def test_nothing_is_reported(program: Path, tmp_path: Path) -> None:
     done, report = decoders.run(program, 40_000, 3, tmp_path)
     assert report == ""
@@ -23,7 +25,6 @@ def test_nothing_is_reported(program: Path, tmp_path: Path) -> None:
     assert done["new"] > 20, "inputs reach code that none before has"
 
 
-@pytest.mark.slow
 def test_a_report_is_one(program: Path, tmp_path: Path) -> None:
     """The program is built with the sanitizers: what they find ends it, and its input is known."""
     assert b"__asan_report" in program.read_bytes()

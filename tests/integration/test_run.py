@@ -217,6 +217,7 @@ def test_stats_show_what_is_in_memory(mount: Mounted) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.minutes
 @pytest.mark.skipif(guest.obstacle() is not None, reason=guest.obstacle() or "")
 def test_a_guest_runs_with_half_of_its_ram(mount: Mounted, tmp_path: Path) -> None:
     """Everything that it verifies is right, and the host has less to hold."""
