@@ -40,19 +40,30 @@ def files_of_mount(mountpoint: str) -> Iterator[MountFile]:
                     elif stat.S_ISREG(status.st_mode):
                         yield MountFile(name, entry.path, status.st_size)
     except OSError as error:
-        raise EnvironmentProblem(
-            f"{error.filename or mountpoint} cannot be listed: {error.strerror}; ask its owner, or"
-            " see the log in its store"
-        ) from error
+        raise _unlisted(mountpoint, error) from error
 
 
 def usage_of_file(path: str) -> VolumeUsage | None:
-    """What a file takes in the store; None where it may not be asked."""
+    """What a file takes in the store; None where it may not be asked.
+
+    ``EnvironmentProblem`` when the mount does not answer.
+    """
     try:
         file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except (PermissionError, FileNotFoundError):
         return None
+    except OSError as error:
+        raise _unlisted(path, error) from error
     try:
         return read_usage(file)
+    except OSError as error:
+        raise _unlisted(path, error) from error
     finally:
         os.close(file)
+
+
+def _unlisted(path: str, error: OSError) -> EnvironmentProblem:
+    return EnvironmentProblem(
+        f"{error.filename or path} cannot be listed: {error.strerror}; ask its owner, or see the"
+        " log in its store"
+    )

@@ -4,8 +4,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from difffs.cli.mount_files import files_of_mount, usage_of_file
+from difffs.cli.mount_files import MountFile, files_of_mount, usage_of_file
 from difffs.cli.names import printable
+from difffs.errors import EnvironmentProblem
 from difffs.host_memory import HostMemory
 from difffs.page_cache import resident_bytes_of
 from difffs.size import format_size
@@ -20,22 +21,16 @@ _SHOWN = 20
 def with_resident(statistics: dict[str, Any]) -> dict[str, Any]:
     """Add what each volume has in memory and in the store, and what all of it costs the host.
 
-    `volumes` and `host_memory` are None when there are too many files.
+    `volumes` and `host_memory` are None when there are too many files, or some cannot be listed:
+    folders of others, files that are being removed. The rest of the statistics needs neither.
     """
-    files = list(islice(files_of_mount(statistics["mountpoint"]), MOST_VOLUMES + 1))
-    if len(files) > MOST_VOLUMES:
+    try:
+        files = list(islice(files_of_mount(statistics["mountpoint"]), MOST_VOLUMES + 1))
+        if len(files) > MOST_VOLUMES:
+            return {**statistics, "volumes": None, "host_memory": None}
+        volumes = [_volume(file) for file in files]
+    except EnvironmentProblem:
         return {**statistics, "volumes": None, "host_memory": None}
-    volumes: list[dict[str, Any]] = []
-    for file in files:
-        usage = usage_of_file(file.path)
-        volumes.append(
-            {
-                "name": file.name,
-                "size": file.size,
-                "resident": resident_bytes_of(Path(file.path)),
-                "stored": None if usage is None else round(usage.stored),
-            }
-        )
     memory = HostMemory(
         nominal=sum(file.size for file in files),
         resident=sum(volume["resident"] or 0 for volume in volumes),
@@ -45,13 +40,26 @@ def with_resident(statistics: dict[str, Any]) -> dict[str, Any]:
     return {**statistics, "volumes": volumes, "host_memory": memory.as_json()}
 
 
+def _volume(file: MountFile) -> dict[str, Any]:
+    usage = usage_of_file(file.path)
+    return {
+        "name": file.name,
+        "size": file.size,
+        "resident": resident_bytes_of(Path(file.path)),
+        "stored": None if usage is None else round(usage.stored),
+    }
+
+
 def lines(statistics: dict[str, Any]) -> list[str]:
     """Return it as people read it; nothing for a store that is not mounted."""
     if "volumes" not in statistics:
         return []
     volumes = statistics["volumes"]
     if volumes is None:
-        return [f"volumes in memory: not added up, there are more than {MOST_VOLUMES:,}"]
+        return [
+            f"volumes in memory: not added up, there are more than {MOST_VOLUMES:,}, or not all of"
+            " them may be listed"
+        ]
     if not volumes:
         return []
     told = ["", f"{'size':>10} {'in memory':>10} {'stored':>10}  volume"]

@@ -216,6 +216,22 @@ def test_stats_show_what_is_in_memory(mount: Mounted) -> None:
     assert "in memory" in table
 
 
+def test_stats_of_a_mount_with_folders_of_others(mount: Mounted) -> None:
+    """Who may not look into a folder is told the rest."""
+    (mount.path / "private").mkdir(mode=0o700)
+    (mount.path / "private" / "ram").write_bytes(b"x" * MIB)
+    user = ["setpriv", "--reuid=12345", "--regid=12345", "--clear-groups"]
+    script = [sys.executable, "-m", "difffs", "stats", str(mount.path)]
+    mount.folder.chmod(0o755)
+    done = subprocess.run([*user, *script, "--json"], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["volumes"], found["host_memory"]) == (None, None)
+    assert found["pages"]["total"] >= 0
+    told = subprocess.run([*user, *script], capture_output=True, text=True, check=True).stdout
+    assert "not added up" in told
+
+
 @pytest.mark.slow
 @pytest.mark.minutes
 @pytest.mark.skipif(guest.obstacle() is not None, reason=guest.obstacle() or "")
