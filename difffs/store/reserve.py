@@ -9,6 +9,8 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
+from difffs.errors import NO_ROOM
+
 RESERVE_BYTES = 1 << 20
 """Room for the index pages of a commit of a hundred changes, or for an extent that is rewritten."""
 
@@ -28,23 +30,26 @@ class Reserve:
         return self._held
 
     def hold(self) -> bool:
-        """Reserves the room, if there is any; whether it is there now."""
+        """Reserves the room, if there is any. False when there is none: what is left must be kept
+        for the commit that frees some. Where it cannot be tried (no descriptors, a folder that is
+        read-only) there is no reserve, and no lack of room either."""
         if self._held:
             return True
         try:
             file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError:
-            return False
+        except OSError as error:
+            return error.errno not in NO_ROOM
         try:
             os.posix_fallocate(file, 0, RESERVE_BYTES)
             self._held = True
-        except OSError:
+        except OSError as error:
             # Half a reserve helps nobody, and may be what a freeing commit lacks.
             with suppress(OSError):
                 os.ftruncate(file, 0)
+            return error.errno not in NO_ROOM
         finally:
             os.close(file)
-        return self._held
+        return True
 
     def give_back(self) -> None:
         """Lets others have the room."""

@@ -2,6 +2,7 @@
 crash."""
 
 import errno
+import os
 import threading
 import tracemalloc
 from collections.abc import Callable
@@ -241,6 +242,27 @@ def test_the_reserve_counts_and_goes_with_the_end(tmp_path: Path) -> None:
         assert path.stat().st_blocks * 512 == RESERVE_BYTES
         assert volumes.store.occupancy().metadata > RESERVE_BYTES
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("number", "may_go_on"),
+    [(errno.ENOSPC, False), (errno.EDQUOT, False), (errno.EMFILE, True), (errno.EROFS, True)],
+)
+def test_only_a_lack_of_room_is_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, may_go_on: bool
+) -> None:
+    """Without descriptors there is no reserve, but pages find room all the same."""
+    reserve = Reserve(tmp_path / "reserve")
+
+    def refuse(*_: object) -> int:
+        raise OSError(number, os.strerror(number))
+
+    for call in ("open", "posix_fallocate"):
+        with monkeypatch.context() as patched:
+            patched.setattr(os, call, refuse)
+            assert reserve.hold() is may_go_on
+        assert not reserve.held
+    assert reserve.hold()
 
 
 def test_a_reserve_for_which_there_is_no_room(tmp_path: Path) -> None:
