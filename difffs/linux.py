@@ -10,6 +10,7 @@ import os
 import struct
 import sys
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NamedTuple
 
 MS_RDONLY = 1 << 0
@@ -108,19 +109,20 @@ def exchange(one: _Path, other: _Path) -> None:
 def mappings_of(descriptor: int) -> list[tuple[int, int]]:
     """Where an open file is mapped in this process: (address, length) of each mapping.
 
-    Nothing without /proc, nor where it has another device for the file than fstat (btrfs).
+    By its name, since on btrfs and overlayfs the kernel has another device for a mapping than fstat
+    has for the file. Nothing without /proc, nor for a file that has been removed or renamed since.
     """
-    status = os.fstat(descriptor)
-    device = f"{os.major(status.st_dev):02x}:{os.minor(status.st_dev):02x}"
-    found: list[tuple[int, int]] = []
-    if not os.path.exists("/proc/self/maps"):
-        return found
-    with open("/proc/self/maps", "rb") as maps:
-        for line in maps:
-            reach, _rights, _offset, where, number = line.split(maxsplit=5)[:5]
-            if int(number) == status.st_ino and where.decode() == device:
-                start, _, end = reach.decode().partition("-")
-                found.append((int(start, 16), int(end, 16) - int(start, 16)))
+    try:
+        name = os.fsencode(os.readlink(f"/proc/self/fd/{descriptor}")).replace(b"\n", b"\\012")
+        table = Path("/proc/self/maps").read_bytes()
+    except FileNotFoundError:
+        return []
+    found = []
+    for line in table.removesuffix(b"\n").split(b"\n"):
+        reach, *_, path = line.split(maxsplit=5)
+        if path == name:
+            start, _, end = reach.partition(b"-")
+            found.append((int(start, 16), int(end, 16) - int(start, 16)))
     return found
 
 

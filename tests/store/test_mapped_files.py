@@ -10,7 +10,10 @@ from pathlib import Path
 import pytest
 
 from difffs.errors import CorruptStore, StoreFull
+from difffs.linux import mappings_of
 from difffs.store import Store
+from tests.integration.small_disks import NotHere
+from tests.integration.small_disks import small_disk as small_file_system
 from tests.pages import guest_memory
 from tests.stores import OpenStore, small_disk
 
@@ -94,6 +97,26 @@ def test_a_mapped_file_that_is_cut_while_it_is_open(tmp_path: Path, name: str) -
         assert done.stdout.startswith("written 0"), done
         with Store.open(store) as opened_again:
             assert opened_again.check() == []
+
+
+@pytest.mark.integration
+@pytest.mark.parametrize("name", ["digests", "index-2/data.mdb"])
+def test_mappings_are_found_where_they_have_another_device(name: str) -> None:
+    """On btrfs the kernel names another for a mapping than fstat for the file."""
+    try:
+        with small_file_system("btrfs") as disk:
+            store = disk.path / "s"
+            with OpenStore(store) as opened:
+                opened.write(opened.new_volume("a"), 0, guest_memory(1, 300))
+                file = os.open(store / name, os.O_RDONLY)
+                try:
+                    found = mappings_of(file)
+                    assert len(found) == 1
+                    assert found[0][1] >= os.fstat(file).st_size
+                finally:
+                    os.close(file)
+    except NotHere as reason:
+        pytest.skip(str(reason))
 
 
 def test_a_copy_with_holes_on_a_full_disk(tmp_path: Path) -> None:
