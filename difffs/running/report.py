@@ -8,7 +8,6 @@ from contextlib import suppress
 from typing import Any
 
 from difffs.cgroup.group import Group
-from difffs.errors import DifffsError
 from difffs.mount.live import read_statistics, read_usage
 from difffs.running.memory_files import MemoryFile
 from difffs.running.rule import Rule
@@ -73,7 +72,7 @@ def _stored(file: MemoryFile) -> int | None:
 def _store(mountpoint: str) -> dict[str, Any]:
     try:
         found = read_statistics(mountpoint)
-    except (OSError, DifffsError):
+    except OSError:
         return {"mountpoint": mountpoint, "store": None, "stored": None, "factor": None}
     return {
         "mountpoint": mountpoint,

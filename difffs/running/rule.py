@@ -12,6 +12,7 @@ from typing import NamedTuple, Protocol
 
 from difffs.cgroup.group import Usage
 from difffs.errors import UsageError
+from difffs.page import PAGE_SIZE
 from difffs.size import format_size, parse_size
 
 LEAST_BYTES = 16 << 20
@@ -105,7 +106,7 @@ class Auto:
         pressure = _waited_us(earlier, usage) / (seconds * 1e6)
         headroom = max(int(HEADROOM * usage.resident), _LEAST_HEADROOM)
         if pressure > PRESSURE_BOUND:
-            back = (usage.refaults - earlier.refaults) * 4096
+            back = (usage.refaults - earlier.refaults) * PAGE_SIZE
             given = max(int(_RAISE * usage.resident), 2 * back)
             self._rest = self._next_rest
             self._next_rest = min(2 * self._next_rest, _LONGEST_REST)

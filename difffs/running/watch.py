@@ -95,9 +95,9 @@ class Watch:
         while not self._ended.wait(pause):
             try:
                 began = time.monotonic()
-                if began - self._looked_at >= _LOOK_SECONDS or not self._peak:
-                    self._look(began)
                 usage = self._group.usage()
+                if began - self._looked_at >= _LOOK_SECONDS or not self._peak:
+                    self._look(began, usage)
                 guest_bytes = sum(file.mapped for file in self._files)
                 self._apply(self._rule.limits(usage, guest_bytes, began - decided))
                 decided = began
@@ -116,8 +116,7 @@ class Watch:
         with self._lock:
             self._limit = limits.up_to
 
-    def _look(self, now: float) -> None:
-        usage = self._group.usage()
+    def _look(self, now: float, usage: Usage) -> None:
         files = memory_files(self._group.processes())
         host = None
         if files:
