@@ -19,6 +19,7 @@ from pathlib import Path
 
 from difffs.errors import EnvironmentProblem
 from difffs.libraries import installed_version
+from difffs.linux import Capability
 from difffs.mount.table import Mount, parse
 
 SECONDS = 10.0
@@ -29,7 +30,6 @@ SYSTEM_PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 _OUTPUT = 1 << 20
 _MODULE_LISTS = ("modules.builtin", "modules.dep")
-_CAPABILITIES = {"CAP_IPC_LOCK": 14, "CAP_SYS_ADMIN": 21, "CAP_SYS_RESOURCE": 24}
 _CHECKOUT = Path(__file__).parents[2]
 
 
@@ -159,7 +159,7 @@ class Host:
 
     def has_capability(self, name: str) -> bool:
         """Whether this process has a capability. ``OSError``."""
-        return bool(int(self._status["CapEff"], 16) >> _CAPABILITIES[name] & 1)
+        return bool(int(self._status["CapEff"], 16) >> Capability[name.removeprefix("CAP_")] & 1)
 
     @property
     def is_in_user_namespace(self) -> bool:

@@ -20,7 +20,13 @@ from difffs.store.format import DIGEST_FILE, PAYLOAD_FILE
 from difffs.store.hints import Hints, stored_digests
 from difffs.store.index import Index
 from difffs.store.namespace import Namespace
-from difffs.store.object_table import RECORD_BYTES, ObjectTable, StoredObject, parse_prefix
+from difffs.store.object_table import (
+    DEPTH_LIMIT,
+    RECORD_BYTES,
+    ObjectTable,
+    StoredObject,
+    parse_prefix,
+)
 from difffs.store.page_tables import HOLE, LOST, ZERO
 
 Progress = Callable[[int, int], None]
@@ -28,7 +34,6 @@ Progress = Callable[[int, int], None]
 
 _PATCHES = frozenset(codec for codec in Codec if codec.is_patch)
 _KNOWN = frozenset(Codec) - {Codec.NONE}
-_DEPTH_LIMIT = 15
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,15 +251,15 @@ class _Check:
                 domain, other = map(self._objects.domain_of, (identity, item.base))
                 text = f"is of domain {domain}, its base {_name(item.base)} of domain {other}"
                 self._find("domain", _name(identity), text)
-            if self._depth(item) > _DEPTH_LIMIT:
+            if self._depth(item) > DEPTH_LIMIT:
                 self._find(
-                    "base", _name(identity), f"its chain has more than {_DEPTH_LIMIT} patches"
+                    "base", _name(identity), f"its chain has more than {DEPTH_LIMIT} patches"
                 )
 
     def _depth(self, item: StoredObject) -> int:
         """Patches down to the last base; those of an endless chain are a few too many."""
         depth = 0
-        while item.codec in _PATCHES and depth <= _DEPTH_LIMIT:
+        while item.codec in _PATCHES and depth <= DEPTH_LIMIT:
             depth += 1
             base = self._objects.get(item.base)
             if base is None:
@@ -306,7 +311,7 @@ class _Check:
         base = None
         if item.codec in _PATCHES:
             base_item = self._objects.get(item.base)
-            if base_item is None or depth > _DEPTH_LIMIT:
+            if base_item is None or depth > DEPTH_LIMIT:
                 return None
             base = self._decode(file, context, item.base, base_item, depth + 1)
             if base is None:

@@ -20,6 +20,10 @@ DIGEST_FILE = "digests"
 SKETCH_FILE = "sketches"
 RESERVE_FILE = "reserve"
 
+DICTIONARY = "dictionary/0"
+"""The setting with the zstd dictionary of domain 0. Others have none: it holds pieces of pages, and
+what compresses well with it tells of them."""
+
 _FIRST_LINE = "difffs store"
 _ID_LINE = re.compile("id ([0-9a-f]{32})")
 

@@ -516,6 +516,7 @@ def _refuse_a_damaged_file(path: Path) -> None:
         with path.open("rb") as file:
             metas = file.read(2 * _META_PAGE_BYTES)
             size = os.fstat(file.fileno()).st_size
+            damage = lmdb_damage_of(file.fileno())
     except OSError as error:
         raise explained(error, path, "read") from None
     last_pages = [
@@ -531,11 +532,6 @@ def _refuse_a_damaged_file(path: Path) -> None:
             f"{path} is no LMDB index or has been cut off at {size} bytes;"
             " restore the store from a copy"
         )
-    try:
-        with path.open("rb") as file:
-            damage = lmdb_damage_of(file.fileno())
-    except OSError as error:
-        raise explained(error, path, "read") from None
     if damage is not None:
         raise CorruptStore(
             f"{path} is damaged: {damage}; save what can be saved with `difffs check --repair`"

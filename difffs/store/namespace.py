@@ -22,7 +22,7 @@ Errors about paths are ``OSError`` with the usual numbers (ENOENT, ENOTDIR, EEXI
 import errno
 import os
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 from difffs.errors import CorruptStore
 from difffs.page import MAXIMUM_VOLUME_SIZE
@@ -693,7 +693,7 @@ class Namespace:
             holder = self._children[parent.number].get(inode.name)
             if holder != inode.number:
                 yield f"{label}: the name in inode {inode.parent} belongs to inode {holder}"
-            if self._is_cut_off(inode):
+            if is_cut_off(self._inodes, inode):
                 yield f"{label}: not reachable from the root"
 
     def _domain_below(self, parent: Inode, inode: Inode) -> int | None:
@@ -702,14 +702,17 @@ class Namespace:
             return inode.domain  # its own
         return parent.domain
 
-    def _is_cut_off(self, inode: Inode) -> bool:
-        seen: set[int] = set()
-        while inode.number != self.ROOT:
-            if inode.number in seen:
-                return True
-            seen.add(inode.number)
-            parent = self._inodes.get(inode.parent)
-            if parent is None:
-                return False  # the missing directory is a finding of its own
-            inode = parent
-        return False
+
+def is_cut_off(inodes: Mapping[int, Inode], inode: Inode) -> bool:
+    """Whether the way up from an inode leads round, and not to the root. One that ends at a missing
+    directory does not count: that is another matter."""
+    seen: set[int] = set()
+    while inode.number != Namespace.ROOT:
+        if inode.number in seen:
+            return True
+        seen.add(inode.number)
+        parent = inodes.get(inode.parent)
+        if parent is None:
+            return False
+        inode = parent
+    return False

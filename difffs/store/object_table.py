@@ -10,9 +10,12 @@ from struct import Struct
 
 from difffs import _kernels
 
-_PREFIX = Struct("<IIIB3x")  # end, generation, domain, highest slot
-_RECORD = Struct("<IIII")  # place, kind, base, digest
-RECORD_BYTES = _RECORD.size
+HEADER_PREFIX = Struct("<IIIB3x")  # end, generation, domain, highest slot
+RECORD = Struct("<IIII")  # place, kind, base, digest
+RECORD_BYTES = RECORD.size
+
+DEPTH_LIMIT = 15
+"""Patches from an object down to its last base, at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,9 +45,9 @@ class StoredHeader:
 
 def parse_prefix(stored: bytes) -> StoredHeader:
     """The beginning of a header; ValueError when the whole has not the length that it says."""
-    if len(stored) < _PREFIX.size or len(stored) > _kernels.HEADER_BYTES:
+    if len(stored) < HEADER_PREFIX.size or len(stored) > _kernels.HEADER_BYTES:
         raise ValueError(f"has {len(stored)} bytes")
-    end, generation, domain, used = _PREFIX.unpack_from(stored)
+    end, generation, domain, used = HEADER_PREFIX.unpack_from(stored)
     if RECORD_BYTES * (used + 1) != len(stored):
         raise ValueError(f"has {len(stored)} bytes for {used} slots")
     return StoredHeader(end, generation, domain, used)
@@ -82,7 +85,7 @@ class ObjectTable:
         stored = self._stored.get(number)
         if stored is None or not slot or RECORD_BYTES * slot >= len(stored):
             return None
-        place, kind, base, digest = _RECORD.unpack_from(stored, RECORD_BYTES * slot)
+        place, kind, base, digest = RECORD.unpack_from(stored, RECORD_BYTES * slot)
         if not kind & 255:
             return None
         offset = place & 0xFFFFF

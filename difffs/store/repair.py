@@ -28,7 +28,15 @@ from difffs.store.failures import explained
 from difffs.store.hints import noted_commit
 from difffs.store.index import Changes, Index, synchronise_directory
 from difffs.store.inode import Inode
-from difffs.store.object_table import RECORD_BYTES, ObjectTable, StoredObject, parse_prefix
+from difffs.store.object_table import (
+    DEPTH_LIMIT,
+    HEADER_PREFIX,
+    RECORD,
+    RECORD_BYTES,
+    ObjectTable,
+    StoredObject,
+    parse_prefix,
+)
 from difffs.store.page_tables import HOLE, LOST, ZERO
 from difffs.store.payloads import PayloadFile
 from difffs.store.repair_names import RepairedNames, repaired_names
@@ -42,10 +50,6 @@ Run = tuple[int, int]
 
 _CHUNK = Struct(">II")
 _CHUNK_PREFIX = Struct("<IIII")  # reserved, objects and lost, zeros, lost
-_HEADER_PREFIX = Struct("<IIIB3x")  # end, generation, domain, highest slot
-_RECORD = Struct("<IIII")  # place, kind, base, digest
-_DICTIONARY = "dictionary/0"
-_DEPTH_LIMIT = 15
 _MOST_PAGES, _MOST_PATCHES = (1 << 14) - 1, (1 << 10) - 1
 _VALUES_A_COMMIT = 1024
 """Values (4 MiB) after which the new index is committed: they are in memory until then."""
@@ -308,7 +312,7 @@ class StoreRepair:
 
     def _decode_all(self, progress: Progress | None) -> None:
         context = _kernels.Context()
-        content = self._settings.get(_DICTIONARY)
+        content = self._settings.get(names.DICTIONARY)
         if content is not None:
             recipe = Recipe.from_dict(json.loads(self._settings["recipe"]))
             context.use(_kernels.Dictionary(content, recipe.compress_level))
@@ -339,7 +343,7 @@ class StoreRepair:
         base = None
         if Codec(item.codec).is_patch:
             stored = self._objects.get(item.base)
-            if stored is None or depth >= _DEPTH_LIMIT:
+            if stored is None or depth >= DEPTH_LIMIT:
                 return None
             base = self._page(context, item.base, stored, depth + 1)
             if base is None:
@@ -465,7 +469,7 @@ class StoreRepair:
                 writing.changes.tables.append((volume, chunk, memoryview(stored)))
                 writing.added()
         self._settings["id"] = store_id
-        kept = ("recipe", "created", "counters", _DICTIONARY, "id")
+        kept = ("recipe", "created", "counters", names.DICTIONARY, "id")
         writing.changes.settings += [
             (name, self._settings[name]) for name in kept if name in self._settings
         ]
@@ -487,14 +491,14 @@ class StoreRepair:
             pages, patches = self._objects.counted(identity)
             place, kind = at | item.length - 1 << 20, item.codec | pages << 8 | patches << 22
             records += bytes(RECORD_BYTES * (slot - used - 1))
-            records += _RECORD.pack(place, kind, item.base, item.digest)
+            records += RECORD.pack(place, kind, item.base, item.digest)
             parts.append(payload)
             used, at = slot, at + item.length
             self.result.objects += 1
         if not used:
             return b""
         payloads.write(number, 0, 0, b"".join(parts))
-        records[: _HEADER_PREFIX.size] = _HEADER_PREFIX.pack(
+        records[: HEADER_PREFIX.size] = HEADER_PREFIX.pack(
             at, 0, self._objects.domain_of(number << 8), used
         )
         return bytes(records)

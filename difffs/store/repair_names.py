@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.store.inode import NAME_MAXIMUM, Inode, encode_name, time_now
-from difffs.store.namespace import Namespace
+from difffs.store.namespace import Namespace, is_cut_off
 
 LOST_AND_FOUND = "lost+found"
 
@@ -250,21 +250,9 @@ class _Names:
                 self._move(inode, name, "its directory is gone")
             elif name != inode.name or (parent.number, name) in taken:
                 self._move(inode, name, "its name was damaged or taken")
-            elif self._is_cut_off(inode):
+            elif is_cut_off(self._inodes, inode):
                 self._move(inode, name, "it was not reachable from the root")
             taken[inode.parent, inode.name] = inode.number
-
-    def _is_cut_off(self, inode: Inode) -> bool:
-        seen: set[int] = set()
-        while inode.number != Namespace.ROOT:
-            if inode.number in seen:
-                return True
-            seen.add(inode.number)
-            parent = self._inodes.get(inode.parent)
-            if parent is None:
-                return False  # its directory is moved in its own turn
-            inode = parent
-        return False
 
     def _count_links(self) -> None:
         directories: dict[int, int] = {}

@@ -11,7 +11,14 @@ from pathlib import Path
 
 from difffs.store.bindings import CommitRecord, Kind, bind, is_bound
 from difffs.store.lmdb_file import LmdbFile
-from difffs.store.version_1 import convert_chunk, convert_dictionary, convert_header, former_payload
+from difffs.store.version_1 import (
+    FORMER_DICTIONARY,
+    NEW_DICTIONARY,
+    convert_chunk,
+    convert_dictionary,
+    convert_header,
+    former_payload,
+)
 
 _NAMES = {
     Kind.EXTENT: b"extents",
@@ -208,8 +215,8 @@ class FormerSalvage:
         for key, stored in self._file.entries(_NAMES[kind]):
             value = self._converted(kind, key, stored, payloads=True)
             if value is not None:
-                known = key == b"dictionary" and kind is Kind.SETTING
-                yield (b"dictionary/0" if known else key), value
+                known = key == FORMER_DICTIONARY and kind is Kind.SETTING
+                yield (NEW_DICTIONARY if known else key), value
 
     def _converted(self, kind: Kind, key: bytes, stored: bytes, *, payloads: bool) -> bytes | None:
         try:

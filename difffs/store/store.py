@@ -66,10 +66,6 @@ from difffs.usage import VolumeUsage
 if TYPE_CHECKING:
     from difffs.store.check import Finding, Progress
 
-DICTIONARY = "dictionary/0"
-"""The setting with the zstd dictionary of domain 0. Others have none: it holds pieces of pages, and
-what compresses well with it tells of them."""
-
 LOADED_HEADERS = 2048
 """Extent headers kept in memory though unchanged (8 MiB, half a million objects)."""
 
@@ -314,7 +310,7 @@ class Store:
             names.keep_above(max(map(self._extents.domain_of, used), default=0))
 
     def _stored_dictionary(self) -> Dictionary | None:
-        content = self._index.setting(DICTIONARY)
+        content = self._index.setting(names.DICTIONARY)
         if content is None:
             return None
         dictionary = Dictionary(content, self.recipe.compress_level)
@@ -330,7 +326,7 @@ class Store:
             self._reader.use(self.dictionary)
             if self._volume_pages is not None:
                 self._volume_pages.use_dictionary(self.dictionary)
-            self._settings_to_write.append((DICTIONARY, content))
+            self._settings_to_write.append((names.DICTIONARY, content))
         return self.dictionary
 
     def _choose_recipe(self, name: str | None, *, change: bool) -> Recipe:

@@ -9,18 +9,18 @@ from difffs import _kernels
 from difffs.codec import Codec
 from difffs.errors import CorruptStore
 from difffs.store.bindings import Kind
+from difffs.store.format import DICTIONARY
 from difffs.store.index import Entry, Index
+from difffs.store.object_table import HEADER_PREFIX, RECORD
 
 _PREFIX = Struct("<IIBBHI")  # checksum, end, side, highest slot, reserved, extent
 _RECORD = Struct("<IB3sII")  # place, kind, references, digest, checksum
-_NEW_PREFIX = Struct("<IIIB3x")  # end, generation, domain, highest slot
-_NEW_RECORD = Struct("<IIII")  # place, kind, base, digest
 _BASE = Struct("<I")
 _CHECKSUM = Struct("<I")
 _NUMBER = Struct(">I")
 _CHUNK = Struct(">II")
-_DICTIONARY = b"dictionary"
-_NEW_DICTIONARY = b"dictionary/0"
+FORMER_DICTIONARY = b"dictionary"
+NEW_DICTIONARY = DICTIONARY.encode()
 _PATCHES = frozenset(codec for codec in Codec if codec.is_patch)
 _LONGEST_PAYLOAD = 4096
 
@@ -39,7 +39,7 @@ def convert_header(number: int, stored: bytes, payload: Payload | None) -> bytes
         raise ValueError("an extent header whose checksum is wrong")
     if named != number or len(stored) != _RECORD.size * (used + 1) or side > 1:
         raise ValueError(f"the header of extent {named}")
-    converted = bytearray(_NEW_PREFIX.pack(end, side, 0, used))
+    converted = bytearray(HEADER_PREFIX.pack(end, side, 0, used))
     for slot in range(1, used + 1):
         place, kind, references, digest, of_payload = _RECORD.unpack_from(stored, 16 * slot)
         codec, offset, length = kind & 15, place & 0xFFFFF, (place >> 20) + 1
@@ -55,7 +55,7 @@ def convert_header(number: int, stored: bytes, payload: Payload | None) -> bytes
             offset, length = offset + _BASE.size, length - _BASE.size
         both = int.from_bytes(references, "little")
         place = offset | length - 1 << 20 if codec else 0
-        converted += _NEW_RECORD.pack(place, codec | both << 8, base, digest)
+        converted += RECORD.pack(place, codec | both << 8, base, digest)
     return bytes(converted)
 
 
@@ -117,12 +117,12 @@ class FormerIndex(Index):
             return convert_header(_NUMBER.unpack(key)[0], stored, self._payload)
         if kind is Kind.TABLE:
             return convert_chunk(stored)
-        if kind is Kind.SETTING and key == _NEW_DICTIONARY:
+        if kind is Kind.SETTING and key == NEW_DICTIONARY:
             return convert_dictionary(stored)
         return stored
 
     def _value(self, kind: Kind, key: bytes, name: str) -> memoryview | None:
-        former = _DICTIONARY if kind is Kind.SETTING and key == _NEW_DICTIONARY else key
+        former = FORMER_DICTIONARY if kind is Kind.SETTING and key == NEW_DICTIONARY else key
         stored = self._get(former, self._databases[kind])
         if stored is None:
             return None
@@ -147,7 +147,7 @@ class FormerIndex(Index):
     def entries(self, kind: Kind) -> Iterator[Entry]:
         """All values of a kind, converted, or as they are where they are damaged."""
         for former, stored in self._raw(kind):
-            key = _NEW_DICTIONARY if kind is Kind.SETTING and former == _DICTIONARY else former
+            key = NEW_DICTIONARY if kind is Kind.SETTING and former == FORMER_DICTIONARY else former
             try:
                 yield key, self._converted(kind, key, stored), True
             except ValueError:

@@ -16,9 +16,8 @@ from difffs.errors import CorruptStore, DifffsError, FormatTooNew, PayloadDamage
 from difffs.store import Store
 from difffs.store.bindings import Kind
 from difffs.store.check import Finding
-from difffs.store.format import read_format
+from difffs.store.format import DICTIONARY, read_format
 from difffs.store.index import Changes, Index
-from difffs.store.store import DICTIONARY
 from tests.kernels import kernel_oracle
 from tests.pages import compressible_page, guest_memory, similar_page
 from tests.stores import OpenStore
