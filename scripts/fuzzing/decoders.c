@@ -490,6 +490,8 @@ static unsigned next_target(void) {
     return CODEC_RAW;
 }
 
+static const uint8_t seeds_of_overrun[24];
+
 int main(int argc, char **argv) {
     LLVMFuzzerInitialize(&argc, &argv);
     if (argc > 2 && strcmp(argv[1], "replay") == 0) {
@@ -504,8 +506,16 @@ int main(int argc, char **argv) {
         printf("%d inputs\n", argc - 2);
         return 0;
     }
+    if (argc == 2 && strcmp(argv[1], "overrun") == 0) {
+        /* A mistake like those that are looked for: whether the sanitizers tell is to be seen. */
+        uint8_t *exact = copy_of(seeds_of_overrun, sizeof seeds_of_overrun);
+        const int behind = ((volatile uint8_t *)exact)[sizeof seeds_of_overrun];
+        free(exact);
+        return behind > 255;
+    }
     if (argc < 4) {
-        fprintf(stderr, "usage: decoders EXECUTIONS SEED FOUND-FOLDER [INPUT...] | replay INPUT...\n");
+        fprintf(stderr,
+                "usage: decoders EXECUTIONS SEED FOUND-FOLDER [INPUT...] | replay INPUT... | overrun\n");
         return 2;
     }
     const uint64_t executions = strtoull(argv[1], NULL, 0);

@@ -1,4 +1,4 @@
-"""``python -m tests.endurance.damage``: trials of damage to a store's files."""
+"""``scripts/endurance damage``: trials of damage to a store's files."""
 
 import argparse
 import json
@@ -10,7 +10,7 @@ from tests.endurance.damage.trials import Trials
 
 def main(arguments: list[str]) -> int:
     """Run as a command. 0: every read was right or an error; 1: not so."""
-    parser = argparse.ArgumentParser(prog="damage", description=__doc__)
+    parser = argparse.ArgumentParser(prog="scripts/endurance damage", description=__doc__)
     parser.add_argument("--trials", type=int, default=1000, metavar="N", help="how many (1000)")
     parser.add_argument("--seed", type=int, default=1, metavar="N", help="another course of things")
     parser.add_argument("--first", type=int, default=0, metavar="N", help="begin with this trial")

@@ -1,4 +1,4 @@
-"""``python -m tests.endurance.full_disk``: what ``scripts/full-disk`` runs."""
+"""``scripts/endurance full-disk``: trials that fill a file system and make room again."""
 
 import argparse
 import json
@@ -18,12 +18,18 @@ def kind_of(seed: int) -> str:
 
 def main(arguments: list[str]) -> int:
     """Run as a command. 0: nothing was violated, 1: something was."""
-    parser = argparse.ArgumentParser(prog="scripts/full-disk")
-    parser.add_argument("--seeds", type=int, default=50, metavar="N")
-    parser.add_argument("--seed", type=int, default=1, metavar="N")
-    parser.add_argument("--kind", choices=list(KINDS))
-    parser.add_argument("--keep", type=Path, default=Path("full-disk-failures"), metavar="FOLDER")
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser = argparse.ArgumentParser(prog="scripts/endurance full-disk")
+    parser.add_argument("--seeds", type=int, default=50, metavar="N", help="how many (50)")
+    parser.add_argument("--seed", type=int, default=1, metavar="N", help="the first one (1)")
+    parser.add_argument("--kind", choices=list(KINDS), help="of file system (by the seed)")
+    parser.add_argument(
+        "--keep",
+        type=Path,
+        default=Path("endurance-failures"),
+        metavar="DIR",
+        help="failing stores",
+    )
+    parser.add_argument("--json", type=Path, metavar="FILE", help="a report")
     options = parser.parse_args(arguments)
     if options.seeds < 1:
         parser.error("--seeds needs at least 1")

@@ -1,4 +1,4 @@
-"""``python -m tests.endurance.hostile``: each kind of hostile pages, with what a page costs."""
+"""``scripts/endurance hostile``: each kind of hostile pages, with what a page costs."""
 
 import argparse
 import sys
@@ -11,7 +11,7 @@ from tests.stores import scratch
 
 def main(arguments: list[str]) -> int:
     """Run as a command. 0: all right and bounded, 1: not."""
-    parser = argparse.ArgumentParser(prog="python -m tests.endurance.hostile")
+    parser = argparse.ArgumentParser(prog="scripts/endurance hostile")
     parser.add_argument("--seeds", type=int, default=3, metavar="N")
     parser.add_argument("--seed", type=int, default=1, metavar="N")
     options = parser.parse_args(arguments)

@@ -47,7 +47,8 @@ def tail_pairs(seed: int, tries: int) -> list[tuple[bytes, bytes]]:
 
 
 def one_sketch(seed: int, pages: int) -> list[bytes]:
-    """Noise in which a part of a page is everybody's: all sketches agree."""
+    """Noise in which three quarters of a page are everybody's: of any two sketches two features or
+    more, of four, are the same."""
     source = random.Random(seed)
     common = source.randbytes(PAGE)
     wanted = _kernels.sketch(1, common)
