@@ -297,17 +297,16 @@ class Store:
             )
 
     def _begin_domains(self, *, wanted: bool) -> None:
-        names = self.namespace
-        if wanted and not names.has_domains:
+        if wanted and not self.has_domains:
             raise DomainsMismatch(
                 f"{self.path} was made without domains, and stays so: leave the option out, or make"
                 " another store with it and copy the volumes there"
             )
-        if names.has_domains:
+        if self.has_domains:
             self._extents.keep_domains()
-        if names.is_damaged:  # what was damaged may have said whose extents there are
+        if self.namespace.is_damaged:  # what was damaged may have said whose extents there are
             used = filter(self._extents.in_use, range(self._extents.count))
-            names.keep_above(max(map(self._extents.domain_of, used), default=0))
+            self.namespace.keep_above(max(map(self._extents.domain_of, used), default=0))
 
     def _stored_dictionary(self) -> Dictionary | None:
         content = self._index.setting(names.DICTIONARY)
@@ -950,7 +949,7 @@ class Store:
 
     def hold_reserve(self) -> bool:
         """Keeps room for the commits that free some (difffs/store/reserve.py), while the store is
-        open; whether it is there. Where there is none, the next call tries again."""
+        open. False when there is no room for it; the next call tries again."""
         return self._reserve is None or self._reserve.hold()
 
     def give_reserve_back(self) -> None:
