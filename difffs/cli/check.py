@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from difffs.cli.arguments import filled_path
-from difffs.cli.names import printable
 from difffs.cli.opening import open_to_read, repair
-from difffs.cli.report import SCHEMA_VERSION, print_json
+from difffs.cli.report import SCHEMA_VERSION, print_json, printable
 from difffs.errors import CorruptStore, UsageError
 from difffs.progress import Progress
 from difffs.store.repairing import Repaired

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from difffs.cli.report import printable
 from difffs.errors import UsageError
 from difffs.size import format_size
 
@@ -31,8 +32,6 @@ class Column:
                 return "-"
             case str():
                 # a mount tells its statistics without the store being loaded here
-                from difffs.cli.names import printable
-
                 return printable(value)
             case float():
                 return f"{value:.2f}"

@@ -6,7 +6,7 @@ import argparse
 from typing import TYPE_CHECKING
 
 from difffs.cli.arguments import filled
-from difffs.cli.report import SCHEMA_VERSION, print_json
+from difffs.cli.report import SCHEMA_VERSION, print_json, printable
 from difffs.errors import UsageError
 
 if TYPE_CHECKING:
@@ -36,7 +36,6 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Show what the host offers and lacks; 0 when nothing that matters is missing, 1 if so."""
-    from difffs.cli.names import printable
     from difffs.doctor.diagnosis import diagnose, is_finding
     from difffs.doctor.host import Host
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from difffs.cli.arguments import filled, filled_path
 from difffs.cli.export_content import Form, Wanted, content_of
 from difffs.cli.export_target import write_file, write_stream
-from difffs.cli.names import find_file, printable
+from difffs.cli.names import find_file
 from difffs.cli.opening import open_to_read
-from difffs.cli.report import SCHEMA_VERSION, print_json
+from difffs.cli.report import SCHEMA_VERSION, print_json, printable
 from difffs.cli.whole_file import unwritable, whole_file
 from difffs.errors import UsageError
 from difffs.progress import Progress

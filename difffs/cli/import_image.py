@@ -18,9 +18,9 @@ from difffs.cli.importing import (
     memory_path,
     require_free,
 )
-from difffs.cli.names import printable, volume_path
+from difffs.cli.names import volume_path
 from difffs.cli.opening import open_or_create
-from difffs.cli.report import SCHEMA_VERSION, print_json, state_line
+from difffs.cli.report import SCHEMA_VERSION, print_json, printable, state_line
 from difffs.engine import Engine
 from difffs.errors import DifffsError, UsageError
 from difffs.image import STDIN, ImageReader

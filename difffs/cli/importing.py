@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from difffs.cli.names import printable
+from difffs.cli.report import printable
 from difffs.engine import Engine
 from difffs.errors import DifffsError, UsageError, VolumeExists
 from difffs.image import ImageReader

@@ -8,10 +8,9 @@ from typing import Any
 
 from difffs.cli.arguments import filled
 from difffs.cli.mount_files import files_of_mount, usage_of_file
-from difffs.cli.names import printable
 from difffs.cli.opening import open_to_read
 from difffs.cli.place import mountpoint_for
-from difffs.cli.report import SCHEMA_VERSION, print_json
+from difffs.cli.report import SCHEMA_VERSION, print_json, printable
 from difffs.mount.live import mount_at
 from difffs.page import PAGE_SIZE
 from difffs.size import format_size

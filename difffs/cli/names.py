@@ -2,6 +2,7 @@
 
 import os
 
+from difffs.cli.report import printable
 from difffs.errors import CorruptStore, UsageError, VolumeNotFound
 from difffs.store import Store
 from difffs.store.inode import NAME_MAXIMUM, Inode, encode_name
@@ -55,11 +56,3 @@ def _not_found(store: Store, name: str) -> VolumeNotFound:
 def basename(path: str) -> str:
     """Return a path's last component."""
     return os.path.basename(path.rstrip("/"))
-
-
-def printable(name: str) -> str:
-    """Return the name on one line: control characters as escapes, bytes that are no UTF-8 kept."""
-    return "".join(
-        letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else ascii(letter)[1:-1]
-        for letter in name
-    )

@@ -1,4 +1,4 @@
-"""What the reporting commands share: JSON on stdout, a store's state as one line."""
+"""What the reporting commands share: JSON on stdout, a store's state and a name as one line."""
 
 import json
 import sys
@@ -23,4 +23,12 @@ def state_line(statistics: dict[str, Any]) -> str:
     return (
         f"{format_size(sizes['logical'])} in {format_size(sizes['stored'])}, "
         f"factor {statistics['factor']:.2f}"
+    )
+
+
+def printable(name: str) -> str:
+    """Return the name on one line: control characters as escapes, bytes that are no UTF-8 kept."""
+    return "".join(
+        letter if letter.isprintable() or "\udc80" <= letter <= "\udcff" else ascii(letter)[1:-1]
+        for letter in name
     )

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from difffs.cli.mount_files import MountFile, files_of_mount, usage_of_file
-from difffs.cli.names import printable
+from difffs.cli.report import printable
 from difffs.errors import EnvironmentProblem
 from difffs.host_memory import HostMemory
 from difffs.page_cache import resident_bytes_of

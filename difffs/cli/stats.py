@@ -8,10 +8,11 @@ from datetime import datetime
 from itertools import accumulate
 from typing import Any
 
+from difffs.cli import resident
 from difffs.cli.arguments import filled
 from difffs.cli.columns import COLUMNS, DEFAULT_COLUMNS, Column, ColumnsAction, column_table
 from difffs.cli.place import mountpoint_for
-from difffs.cli.report import print_json
+from difffs.cli.report import print_json, printable
 from difffs.cli.results import require_writable_file
 from difffs.errors import EnvironmentProblem, StoreBusy, UsageError
 from difffs.mount.live import read_statistics
@@ -155,9 +156,7 @@ def _gather_all(where: str) -> dict[str, Any]:
     statistics = gather(where)
     if "mountpoint" not in statistics:
         return statistics
-    from difffs.cli.resident import with_resident
-
-    return with_resident(statistics)
+    return resident.with_resident(statistics)
 
 
 def _ask(mountpoint: str) -> dict[str, Any]:
@@ -242,15 +241,13 @@ def table(statistics: dict[str, Any]) -> str:
     ]
     if missing:
         lines.append(f"kernel settings not applied: {', '.join(missing)}")
-    return "\n".join([*lines, *_request_lines(statistics), *_resident_lines(statistics)])
+    return "\n".join([*lines, *_request_lines(statistics), *resident.lines(statistics)])
 
 
 def _domain_lines(statistics: dict[str, Any]) -> list[str]:
     """What each domain has, of a store that keeps any."""
     if "domains" not in statistics:
         return []
-    from difffs.cli.names import printable
-
     lines = ["", f"{'directory':<24} {'pages':>13} {'stored':>10} {'factor':>7} {'decode us':>9}"]
     for domain in statistics["domains"]:
         directory = domain["directory"]
@@ -262,14 +259,6 @@ def _domain_lines(statistics: dict[str, Any]) -> list[str]:
     if left_out := statistics.get("domains_left_out"):
         lines.append(f"and {left_out:,} smaller ones")
     return [*lines, ""]
-
-
-def _resident_lines(statistics: dict[str, Any]) -> list[str]:
-    if "volumes" not in statistics:
-        return []
-    from difffs.cli import resident
-
-    return resident.lines(statistics)
 
 
 def _request_lines(statistics: dict[str, Any]) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from difffs.cli.importing import FormatChoice
-from difffs.cli.names import printable
+from difffs.cli.report import printable
 from difffs.errors import NO_ROOM, UsageError
 from difffs.image import STDIN, ImageReader
 from difffs.images.format import Format, NotThisFormat

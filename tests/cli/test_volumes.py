@@ -8,7 +8,7 @@ import pytest
 
 from difffs._kernels import TABLE_BYTES
 from difffs.cli.main import main
-from difffs.cli.names import printable
+from difffs.cli.report import printable
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
 
