@@ -2,9 +2,9 @@
 
 DIFFFS_SANITIZE=address,undefined builds them with sanitizers. scripts/build-wheels sets two more:
 
-DIFFFS_STATIC=FOLDER links libzstd and liblz4 from FOLDER/lib/*.a (headers: FOLDER/include) into the
-modules, with their names hidden: another module's libzstd in the same process is neither used nor
-disturbed. Without it they are the system's.
+DIFFFS_STATIC=FOLDER links libzstd, liblz4 and liblzma from FOLDER/lib/*.a (headers:
+FOLDER/include) into the modules, with their names hidden: another module's libzstd in the same
+process is neither used nor disturbed. Without it they are the system's.
 
 DIFFFS_ABI3=1 keeps to Python's stable ABI: one module for CPython 3.11 and all later ones.
 """
@@ -39,7 +39,7 @@ archives: list[str] = []
 static = os.environ.get("DIFFFS_STATIC")
 if static:
     include_folders.append(str(Path(static, "include")))
-    archives = [str(Path(static, "lib", f"lib{name}.a")) for name in ("zstd", "lz4")]
+    archives = [str(Path(static, "lib", f"lib{name}.a")) for name in ("zstd", "lz4", "lzma")]
     compile_arguments += ["-ffunction-sections", "-fdata-sections"]
     link_arguments += ["-Wl,--gc-sections"]
 
@@ -51,8 +51,8 @@ if stable_abi:
 wheel_options = {"py_limited_api": "cp{}{}".format(*LEAST_PYTHON)} if stable_abi else {}
 
 
-def extension(module: str, sources: list[str]) -> Extension:
-    """A module in Cython, bound from files of native/; one without any needs no library either."""
+def extension(module: str, sources: list[str], libraries: list[str]) -> Extension:
+    """A module in Cython, bound from files of native/."""
     return Extension(
         module,
         sources=[
@@ -69,8 +69,8 @@ def extension(module: str, sources: list[str]) -> Extension:
         include_dirs=include_folders,
         define_macros=macros,
         py_limited_api=stable_abi,
-        libraries=["zstd", "lz4", "pthread"] if sources and not static else ["pthread"],
-        extra_objects=archives if sources else [],
+        libraries=[*([] if static else libraries), "pthread"],
+        extra_objects=archives if libraries else [],
         extra_compile_args=compile_arguments,
         extra_link_args=link_arguments,
     )
@@ -79,14 +79,22 @@ def extension(module: str, sources: list[str]) -> Extension:
 codecs = ["page", "codec", "vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder"]
 pages = ["key_map", "page_tables", "write_buffer", "volume_pages"]
 files = ["lmdb_check", "mapped_files"]
+groups = ["group_codec", "group_cache"]
+compression = ["zstd", "lz4"]
 extensions = [
     extension(
         "difffs._kernels",
-        [*codecs, *pages, *files, "tables", "number_set", "extents", "router"],
+        [*codecs, *groups, *pages, *files, "tables", "number_set", "extents", "router"],
+        [*compression, "lzma"],
     ),
+    extension("difffs.refine._likeness", ["likeness", "page_features"], []),
     # what only the study needs, so that the daemon does not carry it
-    extension("difffs.study._kernels", ["page_features", "feature_index", "overlap", *codecs]),
-    extension("difffs.mount._answering", ["answering", "request_times"]),
+    extension(
+        "difffs.study._kernels",
+        ["page_features", "feature_index", "overlap", *codecs],
+        compression,
+    ),
+    extension("difffs.mount._answering", ["answering", "request_times"], []),
 ]
 setup(
     ext_modules=cythonize(extensions, compiler_directives={"language_level": "3"}),

@@ -8,7 +8,7 @@ _kernels.pyi give the types. Each pure function has a plain Python twin in the t
 from cpython.bytes cimport PyBytes_AsString, PyBytes_FromStringAndSize
 from libc.stdint cimport int16_t, uint8_t, uint16_t, uint32_t, uint64_t
 from libc.stdlib cimport calloc, free, malloc
-from libc.string cimport memcpy, memset
+from libc.string cimport memcmp, memcpy, memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 import os
@@ -31,6 +31,12 @@ cdef extern from "codec.h" nogil:
     cdef enum codec:
         CODEC_VCDIFF
         CODEC_ZSTD_DICTIONARY
+        CODEC_SAME
+        CODEC_MEMBER
+        CODEC_GROUP_LZMA
+        CODEC_GROUP_DICTIONARY
+    int codec_is_group(unsigned codec)
+    enum: DECODING_ONLY
     enum: CODEC_COUNT
     enum: CODEC_ROOM
     ctypedef struct codec_context
@@ -40,6 +46,7 @@ cdef extern from "codec.h" nogil:
     size_t codec_dictionary_train(const uint8_t *pages, unsigned count, uint8_t *out,
                                   size_t capacity, int level)
     void codec_context_use(codec_context *context, const codec_dictionary *dictionary)
+    void codec_context_use_for_groups(codec_context *context, const codec_dictionary *dictionary)
     codec_context *codec_context_new()
     void codec_context_free(codec_context *context)
     size_t codec_encode(codec_context *context, codec codec, int level, const uint8_t *page,
@@ -47,6 +54,21 @@ cdef extern from "codec.h" nogil:
     int codec_decode(codec_context *context, codec codec, const uint8_t *payload, size_t length,
                      const uint8_t *base, uint8_t *page)
     int codec_is_patch(unsigned codec)
+
+cdef extern from "group_codec.h" nogil:
+    enum: GROUP_PAGES_MOST
+    enum: GROUP_BYTES_MOST
+    ctypedef struct group_encoder
+    ctypedef struct group_decoder
+    group_encoder *group_encoder_new(codec codec, int level, const codec_dictionary *dictionary)
+    void group_encoder_free(group_encoder *encoder)
+    size_t group_encode(group_encoder *encoder, const uint8_t *pages, unsigned count, uint8_t *out,
+                        size_t capacity)
+    group_decoder *group_decoder_new()
+    void group_decoder_free(group_decoder *decoder)
+    void group_decoder_use(group_decoder *decoder, const codec_dictionary *dictionary)
+    unsigned group_decode(group_decoder *decoder, codec codec, const uint8_t *payload,
+                          size_t length, unsigned count, unsigned wanted, uint8_t *pages)
 
 cdef extern from "tables.h" nogil:
     enum: HINT_LEAST_WAYS
@@ -107,7 +129,10 @@ cdef extern from "extents.h" nogil:
         uint32_t generation
         uint32_t domain
         uint8_t used
+        uint8_t refined
     struct object_record:
+        uint32_t place
+        uint32_t kind
         uint32_t base
         uint32_t digest
     union extent_header:
@@ -138,10 +163,10 @@ cdef extern from "extents.h" nogil:
         uint8_t in_use
         uint8_t state
     struct extent_totals:
-        uint64_t objects[14]
-        uint64_t bytes[14]
-        uint64_t page_references[14]
-        uint64_t pageless[14]
+        uint64_t objects[18]
+        uint64_t bytes[18]
+        uint64_t page_references[18]
+        uint64_t pageless[18]
     struct extents:
         extent *array
         uint32_t count
@@ -154,11 +179,19 @@ cdef extern from "extents.h" nogil:
         extent_totals totals
         int has_domains
         uint64_t compared
+        uint64_t members_read
+        uint64_t members_decoded
         uint64_t refused
     cdef enum read_status:
         READ_OK
         READ_HEADER_MISSING
+        READ_NO_OBJECT
+        READ_STALE
         READ_LOST
+    struct object_snapshot:
+        object_record record
+        uint32_t id
+        uint32_t epoch
     struct read_result:
         read_status status
         uint32_t culprit
@@ -168,10 +201,23 @@ cdef extern from "extents.h" nogil:
         pass
     struct release_result:
         int freed
+        int is_group
         uint32_t digest
         uint32_t domain
         uint32_t base
     unsigned record_codec(const object_record *record)
+    int record_is_group(const object_record *record)
+    int record_is_member(const object_record *record)
+    uint32_t record_members(const object_record *record)
+    uint32_t record_members_made(const object_record *record)
+    void record_set_group(object_record *record, unsigned codec, uint32_t offset, uint32_t length,
+                          uint32_t members, uint32_t made)
+    read_status extents_snapshot(extents *self, uint32_t id, object_snapshot *snapshot)
+    read_result extents_read_snapshot(extents *self, codec_context *context,
+                                      const object_snapshot *snapshot, uint8_t *page)
+    int extents_join(extents *self, uint32_t id, uint32_t group, uint32_t page, uint32_t *left)
+    void extents_note_refined(extents *self, uint32_t number, uint8_t tier)
+    read_status extents_bytes_of(extents *self, uint32_t id, double *bytes, uint32_t *culprit)
     int extents_init(extents *self)
     void extents_free(extents *self)
     int extents_grow(extents *self, uint32_t count)
@@ -301,6 +347,7 @@ DEPTH_LIMIT = MAXIMUM_DEPTH
 FIRST_ID_BITS = HINT_FIRST_ID_BITS
 DIGEST_ID_BITS = DIGEST_LAST_ID_BITS
 SKETCH_ID_BITS = SKETCH_LAST_ID_BITS
+GROUP_PAGES = GROUP_PAGES_MOST
 
 cdef object NUMBER = array("I", [0])  # times n: room for n numbers
 
@@ -424,11 +471,15 @@ cdef class Dictionary:
     """A zstd dictionary, digested; contexts share it."""
     cdef codec_dictionary *native
     cdef readonly bytes content
+    cdef readonly bint can_encode
 
-    def __cinit__(self, bytes content not None, int level=1):
+    def __cinit__(self, bytes content not None, level=1):
+        """Of a `level` of zstd; None: for decoding only."""
         self.content = content
+        self.can_encode = level is not None
         self.native = codec_dictionary_new(<const uint8_t *>PyBytes_AsString(content),
-                                           <size_t>len(content), level)
+                                           <size_t>len(content),
+                                           DECODING_ONLY if level is None else level)
         if self.native == NULL:
             raise ValueError(f"{len(content)} bytes that are no zstd dictionary")
 
@@ -440,6 +491,7 @@ cdef class Context:
     """Reused codec contexts; one thread at a time."""
     cdef codec_context *native
     cdef Dictionary dictionary
+    cdef Dictionary group_dictionary
 
     def __cinit__(self):
         self.native = codec_context_new()
@@ -451,8 +503,15 @@ cdef class Context:
 
     def use(self, Dictionary dictionary not None):
         """Lets the context encode and decode with a dictionary."""
+        if not dictionary.can_encode:
+            raise ValueError("the dictionary is for decoding only")
         codec_context_use(self.native, dictionary.native)
         self.dictionary = dictionary
+
+    def use_for_groups(self, Dictionary dictionary not None):
+        """Lets what reads with the context decode groups that need a dictionary."""
+        codec_context_use_for_groups(self.native, dictionary.native)
+        self.group_dictionary = dictionary
 
     def encode(self, int kind, const uint8_t[::1] page not None, const uint8_t[::1] base=None,
                int level=1, size_t limit=PAGE_BYTES):
@@ -617,7 +676,7 @@ cdef class DigestTable:
         copy_header(header, &copy)
         cdef uint32_t mask = domain_key_mask(copy.prefix.domain)
         for slot in range(1, C_EXTENT_SLOTS + 1):
-            if record_codec(&copy.records[slot]):
+            if record_codec(&copy.records[slot]) and not record_is_group(&copy.records[slot]):
                 taken = digest_table_insert(&self.native, copy.records[slot].digest ^ mask,
                                             (number << 8) | slot)
                 if taken < 0:
@@ -838,6 +897,11 @@ cdef class Extents:
         return load_count(&self.native.compared)
 
     @property
+    def members_read(self):
+        """(pages of groups that were read, pages decoded for that)."""
+        return load_count(&self.native.members_read), load_count(&self.native.members_decoded)
+
+    @property
     def refused(self):
         """Objects that were proposed to routing and are of another domain."""
         return load_count(&self.native.refused)
@@ -1011,8 +1075,8 @@ cdef class Extents:
     def release(self, const uint32_t[::1] ids not None, bint by_patch, DigestTable digests not None):
         """One reference less of each; headers must be loaded.
 
-        Frees what nothing refers to. Returns the bases that freed patches referred to, to be
-        released in turn with by_patch. ValueError names an id that holds no such reference.
+        Frees what nothing refers to. Returns the bases of freed patches and the groups of freed
+        members, to be released in turn with by_patch. ValueError names an id that holds no such reference.
         """
         cdef Py_ssize_t i
         cdef release_result result
@@ -1024,7 +1088,8 @@ cdef class Extents:
             if extents_release(&self.native, ids[i], by_patch, &result) and wrong is None:
                 wrong = ids[i]
             if result.freed:
-                digests.remove(result.digest ^ domain_key_mask(result.domain), ids[i])
+                if not result.is_group:
+                    digests.remove(result.digest ^ domain_key_mask(result.domain), ids[i])
                 if result.base:
                     bases.append(result.base)
         if wrong is not None:
@@ -1032,19 +1097,76 @@ cdef class Extents:
         return bases
 
     def shares(self, const uint32_t[::1] ids not None):
-        """Bytes of the objects' payloads, each divided by the pages that refer to it, once for each
-        id. Holes, zeros and objects whose header is not in memory count nothing."""
+        """(total, missing): bytes of the objects' payloads, each divided by the pages that refer to
+        it, once for each id; a member's are its part of the group's. Holes and zeros count nothing,
+        and what lacks a header neither: these extents are missing."""
         cdef Py_ssize_t i
         cdef double total = 0
+        cdef double stored
         cdef object_record record
-        cdef uint32_t pages
-        with nogil:
-            for i in range(ids.shape[0]):
-                if extents_record(&self.native, ids[i], &record) != READ_OK:
+        cdef uint32_t pages, culprit
+        cdef read_status status
+        missing = set()
+        for i in range(ids.shape[0]):
+            if not id_is_object(ids[i]):
+                continue
+            status = extents_bytes_of(&self.native, ids[i], &stored, &culprit)
+            if status == READ_HEADER_MISSING:
+                missing.add(culprit >> 8)
+            if status != READ_OK or extents_record(&self.native, ids[i], &record) != READ_OK:
+                continue
+            pages = 0 if record_is_group(&record) else record_page_references(&record)
+            total += stored / <double>(pages if pages else 1)
+        return total, missing
+
+    def to_refine(self, uint32_t number, int kind, bint fresh, bint sparse):
+        """(ids, missing): the objects of an extent that are worth a try with groups of codec `kind`.
+        These are, where they are `fresh`, those in no group, and in one of zstd when `kind` is LZMA;
+        where `sparse`, those of groups in which an eighth of the members or more are gone. Objects
+        that no page refers to are left to the patches that keep them. `missing` are extents whose
+        headers must be loaded before another try; this one's is."""
+        self.must_be_loaded(number)
+        cdef extent_header *header = self.native.array[number].header
+        cdef object_record *record
+        cdef object_record group
+        cdef read_status status
+        cdef unsigned slot, made
+        cdef bint wanted
+        found = array("I")
+        missing = set()
+        for slot in range(1, header.prefix.used + 1):
+            record = &header.records[slot]
+            if (not record_codec(record) or record_codec(record) == CODEC_SAME or
+                    record_is_group(record) or record_page_references(record) == 0):
+                continue
+            wanted = fresh
+            if record_is_member(record):
+                status = extents_record(&self.native, record.base, &group)
+                if status == READ_HEADER_MISSING:
+                    missing.add(record.base >> 8)
+                if status != READ_OK:
                     continue
-                pages = record_page_references(&record)
-                total += <double>record_length(&record) / <double>(pages if pages else 1)
-        return total
+                made = record_members_made(&group)
+                wanted = (sparse and 8 * (made - record_members(&group)) >= made) or (
+                    fresh and kind == CODEC_GROUP_LZMA and
+                    record_codec(&group) != CODEC_GROUP_LZMA)
+            if wanted:
+                found.append((number << 8) | slot)
+        return found, missing
+
+    def refined(self, uint32_t number):
+        """The tier that refining has noted of an extent. Its header is loaded."""
+        self.must_be_loaded(number)
+        return self.native.array[number].header.prefix.refined
+
+    def note_refined(self, uint32_t number, uint8_t tier):
+        """Notes it; on the routing thread."""
+        self.must_be_loaded(number)
+        extents_note_refined(&self.native, number, tier)
+
+    def added_group(self, uint32_t id):
+        """Accounts a group that was installed."""
+        extents_added(&self.native, id)
 
     def discard(self, const uint32_t[::1] ids not None):
         cdef Py_ssize_t i
@@ -1081,7 +1203,7 @@ cdef class Staged:
     cdef uint8_t *out
     cdef readonly size_t written
     cdef readonly uint32_t position   # where `written` bytes belong in the side
-    cdef bint rewritten
+    cdef readonly bint rewritten   # whether it begins the other side of an extent in use
 
     def __cinit__(self):
         self.out = <uint8_t *>malloc(C_EXTENT_SIDE_BYTES)
@@ -1120,6 +1242,36 @@ cdef class Staged:
         self.position = 0
         self.rewritten = True
 
+    def has_room(self, size_t length):
+        """For one more payload of that length."""
+        cdef unsigned slot
+        if self.header.prefix.end + length > C_EXTENT_SIDE_BYTES:
+            return False
+        for slot in range(1, C_EXTENT_SLOTS + 1):
+            if not record_codec(&self.header.records[slot]):
+                return True
+        return False
+
+    def put_group(self, Group group not None):
+        """Adds a group without members yet, for which there is room. Returns its id."""
+        cdef unsigned slot = 1
+        cdef object_record *record
+        if not self.has_room(group.length) or group.length == 0:
+            raise ValueError("no room for the group")
+        while record_codec(&self.header.records[slot]):
+            slot += 1
+        record = &self.header.records[slot]
+        record_set_group(record, <unsigned>group.kind, self.header.prefix.end,
+                         <uint32_t>group.length, 0, group.native_count)
+        record.base = 0
+        record.digest = payload_checksum(group.payload, group.length)
+        memcpy(self.out + self.written, group.payload, group.length)
+        self.written += group.length
+        self.header.prefix.end += <uint32_t>group.length
+        if slot > self.header.prefix.used:
+            self.header.prefix.used = <uint8_t>slot
+        return (self.number << 8) | slot
+
     @property
     def side(self):
         return self.header.prefix.generation & 1
@@ -1131,6 +1283,227 @@ cdef class Staged:
         """Makes the staged header the extent's."""
         if extents_install(&extents.native, self.number, &self.header, self.rewritten):
             raise MemoryError("extent header")
+
+
+cdef class GroupEncoder:
+    """What encoding groups takes; one thread at a time."""
+    cdef group_encoder *native
+    cdef readonly int codec
+    cdef Dictionary dictionary
+
+    def __cinit__(self, int kind, int level=1, Dictionary dictionary=None):
+        if not codec_is_group(<unsigned>kind):
+            raise ValueError(f"codec {kind} is of no group")
+        if (kind == CODEC_GROUP_DICTIONARY) != (dictionary is not None and dictionary.can_encode):
+            raise ValueError(f"codec {kind} and a dictionary do not go together")
+        self.codec = kind
+        self.dictionary = dictionary
+        self.native = group_encoder_new(<codec>kind, level,
+                                        NULL if dictionary is None else dictionary.native)
+        if self.native == NULL:
+            raise MemoryError("group encoder")
+
+    def __dealloc__(self):
+        group_encoder_free(self.native)
+
+    def encode(self, const uint8_t[::1] pages not None):
+        """The payload of up to 64 pages; None when it would be as long as they are."""
+        cdef Py_ssize_t count = pages.shape[0] // PAGE_BYTES
+        cdef size_t length
+        if not 0 < count <= GROUP_PAGES_MOST or count * PAGE_BYTES != pages.shape[0]:
+            raise ValueError(f"a group is 1 to {GROUP_PAGES_MOST} whole pages")
+        out = bytearray(count * PAGE_BYTES)
+        cdef uint8_t[::1] room = out
+        with nogil:
+            length = group_encode(self.native, &pages[0], <unsigned>count, &room[0],
+                                  <size_t>(count * PAGE_BYTES))
+        return bytes(out[:length]) if length else None
+
+
+cdef class GroupDecoder:
+    """What decoding groups takes; one thread at a time."""
+    cdef group_decoder *native
+    cdef Dictionary dictionary
+
+    def __cinit__(self, Dictionary dictionary=None):
+        self.native = group_decoder_new()
+        if self.native == NULL:
+            raise MemoryError("group decoder")
+        if dictionary is not None:
+            self.dictionary = dictionary
+            group_decoder_use(self.native, dictionary.native)
+
+    def __dealloc__(self):
+        group_decoder_free(self.native)
+
+    def decode(self, int kind, const uint8_t[::1] payload not None, unsigned count, wanted=None):
+        """The first `wanted` pages at least of a group of `count`, all where it is not given.
+        ValueError when the payload is malformed."""
+        cdef unsigned first = count if wanted is None else wanted
+        cdef unsigned decoded
+        if not 0 < first <= count <= GROUP_PAGES_MOST:
+            raise ValueError(f"a group is 1 to {GROUP_PAGES_MOST} pages")
+        out = bytearray(count * PAGE_BYTES)
+        cdef uint8_t[::1] pages = out
+        cdef const uint8_t *bytes_in = &payload[0] if payload.shape[0] else NULL
+        with nogil:
+            decoded = group_decode(self.native, <codec>kind, bytes_in, <size_t>payload.shape[0],
+                                   count, first, &pages[0])
+        if decoded == 0:
+            raise ValueError("a group that cannot be decoded")
+        return bytes(out[:decoded * PAGE_BYTES])
+
+
+cdef class Group:
+    """Up to 64 pages of stored objects on their way to become one group."""
+    cdef uint8_t *pages
+    cdef uint8_t *payload
+    cdef object_snapshot snapshots[64]
+    cdef uint8_t is_current[64]
+    cdef unsigned native_count
+    cdef readonly size_t length
+    """Of the payload, once it is encoded; 0 when that would be no shorter than the pages."""
+    cdef readonly int kind
+    cdef readonly double present
+    """Bytes that the objects take now."""
+    cdef readonly unsigned unreadable
+    """Objects that could not be read, and so were left out."""
+
+    def __cinit__(self):
+        self.pages = <uint8_t *>malloc(GROUP_BYTES_MOST)
+        self.payload = <uint8_t *>malloc(GROUP_BYTES_MOST)
+        if self.pages == NULL or self.payload == NULL:
+            raise MemoryError("group")
+
+    def __dealloc__(self):
+        free(self.pages)
+        free(self.payload)
+
+    def __len__(self):
+        return self.native_count
+
+    def ids(self):
+        """The objects that were gathered."""
+        return array("I", [self.snapshots[i].id for i in range(self.native_count)])
+
+    def content(self):
+        """The pages that were gathered."""
+        if self.native_count == 0:
+            return b""
+        return PyBytes_FromStringAndSize(<char *>self.pages,
+                                         <Py_ssize_t>self.native_count * PAGE_BYTES)
+
+    cdef bint take(self, Extents extents, Context context, uint32_t id,
+                   uint32_t *culprit) noexcept nogil:
+        """Adds an object; False where a header is missing."""
+        cdef object_snapshot *snapshot = &self.snapshots[self.native_count]
+        cdef uint8_t *page = self.pages + <size_t>self.native_count * PAGE_BYTES
+        cdef read_status status = READ_STALE
+        cdef read_result result
+        cdef unsigned kind
+        cdef double stored = 0
+        while status == READ_STALE:
+            status = extents_snapshot(&extents.native, id, snapshot)
+            culprit[0] = id >> 8
+            if status != READ_OK:
+                break
+            kind = record_codec(&snapshot.record)
+            if kind == CODEC_SAME or record_is_group(&snapshot.record):
+                return True
+            result = extents_read_snapshot(&extents.native, context.native, snapshot, page)
+            status = result.status
+            culprit[0] = result.culprit
+        if status == READ_HEADER_MISSING:
+            return False
+        if status == READ_NO_OBJECT:
+            return True  # gone meanwhile
+        if status != READ_OK:
+            self.unreadable += 1
+            return True
+        status = extents_bytes_of(&extents.native, id, &stored, culprit)
+        if status == READ_HEADER_MISSING:
+            culprit[0] >>= 8
+            return False
+        if status == READ_OK:
+            self.present += stored
+            self.native_count += 1
+        return True
+
+    def gather(self, Extents extents not None, Context context not None,
+               const uint32_t[::1] ids not None):
+        """Reads objects, in this order; those that are gone, of one word, or damaged are left out.
+        No lock is needed. Returns 0, or the extent whose header must be loaded before another try.
+        """
+        cdef Py_ssize_t i
+        cdef uint32_t culprit = 0
+        cdef bint found = True
+        if ids.shape[0] > GROUP_PAGES_MOST:
+            raise ValueError(f"a group is {GROUP_PAGES_MOST} pages at most")
+        self.native_count = 0
+        self.unreadable = 0
+        self.present = 0
+        self.length = 0
+        with nogil:
+            for i in range(ids.shape[0]):
+                found = self.take(extents, context, ids[i], &culprit)
+                if not found:
+                    break
+        return 0 if found else culprit
+
+    def encode(self, GroupEncoder encoder not None):
+        """Makes the payload."""
+        self.kind = encoder.codec
+        self.length = 0
+        if self.native_count:
+            with nogil:
+                self.length = group_encode(encoder.native, self.pages, self.native_count,
+                                           self.payload, <size_t>self.native_count * PAGE_BYTES)
+
+    def missing(self, Extents extents not None):
+        """Extents whose headers must be loaded for the next two calls, as far as is known yet."""
+        return extents.missing(self.ids())
+
+    def current(self, Extents extents not None, Context context not None):
+        """How many objects still have the bytes that were gathered. On the routing thread, with the
+        store's lock, headers loaded; nothing may change between this and join()."""
+        cdef unsigned i
+        cdef unsigned count = 0
+        cdef object_snapshot now
+        cdef uint8_t page[4096]
+        for i in range(self.native_count):
+            self.is_current[i] = 0
+            if extents_snapshot(&extents.native, self.snapshots[i].id, &now) != READ_OK:
+                continue
+            if record_is_group(&now.record) or record_codec(&now.record) == CODEC_SAME:
+                continue
+            # Bytes at a place of an extent never change within an epoch; of a member, the place is
+            # another extent's, and of what was moved another one.
+            if (now.epoch == self.snapshots[i].epoch and
+                    now.record.place == self.snapshots[i].record.place and
+                    record_codec(&now.record) == record_codec(&self.snapshots[i].record) and
+                    now.record.base == self.snapshots[i].record.base and
+                    now.record.base == 0):
+                self.is_current[i] = 1
+            elif extents_read_snapshot(&extents.native, context.native, &now,
+                                       page).status == READ_OK:
+                self.is_current[i] = memcmp(page, self.pages + <size_t>i * PAGE_BYTES,
+                                            PAGE_BYTES) == 0
+            count += self.is_current[i]
+        return count
+
+    def join(self, Extents extents not None, uint32_t id):
+        """Makes those objects members of the group that was installed as `id`. Returns what they
+        were patches or members of, to be released as by patches."""
+        cdef unsigned i
+        cdef uint32_t left
+        released = array("I")
+        for i in range(self.native_count):
+            if self.is_current[i]:
+                if extents_join(&extents.native, self.snapshots[i].id, id, i, &left):
+                    raise ValueError(f"object {self.snapshots[i].id:#x} cannot join a group")
+                if left:
+                    released.append(left)
+        return released
 
 
 cdef class Batch:

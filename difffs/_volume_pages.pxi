@@ -109,6 +109,7 @@ cdef extern from "volume_pages.h" nogil:
         pass
     struct volume_pages:
         const codec_dictionary *dictionary
+        const codec_dictionary *group_dictionary
         uint64_t fixed_tick
         int is_refusing
         int are_tables_held
@@ -467,6 +468,7 @@ cdef class VolumePages:
     cdef TableChunks chunks
     cdef Extents extents
     cdef Dictionary dictionary
+    cdef Dictionary group_dictionary
     cdef uint8_t[::1] memory
     cdef write_buffer buffer
     cdef signal_mark work
@@ -500,6 +502,11 @@ cdef class VolumePages:
         """Lets objects be decoded that need it; before the first of them is mapped."""
         self.dictionary = dictionary
         store_dictionary(&self.native.dictionary, dictionary.native)
+
+    def use_group_dictionary(self, Dictionary dictionary not None):
+        """Lets readers decode groups that need the dictionary, from now on."""
+        self.group_dictionary = dictionary
+        store_dictionary(&self.native.group_dictionary, dictionary.native)
 
     @property
     def tick(self):

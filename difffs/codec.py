@@ -43,6 +43,27 @@ class Codec(IntEnum):
         return ROUTE_OF_CODEC.get(self) is Route.PATCH
 
 
+class GroupCodec(IntEnum):
+    """What an object is that has to do with a group: a payload of several pages."""
+
+    MEMBER = 14
+    """No payload: a page of a group."""
+    ZSTD = 15
+    """A zstd frame of all pages, one behind the other."""
+    LZMA = 16
+    """The same by LZMA, without any header."""
+    ZSTD_DICTIONARY = 17
+    """A zstd frame that needs the store's dictionary of groups."""
+
+    @property
+    def is_group(self) -> bool:
+        """Whether it has a payload, and so is nobody's page."""
+        return self is not GroupCodec.MEMBER
+
+
+GROUP_CODECS = frozenset(codec for codec in GroupCodec if codec.is_group)
+
+
 class Route(IntEnum):
     """What became of a page; the order in which a page is tried."""
 
@@ -68,4 +89,5 @@ ROUTE_OF_CODEC: dict[int, Route] = {
     Codec.BWT_RANGE: Route.COMPRESS,
     Codec.BWT_ZSTD: Route.COMPRESS,
     Codec.BWT_PREFIX: Route.PATCH,
+    GroupCodec.MEMBER: Route.COMPRESS,
 }

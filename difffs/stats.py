@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from difffs.codec import ROUTE_OF_CODEC, Route
+from difffs.codec import ROUTE_OF_CODEC, GroupCodec, Route
 from difffs.page import PAGE_SIZE
 from difffs.page_cache import cached_bytes_of
 from difffs.store import Store
@@ -12,6 +12,11 @@ from difffs.store.format import DIGEST_FILE, INDEX_DIRECTORY, PAYLOAD_FILE, SKET
 from difffs.volume import Volumes
 
 SCHEMA_VERSION = 1
+
+_TIERS = {
+    "cold": (GroupCodec.ZSTD, GroupCodec.ZSTD_DICTIONARY),
+    "rest": (GroupCodec.LZMA,),
+}
 
 
 def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
@@ -45,6 +50,7 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
             "page_cache": cached_bytes(store.path),
         },
     }
+    report["tiers"] = _tiers(store)
     if store.has_domains:
         report["domains"] = domain_statistics(store, occupancy)
     if volumes is not None:
@@ -52,6 +58,24 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
         report["write_wait_us"] = volumes.waited_ns // 1000
         report["writing_stopped"] = volumes.failed is not None
     return report
+
+
+def _tiers(store: Store) -> dict[str, dict[str, int]]:
+    """What refining has packed how densely, and what reading that has taken since the store was
+    opened: pages decoded for pages asked."""
+    counts = store.group_counts
+    tiers = {
+        name: [sum(total) for total in zip(*(counts[codec] for codec in codecs), strict=True)]
+        for name, codecs in _TIERS.items()
+    }
+    members = sum(each[2] for each in tiers.values())
+    plain = store.object_count() - members
+    payload = store.extents.live_bytes() - sum(each[1] for each in tiers.values())
+    asked, decoded = store.extents.members_read
+    report: dict[str, dict[str, int]] = {"none": {"objects": plain, "bytes": payload}}
+    for name, (groups, size, alive, gone) in tiers.items():
+        report[name] = {"objects": alive, "bytes": size, "groups": groups, "gone": gone}
+    return {**report, "reads": {"pages": asked, "decoded": decoded}}
 
 
 def _routes(store: Store) -> dict[str, dict[str, int]]:

@@ -14,6 +14,7 @@ import logging
 import threading
 import time
 from array import array
+from collections import deque
 from collections.abc import Callable
 from functools import partial
 
@@ -52,6 +53,17 @@ _IDLE_SECONDS = 1.0
 _ZERO_PAGE = bytes(PAGE_SIZE)
 
 
+class _Job:
+    """Something for the routing thread."""
+
+    __slots__ = ("done", "error", "work")
+
+    def __init__(self, work: Callable[[], object]) -> None:
+        self.work = work
+        self.done = threading.Event()
+        self.error: BaseException | None = None
+
+
 class Volumes:
     """The files of an open store. Thread-safe."""
 
@@ -78,6 +90,9 @@ class Volumes:
         self._since_commit = 0
         self._last_commit = time.monotonic()
         self._closing = False
+        self._jobs: deque[_Job] = deque()
+        self._last_routed = time.monotonic()
+        self.routed_batches = 0
         self._room = threading.Condition(self.lock)
         self._flushed = threading.Condition(self.lock)
         self._thread = threading.Thread(
@@ -400,6 +415,56 @@ class Volumes:
         if self.failed is not None:
             raise self.failed.again()
 
+    # -- what else changes the store -------------------------------------------------------------
+
+    def on_routing_thread(self, work: Callable[[], object]) -> None:
+        """Runs something on the routing thread, between two of its rounds, and returns when it is
+        done. Raises what it raises: TryAgain harms nobody, with any other error writing has
+        stopped.
+        """
+        job = _Job(work)
+        with self.lock:
+            self._jobs.append(job)
+            self.pages.wake()
+        while not job.done.wait(1.0):
+            if not self._thread.is_alive() and not job.done.is_set():
+                stopped = CorruptStore(f"{self.store.path}: routing has stopped")
+                raise (self.failed or stopped).again()
+        if job.error is not None:
+            raise job.error
+
+    def commit(self) -> None:
+        """Commits what is routed. Routing thread."""
+        self._commit()
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether somebody waits for the routing thread, or soon may."""
+        return self._flush_asked > self._flush_done or self.pages.is_crowded
+
+    @property
+    def quiet_seconds(self) -> float:
+        """Seconds since pages were routed last; 0 while some wait for it."""
+        return 0.0 if self.pages.waiting_count else time.monotonic() - self._last_routed
+
+    def _do_jobs(self) -> None:
+        while self._jobs:
+            job = self._jobs.popleft()
+            try:
+                if self.failed is not None:
+                    raise self.failed.again()
+                job.work()
+            except TryAgain as error:
+                job.error = error
+            except BaseException as error:
+                job.error = error
+                if self.failed is None:
+                    raise
+            finally:
+                job.done.set()
+            if self.is_busy:
+                break  # the others with the next round
+
     # -- the routing thread ----------------------------------------------------------------------
 
     def fail(self, error: DifffsError) -> None:
@@ -418,6 +483,7 @@ class Volumes:
         try:
             while self._wait_for_work():
                 self._one_round()
+                self._do_jobs()
         except BaseException as error:
             if not isinstance(error, DifffsError):  # else one line tells all
                 logger.exception("the routing thread ends")
@@ -437,7 +503,7 @@ class Volumes:
             urgent = self._flush_asked > self._flush_done or (
                 (self.pages.is_crowded or self.store.has_removals) and not hindered
             )
-            urgent = urgent or self._closing
+            urgent = urgent or self._closing or bool(self._jobs)
         if not urgent:
             # An empty buffer has nothing that could become quiet; what comes is looked at in time,
             # since it has to wait anyway.
@@ -587,6 +653,8 @@ class Volumes:
         with self.lock:
             self.engine.adopt_buffered(ids, keys, slots)
             self._since_commit += len(keys)
+            self._last_routed = time.monotonic()
+            self.routed_batches += 1
             self._room.notify_all()
         self.store.settle()
         return True

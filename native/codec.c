@@ -52,9 +52,11 @@ struct codec_context {
     struct transforms *transforms;
     page_bsdiff_workspace *page_bsdiff;
     uint8_t *joined; /* room for a base with a page behind it */
+    const codec_dictionary *of_groups;
+    struct codec_companion companion;
 };
 
-static int prepare(ZSTD_CCtx *context) {
+int codec_prepare_frames(ZSTD_CCtx *context) {
     /* Four bytes of magic and the content size would be spent on every page: the reader knows both. */
     return ZSTD_isError(ZSTD_CCtx_setParameter(context, ZSTD_c_format, ZSTD_f_zstd1_magicless)) ||
            ZSTD_isError(ZSTD_CCtx_setParameter(context, ZSTD_c_contentSizeFlag, 0)) ||
@@ -75,8 +77,8 @@ codec_context *codec_context_new(void) {
     context->compressor_level = LEVEL_UNSET;
     context->patcher_level = LEVEL_UNSET;
     if (context->compressor == NULL || context->patcher == NULL || context->decompressor == NULL ||
-        context->lz4_state == NULL || context->vcdiff == NULL || prepare(context->compressor) ||
-        prepare(context->patcher) ||
+        context->lz4_state == NULL || context->vcdiff == NULL || codec_prepare_frames(context->compressor) ||
+        codec_prepare_frames(context->patcher) ||
         ZSTD_isError(ZSTD_DCtx_setParameter(context->decompressor, ZSTD_d_format,
                                             ZSTD_f_zstd1_magicless))) {
         codec_context_free(context);
@@ -99,6 +101,9 @@ void codec_context_free(codec_context *context) {
     free(context->transforms);
     free(context->page_bsdiff);
     free(context->joined);
+    if (context->companion.what != NULL) {
+        context->companion.free(context->companion.what);
+    }
     free(context);
 }
 
@@ -107,9 +112,11 @@ codec_dictionary *codec_dictionary_new(const uint8_t *bytes, size_t length, int 
     if (dictionary == NULL) {
         return NULL;
     }
-    dictionary->compress = ZSTD_createCDict(bytes, length, level);
+    if (level != DECODING_ONLY) {
+        dictionary->compress = ZSTD_createCDict(bytes, length, level);
+    }
     dictionary->decompress = ZSTD_createDDict(bytes, length);
-    if (dictionary->compress == NULL || dictionary->decompress == NULL) {
+    if ((level != DECODING_ONLY && dictionary->compress == NULL) || dictionary->decompress == NULL) {
         codec_dictionary_free(dictionary);
         return NULL;
     }
@@ -157,11 +164,31 @@ void codec_context_use(codec_context *context, const codec_dictionary *dictionar
     context->dictionary = dictionary;
 }
 
+void codec_context_use_for_groups(codec_context *context, const codec_dictionary *dictionary) {
+    context->of_groups = dictionary;
+}
+
+const codec_dictionary *codec_context_for_groups(const codec_context *context) {
+    return context->of_groups;
+}
+
+struct codec_companion *codec_context_companion(codec_context *context) {
+    return &context->companion;
+}
+
+const ZSTD_CDict *codec_dictionary_compress(const codec_dictionary *dictionary) {
+    return dictionary->compress;
+}
+
+const ZSTD_DDict *codec_dictionary_decompress(const codec_dictionary *dictionary) {
+    return dictionary->decompress;
+}
+
 static ZSTD_CCtx *dictionary_compressor(codec_context *context) {
     if (context->dictionary_compressor == NULL && context->dictionary != NULL) {
         ZSTD_CCtx *zstd = ZSTD_createCCtx();
         if (zstd != NULL &&
-            (prepare(zstd) ||
+            (codec_prepare_frames(zstd) ||
              ZSTD_isError(ZSTD_CCtx_refCDict(zstd, context->dictionary->compress)))) {
             ZSTD_freeCCtx(zstd);
             zstd = NULL;

@@ -2,6 +2,8 @@
 #ifndef DIFFFS_CODEC_H
 #define DIFFFS_CODEC_H
 
+#include <limits.h>
+
 #include "page.h"
 
 /* Stored in every object record: numbers are part of the store's format and never reused. */
@@ -20,12 +22,19 @@ enum codec {
     CODEC_BWT_RANGE = 11,  /* payload: row (2 bytes), MTF(BWT(page)) by the range coder */
     CODEC_BWT_ZSTD = 12,   /* payload: row, magicless zstd frame of MTF(BWT(page)) */
     CODEC_BWT_PREFIX = 13, /* payload: row, zstd frame with MTF(BWT(base)) as prefix */
-    CODEC_COUNT = 14,
-    /* Numbers that docs/store-format.md keeps for payloads of several pages: 14 to 16. */
+    CODEC_MEMBER = 14,     /* no payload: a page of a group */
+    CODEC_GROUP_ZSTD = 15, /* payload: magicless zstd frame of several pages (group_codec.h) */
+    CODEC_GROUP_LZMA = 16, /* payload: LZMA of several pages, without any header */
+    CODEC_GROUP_DICTIONARY = 17, /* as GROUP_ZSTD, needs the store's dictionary of groups */
+    CODEC_COUNT = 18,
 };
 
 /* For arrays with an element for each codec. */
-#define CODEC_ROOM 16u
+#define CODEC_ROOM 20u
+
+static inline int codec_is_group(unsigned codec) {
+    return codec >= CODEC_GROUP_ZSTD && codec <= CODEC_GROUP_DICTIONARY;
+}
 
 static inline int codec_is_patch(unsigned codec) {
     return codec == CODEC_ZSTD_PREFIX || codec == CODEC_VCDIFF || codec == CODEC_XBZRLE ||
@@ -37,6 +46,9 @@ typedef struct codec_context codec_context;
 
 codec_context *codec_context_new(void);
 void codec_context_free(codec_context *context);
+
+/* As a level: the dictionary is for decoding only. */
+#define DECODING_ONLY INT_MIN
 
 /* A zstd dictionary, digested for both directions. Never changes; any number of contexts and
  * threads may use it at once. NULL without memory. zstd takes any bytes for a dictionary: the
@@ -52,6 +64,25 @@ size_t codec_dictionary_train(const uint8_t *pages, unsigned count, uint8_t *out
 
 /* The context must not outlive the dictionary. */
 void codec_context_use(codec_context *context, const codec_dictionary *dictionary);
+
+/* The dictionary of groups, likewise, for who decodes them with this context. */
+void codec_context_use_for_groups(codec_context *context, const codec_dictionary *dictionary);
+const codec_dictionary *codec_context_for_groups(const codec_context *context);
+
+/* What else who works with the context keeps from page to page. It is freed with the context. */
+struct codec_companion {
+    void *what; /* NULL at first */
+    void (*free)(void *what);
+};
+struct codec_companion *codec_context_companion(codec_context *context);
+
+/* For those who call zstd themselves: what frames of the store do without, and a dictionary's forms. */
+struct ZSTD_CCtx_s;
+struct ZSTD_CDict_s;
+struct ZSTD_DDict_s;
+int codec_prepare_frames(struct ZSTD_CCtx_s *zstd);
+const struct ZSTD_CDict_s *codec_dictionary_compress(const codec_dictionary *dictionary);
+const struct ZSTD_DDict_s *codec_dictionary_decompress(const codec_dictionary *dictionary);
 
 /* Encodes page (against base for patches) into out.
  * Returns the bytes written, or 0 when the result would exceed capacity. The page must not lie

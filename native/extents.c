@@ -8,6 +8,9 @@
 int extents_init(struct extents *extents) {
     memset(extents, 0, sizeof *extents);
     extents->file = -1;
+    if (group_cache_init(&extents->groups)) {
+        return -1;
+    }
     return pthread_rwlock_init(&extents->lock, NULL) == 0 ? 0 : -1;
 }
 
@@ -32,6 +35,7 @@ void extents_free(struct extents *extents) {
         extents->spare = domain->spare;
         free(domain);
     }
+    group_cache_free(&extents->groups);
     pthread_rwlock_destroy(&extents->lock);
 }
 
@@ -254,6 +258,9 @@ enum read_status extents_record_within(struct extents *extents, uint32_t domain,
         status = copy_record(extents, id, &snapshot);
     }
     pthread_rwlock_unlock(&extents->lock);
+    if (status == READ_OK && record_is_group(&snapshot.record)) {
+        status = READ_NO_OBJECT; /* a hint of a former object with this id */
+    }
     if (status == READ_OK) {
         *record = snapshot.record;
     }
@@ -279,7 +286,8 @@ static int is_current(const struct extents *extents, const struct object_snapsho
         return 1;
     }
     const struct object_record *now = &extent->header->records[id_slot(snapshot->id)];
-    return record_codec(now) != CODEC_NONE && now->place == snapshot->record.place;
+    return record_codec(now) == record_codec(&snapshot->record) &&
+           now->place == snapshot->record.place && now->base == snapshot->record.base;
 }
 
 static enum read_status read_payload(struct extents *extents,
@@ -329,12 +337,122 @@ static struct read_result fetch(struct extents *extents, const struct object_sna
     return result;
 }
 
+/* What reading groups takes, kept with a context. */
+struct group_reader {
+    group_decoder *decoder;
+    uint8_t payload[GROUP_BYTES_MOST];
+    uint8_t pages[GROUP_BYTES_MOST];
+};
+
+static void free_group_reader(void *what) {
+    group_decoder_free(((struct group_reader *)what)->decoder);
+    free(what);
+}
+
+/* NULL without memory. */
+static struct group_reader *group_reader_of(codec_context *context) {
+    struct codec_companion *companion = codec_context_companion(context);
+    if (companion->what == NULL) {
+        struct group_reader *reader = malloc(sizeof *reader);
+        if (reader == NULL) {
+            return NULL;
+        }
+        reader->decoder = group_decoder_new();
+        if (reader->decoder == NULL) {
+            free(reader);
+            return NULL;
+        }
+        companion->what = reader;
+        companion->free = free_group_reader;
+    }
+    struct group_reader *reader = companion->what;
+    group_decoder_use(reader->decoder, codec_context_for_groups(context));
+    return reader;
+}
+
+/* As fetch() for patches: as long as the member is there, so is its group. */
+static struct read_result fetch_group(struct extents *extents,
+                                      const struct object_snapshot *snapshot,
+                                      struct object_snapshot *group) {
+    struct read_result result = {READ_STALE, snapshot->id, 0, CODEC_MEMBER};
+    pthread_rwlock_rdlock(&extents->lock);
+    if (is_current(extents, snapshot)) {
+        result.status = copy_record(extents, snapshot->record.base, group);
+        if (result.status == READ_OK && !record_is_group(&group->record)) {
+            result.status = READ_NO_OBJECT;
+        }
+        if (result.status != READ_OK) {
+            result.culprit = snapshot->record.base;
+        }
+    }
+    pthread_rwlock_unlock(&extents->lock);
+    if (result.status == READ_HEADER_MISSING) {
+        result.culprit = id_extent(result.culprit);
+    }
+    return result;
+}
+
+static struct read_result read_member(struct extents *extents, codec_context *context,
+                                      const struct object_snapshot *snapshot, uint8_t *page) {
+    struct object_snapshot group;
+    struct read_result result = fetch_group(extents, snapshot, &group);
+    if (result.status != READ_OK) {
+        return result;
+    }
+    struct group_key key = {group.id, group.epoch, group.record.place};
+    uint32_t which = record_group_page(&snapshot->record);
+    uint32_t count = record_members_made(&group.record);
+    __atomic_fetch_add(&extents->members_read, 1, __ATOMIC_RELAXED);
+    enum group_cache_answer known = group_cache_get(&extents->groups, key, which, page);
+    if (known == GROUP_CACHE_HIT) {
+        return result;
+    }
+    struct group_reader *reader = group_reader_of(context);
+    if (reader == NULL || which >= count) {
+        result.status = READ_DECODE;
+        return result;
+    }
+    result.status = read_payload(extents, &group, reader->payload, &result.error);
+    pthread_rwlock_rdlock(&extents->lock);
+    if (!is_current(extents, &group)) {
+        result.status = READ_STALE;
+    }
+    pthread_rwlock_unlock(&extents->lock);
+    if (result.status != READ_OK) {
+        return result;
+    }
+    /* Who comes a second time comes again: then all of it. */
+    unsigned wanted = known == GROUP_CACHE_SHORT ? count : which + 1u;
+    unsigned decoded =
+        group_decode(reader->decoder, (enum codec)record_codec(&group.record), reader->payload,
+                     record_length(&group.record), count, wanted, reader->pages);
+    if (decoded <= which) {
+        result.status = READ_DECODE;
+        return result;
+    }
+    __atomic_fetch_add(&extents->members_decoded, decoded, __ATOMIC_RELAXED);
+    memcpy(page, reader->pages + (size_t)which * PAGE_BYTES, PAGE_BYTES);
+    group_cache_put(&extents->groups, key, reader->pages, decoded);
+    return result;
+}
+
 /* A base is verified only where its patch turns out wrong, which tells whose fault it is. */
 static struct read_result read_to_depth(struct extents *extents, codec_context *context,
                                         const struct object_snapshot *snapshot, uint8_t *page,
                                         unsigned depth, int verify) {
     uint8_t payload[PAGE_BYTES];
     struct object_snapshot base;
+    if (record_is_member(&snapshot->record)) {
+        struct read_result of_member = read_member(extents, context, snapshot, page);
+        if (of_member.status == READ_OK && verify &&
+            (uint32_t)page_digest(page) != snapshot->record.digest) {
+            of_member.status = READ_DIGEST;
+        }
+        return of_member;
+    }
+    if (record_is_group(&snapshot->record)) {
+        return (struct read_result){READ_NO_OBJECT, snapshot->id, 0, CODEC_NONE};
+    }
     struct read_result result = fetch(extents, snapshot, payload, &base);
     if (result.status != READ_OK) {
         return result;
@@ -420,6 +538,17 @@ enum header_verdict header_judge(const union extent_header *header) {
         if (record_codec(record) >= CODEC_COUNT) {
             return HEADER_UNKNOWN;
         }
+        if (record_is_member(record)) {
+            if (record_group_page(record) >= GROUP_PAGES_MOST || !id_is_object(record->base)) {
+                return HEADER_CONTRADICTS;
+            }
+            continue;
+        }
+        if (record_is_group(record) &&
+            (record_members_made(record) > GROUP_PAGES_MOST || record_members(record) == 0 ||
+             record_members(record) > record_members_made(record))) {
+            return HEADER_CONTRADICTS;
+        }
         live += record_length(record);
         if (record_offset(record) + record_length(record) > header->prefix.end) {
             return HEADER_CONTRADICTS;
@@ -459,17 +588,29 @@ int extents_account(struct extents *extents, uint32_t number,
     return 0;
 }
 
+/* Adds an object to the totals, or takes it out (by -1, which wraps around). */
+static void count_object(struct extents *extents, const struct object_record *record,
+                         uint64_t by) {
+    unsigned codec = record_codec(record);
+    extents->totals.objects[codec] += by;
+    extents->totals.bytes[codec] += by * record_length(record);
+    if (record_is_group(record)) {
+        extents->totals.page_references[codec] += by * record_members(record);
+        extents->totals.pageless[codec] +=
+            by * (record_members_made(record) - record_members(record));
+    } else {
+        extents->totals.page_references[codec] += by * record_page_references(record);
+        extents->totals.pageless[codec] += by * (record_page_references(record) == 0);
+    }
+}
+
+#define OUT ((uint64_t)-1)
+
 void extents_count(struct extents *extents, const union extent_header *header) {
     for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
-        const struct object_record *record = &header->records[slot];
-        unsigned codec = record_codec(record);
-        if (codec == CODEC_NONE) {
-            continue;
+        if (record_codec(&header->records[slot]) != CODEC_NONE) {
+            count_object(extents, &header->records[slot], 1);
         }
-        extents->totals.objects[codec]++;
-        extents->totals.bytes[codec] += record_length(record);
-        extents->totals.page_references[codec] += record_page_references(record);
-        extents->totals.pageless[codec] += record_page_references(record) == 0;
     }
 }
 
@@ -606,19 +747,83 @@ void extents_added(struct extents *extents, uint32_t id) {
     }
     /* Only counts change: nobody but the routing thread looks at them. */
     struct extent *extent = &extents->array[id_extent(id)];
-    unsigned codec = record_codec(record);
     withdraw(extents, extent);
     extent->live_bytes += record_length(record);
     extent->live_slots++;
     enter(extents, extent);
-    extents->totals.objects[codec]++;
-    extents->totals.bytes[codec] += record_length(record);
-    extents->totals.pageless[codec]++;
+    count_object(extents, record, 1);
+}
+
+/* One member more or less (by -1) of a group. Returns 0, or -1: it has all of them, or none. */
+static int count_member(struct extents *extents, uint32_t id, struct object_record *group,
+                        int by) {
+    uint32_t members = record_members(group);
+    if (by > 0 ? members == record_members_made(group) : members == 0) {
+        return -1;
+    }
+    count_object(extents, group, OUT);
+    pthread_rwlock_wrlock(&extents->lock);
+    group->kind += (uint32_t)by << 14;
+    pthread_rwlock_unlock(&extents->lock);
+    count_object(extents, group, 1);
+    set_state(extents, &extents->array[id_extent(id)], HEADER_DIRTY);
+    return 0;
+}
+
+int extents_join(struct extents *extents, uint32_t id, uint32_t group_id, uint32_t page,
+                 uint32_t *left) {
+    struct object_record *record = live_record(extents, id);
+    struct object_record *group = live_record(extents, group_id);
+    if (record == NULL || group == NULL || !record_is_group(group) || record_is_group(record) ||
+        page >= record_members_made(group) || count_member(extents, group_id, group, 1)) {
+        return -1;
+    }
+    struct extent *extent = &extents->array[id_extent(id)];
+    *left = record->base;
+    withdraw(extents, extent);
+    extent->live_bytes -= record_length(record);
+    enter(extents, extent);
+    count_object(extents, record, OUT);
+    pthread_rwlock_wrlock(&extents->lock);
+    record->kind = (record->kind & ~255u) | CODEC_MEMBER;
+    record->place = page;
+    record->base = group_id;
+    pthread_rwlock_unlock(&extents->lock);
+    count_object(extents, record, 1);
+    set_state(extents, extent, HEADER_DIRTY);
+    return 0;
+}
+
+void extents_note_refined(struct extents *extents, uint32_t number, uint8_t tier) {
+    struct extent *extent = &extents->array[number];
+    if (extent->header != NULL && extent->header->prefix.refined != tier) {
+        extent->header->prefix.refined = tier; /* nobody else looks at it */
+        set_state(extents, extent, HEADER_DIRTY);
+    }
+}
+
+enum read_status extents_bytes_of(struct extents *extents, uint32_t id, double *bytes,
+                                  uint32_t *culprit) {
+    struct object_record record;
+    *culprit = id;
+    enum read_status status = extents_record(extents, id, &record);
+    if (status == READ_OK && record_is_member(&record)) {
+        struct object_record group;
+        *culprit = record.base;
+        status = extents_record(extents, record.base, &group);
+        if (status == READ_OK) {
+            uint32_t members = record_members(&group);
+            *bytes = (double)record_length(&group) / (double)(members == 0 ? 1 : members);
+        }
+    } else if (status == READ_OK) {
+        *bytes = (double)record_length(&record);
+    }
+    return status;
 }
 
 int extents_reference(struct extents *extents, uint32_t id, int by_patch) {
     struct object_record *record = live_record(extents, id);
-    if (record == NULL) {
+    if (record == NULL || record_is_group(record)) {
         return -1;
     }
     uint32_t pages = record_page_references(record);
@@ -643,15 +848,12 @@ int extents_reference(struct extents *extents, uint32_t id, int by_patch) {
 
 static void remove_record(struct extents *extents, uint32_t id, struct object_record *record) {
     struct extent *extent = &extents->array[id_extent(id)];
-    unsigned codec = record_codec(record);
     withdraw(extents, extent);
     extent->live_bytes -= record_length(record);
     extent->live_slots--;
     enter(extents, extent);
     set_state(extents, extent, HEADER_DIRTY);
-    extents->totals.objects[codec]--;
-    extents->totals.bytes[codec] -= record_length(record);
-    extents->totals.pageless[codec]--;
+    count_object(extents, record, OUT);
     pthread_rwlock_wrlock(&extents->lock);
     memset(record, 0, sizeof *record);
     pthread_rwlock_unlock(&extents->lock);
@@ -659,7 +861,8 @@ static void remove_record(struct extents *extents, uint32_t id, struct object_re
 
 void extents_discard(struct extents *extents, uint32_t id) {
     struct object_record *record = live_record(extents, id);
-    if (record != NULL && record_references(record) == 0) {
+    if (record != NULL && (record_is_group(record) ? record_members(record)
+                                                   : record_references(record)) == 0) {
         remove_record(extents, id, record);
     }
 }
@@ -672,6 +875,18 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
         return -1;
     }
     struct extent *extent = &extents->array[id_extent(id)];
+    if (record_is_group(record)) {
+        if (!by_patch || count_member(extents, id, record, -1)) {
+            return -1;
+        }
+        if (record_members(record) == 0) {
+            result->freed = 1;
+            result->is_group = 1;
+            result->domain = extent->domain->number;
+            remove_record(extents, id, record);
+        }
+        return 0;
+    }
     uint32_t pages = record_page_references(record);
     uint32_t patches = record_patch_references(record);
     unsigned codec = record_codec(record);
@@ -686,10 +901,10 @@ int extents_release(struct extents *extents, uint32_t id, int by_patch,
         extents->totals.pageless[codec] += pages == 0;
     }
     set_state(extents, extent, HEADER_DIRTY);
+    pthread_rwlock_wrlock(&extents->lock);
+    record_set_references(record, pages, patches);
+    pthread_rwlock_unlock(&extents->lock);
     if (pages != 0 || patches != 0) {
-        pthread_rwlock_wrlock(&extents->lock);
-        record_set_references(record, pages, patches);
-        pthread_rwlock_unlock(&extents->lock);
         return 0;
     }
     result->base = record->base;

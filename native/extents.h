@@ -13,6 +13,7 @@
 #include <stdint.h>
 
 #include "codec.h"
+#include "group_cache.h"
 #include "key_map.h"
 #include "number_set.h"
 
@@ -40,14 +41,21 @@ struct header_prefix {
     uint32_t generation;
     uint32_t domain;     /* that all its objects belong to: nothing is shared with another */
     uint8_t used;        /* highest slot ever used on this header */
-    uint8_t reserved[3];
+    uint8_t refined;     /* enum tier: what refining has made of all its objects or tried to */
+    uint8_t reserved[2];
 };
 
+/* A group is an object with a payload of several pages. Its members are objects without any, each a page
+ * of it: they have references like all others, and the group has one for each of them that is alive. No
+ * page is mapped to a group, and it is no base. */
 struct object_record {
-    uint32_t place;  /* offset in the side (20 bits), length - 1 (12 bits) */
-    uint32_t kind;   /* codec (8 bits), references by pages (14 bits), by patches (10 bits) */
-    uint32_t base;   /* of a patch: the id of its base; else 0 */
-    uint32_t digest; /* low half of the page's digest: what is decoded must have it */
+    uint32_t place;  /* offset in the side (20 bits), length - 1 (12 bits); of a member: which page of
+                      * the group */
+    uint32_t kind;   /* codec (8 bits), references by pages (14 bits), by patches (10 bits); of a group:
+                      * codec, upper bits of length - 1 (6), members alive (7) and made (7) */
+    uint32_t base;   /* of a patch: the id of its base; of a member: of its group; else 0 */
+    uint32_t digest; /* low half of the page's digest: what is decoded must have it; of a group: of its
+                      * payload */
 };
 
 union extent_header {
@@ -56,8 +64,32 @@ union extent_header {
 };
 
 static inline uint32_t record_offset(const struct object_record *r) { return r->place & 0xfffffu; }
-static inline uint32_t record_length(const struct object_record *r) { return (r->place >> 20) + 1u; }
 static inline unsigned record_codec(const struct object_record *r) { return r->kind & 255u; }
+static inline int record_is_group(const struct object_record *r) {
+    return codec_is_group(record_codec(r));
+}
+static inline int record_is_member(const struct object_record *r) {
+    return record_codec(r) == CODEC_MEMBER;
+}
+/* Of the payload. */
+static inline uint32_t record_length(const struct object_record *r) {
+    return record_is_member(r)  ? 0
+           : record_is_group(r) ? ((r->place >> 20) | ((r->kind >> 8 & 63u) << 12)) + 1u
+                                : (r->place >> 20) + 1u;
+}
+/* Which page of its group a member is. */
+static inline uint32_t record_group_page(const struct object_record *r) { return r->place; }
+/* Of a group. */
+static inline uint32_t record_members(const struct object_record *r) { return r->kind >> 14 & 127u; }
+static inline uint32_t record_members_made(const struct object_record *r) {
+    return r->kind >> 21 & 127u;
+}
+static inline void record_set_group(struct object_record *r, unsigned codec, uint32_t offset,
+                                    uint32_t length, uint32_t members, uint32_t made) {
+    r->place = offset | (length - 1u) << 20;
+    r->kind = codec | ((length - 1u) >> 12) << 8 | members << 14 | made << 21;
+}
+/* Of all but a group. */
 static inline uint32_t record_references(const struct object_record *r) { return r->kind >> 8; }
 static inline uint32_t record_page_references(const struct object_record *r) {
     return record_references(r) & MAXIMUM_PAGE_REFERENCES;
@@ -137,8 +169,9 @@ struct extent {
 struct extent_totals {
     uint64_t objects[CODEC_COUNT];
     uint64_t bytes[CODEC_COUNT];
-    uint64_t page_references[CODEC_COUNT];
-    uint64_t pageless[CODEC_COUNT]; /* objects that no page refers to: bases that patches keep */
+    uint64_t page_references[CODEC_COUNT]; /* of groups: members alive */
+    uint64_t pageless[CODEC_COUNT]; /* objects that no page refers to: bases that patches keep; of groups:
+                                     * members that are gone */
 };
 
 /* Nothing here takes longer with more extents, but for opening a store.
@@ -164,11 +197,14 @@ struct extents {
     uint32_t all_dead[LIST_BUCKETS];
     struct extent_sums sums;
     struct extent_totals totals;
+    struct group_cache groups;
     int has_domains;             /* decoding is counted by domain; set before any thread reads */
     struct extent_domain first;  /* domain 0, which is always there */
     struct key_map domains;      /* of struct extent_domain: the others with extents, by number */
     struct extent_domain *spare; /* those that have none any more, for the next ones */
     uint64_t compared; /* stored pages that routing has read, to share them or as bases; atomic */
+    uint64_t members_read;  /* pages of groups that were asked for; atomic */
+    uint64_t members_decoded; /* and that were decoded for that; atomic */
     uint64_t refused;  /* objects proposed to it that are another domain's; atomic */
 };
 
@@ -287,15 +323,32 @@ int extents_reference(struct extents *extents, uint32_t id, int by_patch);
 
 struct release_result {
     int freed;       /* the object is gone */
+    int is_group;    /* and was a group: no table has its digest */
     uint32_t digest; /* of the freed object */
     uint32_t domain; /* that it belonged to */
-    uint32_t base;   /* that the freed patch referred to, or 0 */
+    uint32_t base;   /* that the freed patch referred to, or the freed member's group, or 0: to be released
+                      * as by a patch */
 };
 
-/* One reference less; frees the object with the last. The header is loaded. Returns 0, or -1: no
- * such object or no such reference. */
+/* One reference less, of a group one member; frees the object with the last. The header is loaded.
+ * Returns 0, or -1: no such object or no such reference. */
 int extents_release(struct extents *extents, uint32_t id, int by_patch,
                     struct release_result *result);
+
+/* Makes an object a member of a group that is there and has room for it: `page` says which page of the
+ * group it is, whose bytes the caller has compared. It keeps its id, digest and references. *left is the
+ * base or the group that it had before, to be released as by a patch, or 0. Both headers are loaded.
+ * Returns 0, or -1: no such object, or no such group (a bug in refining). */
+int extents_join(struct extents *extents, uint32_t id, uint32_t group, uint32_t page,
+                 uint32_t *left);
+
+/* Notes what refining has made of an extent's objects. The header is loaded. */
+void extents_note_refined(struct extents *extents, uint32_t number, uint8_t tier);
+
+/* What an object's payload takes, of a member its part of the group's: READ_OK, or the status of the
+ * record that could not be had, whose id *culprit is. */
+enum read_status extents_bytes_of(struct extents *extents, uint32_t id, double *bytes,
+                                  uint32_t *culprit);
 
 /* Frees an object that nothing refers to yet (undoing extents_added). */
 void extents_discard(struct extents *extents, uint32_t id);

@@ -241,7 +241,7 @@ struct patch_choice {
     uint32_t base_id;
     int local_base;
     uint32_t depth;
-    uint32_t base_length; /* of the base's own payload */
+    uint32_t base_length; /* of the base's own payload; 0 where it has none, in a group */
 };
 
 /* Tries one base; a better patch than `choice` replaces it, its bytes swapped into *best. */
@@ -299,6 +299,14 @@ static const uint8_t *read_base(struct recent_bases *recent, struct extents *ext
     return recent->pages[place];
 }
 
+/* A member of a group of LZMA: a patch of it would be as slow. */
+static int is_slow_to_read(struct extents *extents, const struct object_record *record) {
+    struct object_record group;
+    return record_is_member(record) &&
+           (extents_record(extents, record->base, &group) != READ_OK ||
+            record_codec(&group) == CODEC_GROUP_LZMA);
+}
+
 /* Returns 0 when the base is not tried. */
 static int try_stored_base(struct batch *batch, const struct routing *routing,
                            struct extents *extents, codec_context *context,
@@ -310,7 +318,8 @@ static int try_stored_base(struct batch *batch, const struct routing *routing,
     if (base_id == 0 || r->votes[which] < routing->minimum_votes ||
         extents_record_within(extents, batch->domain, base_id, &record) != READ_OK ||
         record_codec(&record) == CODEC_SAME ||
-        record_patch_references(&record) >= USABLE_PATCH_REFERENCES) {
+        record_patch_references(&record) >= USABLE_PATCH_REFERENCES ||
+        is_slow_to_read(extents, &record)) {
         return 0;
     }
     unsigned depth = codec_is_patch(record_codec(&record))
@@ -477,6 +486,7 @@ uint32_t batch_pack(struct batch *batch, uint32_t next, uint32_t extent,
         filled += length;
     }
     header->prefix.end += (uint32_t)filled;
+    header->prefix.refined = 0;
     *written = filled;
     return next;
 }
@@ -487,6 +497,7 @@ void header_rewrite(const union extent_header *header, const uint8_t *side,
     memset(staged, 0, sizeof *staged);
     staged->prefix.generation = header->prefix.generation + 1u;
     staged->prefix.domain = header->prefix.domain;
+    staged->prefix.refined = header->prefix.refined;
     for (uint32_t slot = 1; slot <= EXTENT_SLOTS; slot++) {
         const struct object_record *record = &header->records[slot];
         if (record_codec(record) == CODEC_NONE) {
@@ -494,10 +505,13 @@ void header_rewrite(const union extent_header *header, const uint8_t *side,
         }
         uint32_t length = record_length(record);
         staged->records[slot] = *record;
+        staged->prefix.used = (uint8_t)slot;
+        if (record_is_member(record)) {
+            continue;
+        }
         staged->records[slot].place = end | ((length - 1u) << 20);
         memcpy(out + end, side + record_offset(record), length);
         end += length;
-        staged->prefix.used = (uint8_t)slot;
     }
     staged->prefix.end = end;
 }

@@ -249,6 +249,8 @@ static enum read_status read_some(struct volume_pages *pages, struct page_reader
             codec_context_use(reader->context, dictionary);
             reader->dictionary = dictionary;
         }
+        codec_context_use_for_groups(reader->context,
+                                     __atomic_load_n(&pages->group_dictionary, __ATOMIC_ACQUIRE));
         status = decode(pages, reader, count, out);
     }
     return status;

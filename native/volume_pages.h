@@ -54,6 +54,7 @@ struct volume_pages {
     struct key_map volumes; /* of struct open_volume, by number */
     struct signal_mark *work; /* set when the buffer is crowded, or no longer empty */
     const codec_dictionary *dictionary; /* what objects may need to be decoded; atomic */
+    const codec_dictionary *group_dictionary; /* what groups may need; atomic */
     uint64_t fixed_tick;                /* 0: the clock of writes runs; atomic */
     int is_refusing;                    /* writes and punches take the long way; atomic */
     int are_tables_held;                /* punches take the long way: a commit copies tables */

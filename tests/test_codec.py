@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from difffs.codec import ROUTE_OF_CODEC, Codec, Route
+from difffs.codec import ROUTE_OF_CODEC, Codec, GroupCodec, Route
 
 NATIVE = Path(__file__).parents[1] / "native"
 
@@ -16,8 +16,14 @@ def native_numbers(header: str, prefix: str) -> dict[str, int]:
 
 def test_codecs_have_the_native_numbers() -> None:
     numbers = native_numbers("codec.h", "CODEC_")
-    assert numbers.pop("COUNT") == max(Codec) + 1
-    assert numbers == {codec.name: codec.value for codec in Codec}
+    assert numbers.pop("COUNT") == max(GroupCodec) + 1
+    of_groups = {
+        "MEMBER": GroupCodec.MEMBER,
+        "GROUP_ZSTD": GroupCodec.ZSTD,
+        "GROUP_LZMA": GroupCodec.LZMA,
+        "GROUP_DICTIONARY": GroupCodec.ZSTD_DICTIONARY,
+    }
+    assert numbers == {**{codec.name: codec.value for codec in Codec}, **of_groups}
 
 
 def test_codec_numbers_are_never_reused() -> None:
@@ -38,6 +44,12 @@ def test_codec_numbers_are_never_reused() -> None:
         "BWT_ZSTD": 12,
         "BWT_PREFIX": 13,
     }
+    assert {codec.name: codec.value for codec in GroupCodec} == {
+        "MEMBER": 14,
+        "ZSTD": 15,
+        "LZMA": 16,
+        "ZSTD_DICTIONARY": 17,
+    }
 
 
 def test_routes_have_the_native_numbers() -> None:
@@ -47,7 +59,7 @@ def test_routes_have_the_native_numbers() -> None:
 
 
 def test_every_codec_of_a_payload_has_a_route() -> None:
-    assert set(ROUTE_OF_CODEC) == set(Codec) - {Codec.NONE}
+    assert set(ROUTE_OF_CODEC) == set(Codec) - {Codec.NONE} | {GroupCodec.MEMBER}
 
 
 def test_patches_are_what_takes_the_patch_route() -> None:

@@ -50,8 +50,8 @@ function _shtab_difffs_using
   test "$_shtab_difffs_cmdpath" = "$argv"
 end
 
-set -g _shtab_difffs_commands mount umount import export ls rm mv stats check upgrade swapon swapoff run config doctor study
-set -g _shtab_difffs_opts_with_value --as --block --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --repair-into --report --resident --sample --scratch --seed --size --skip --store --watch --workers -o
+set -g _shtab_difffs_commands mount umount import export ls rm mv stats refine check upgrade swapon swapoff run config doctor study
+set -g _shtab_difffs_opts_with_value --as --block --budget --cache --cluster --config --configured --for --format --json --output --priority --prometheus --questions --recipe --recipes --recording --repair-into --report --resident --sample --scratch --seed --size --skip --store --tier --watch --workers -o
 
 complete -c difffs -e
 complete -c difffs -f
@@ -62,7 +62,7 @@ complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' 
 complete -c difffs -n '_shtab_difffs_using mount' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using mount' -l configured -x -d 'as [mount NAME] of the configuration says, instead of arguments'
 complete -c difffs -n '_shtab_difffs_using mount' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
-complete -c difffs -n '_shtab_difffs_using mount' -s o -x -d 'ro, recipe=NAME, change_recipe, domains, buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, no_allow_other, lock_memory; and mount(8)'"'"'s own, remount too'
+complete -c difffs -n '_shtab_difffs_using mount' -s o -x -d 'ro, recipe=NAME, change_recipe, domains, buffer=SIZE, workers=N, read_ahead=SIZE, allow_other, no_allow_other, lock_memory, refine=TIER, refine_after=TIME; and mount(8)'"'"'s own, remount too'
 complete -c difffs -n '_shtab_difffs_using mount' -l recipe -xka "default fast dense archive difference-engine identical-only patch-only compress-only bwt-mtf" -d 'recipe of a new store: default, fast, dense, archive, difference-engine, identical-only, patch-only, compress-only, bwt-mtf'
 complete -c difffs -n '_shtab_difffs_using mount' -l change-recipe -d 'use --recipe for the new pages of an existing store'
 complete -c difffs -n '_shtab_difffs_using mount' -l domains -d 'in a new store, share pages only within a directory of its root; an existing store must have been made so'
@@ -120,6 +120,13 @@ complete -c difffs -n '_shtab_difffs_using stats' -s b -l bytes -d 'a line a sto
 complete -c difffs -n '_shtab_difffs_using stats' -s n -l noheadings -d 'a line a store, without headings'
 complete -c difffs -n '_shtab_difffs_using stats' -l watch -x -d 'again and again, with what has changed; with --json one object a line'
 complete -c difffs -n '_shtab_difffs_using stats; and test $_shtab_difffs_npos -ge 0' -ka "(__fish_complete_directories)" -d 'several for --prometheus and for columns'
+complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a refine -d 'pack what rests more densely, in groups of like pages'
+complete -c difffs -n '_shtab_difffs_using refine' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using refine' -l tier -xka "cold rest" -d 'cold: groups of 16 pages, read in tens of microseconds (default); rest: groups of 64, denser, read in milliseconds, for images that are seldom read'
+complete -c difffs -n '_shtab_difffs_using refine' -l budget -x -d 'end after that time, as in 90s, 10m or 2h; the next call goes on from there'
+complete -c difffs -n '_shtab_difffs_using refine' -l workers -x -d 'threads that encode, for a store that is not mounted (default: 2, or 1 on one core)'
+complete -c difffs -n '_shtab_difffs_using refine' -l json -d 'one JSON object on stdout'
+complete -c difffs -n '_shtab_difffs_using refine; and test $_shtab_difffs_npos -eq 0' -ka "(__fish_complete_directories)" -d STORE-or-MOUNTPOINT
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a check -d 'verify a store: every invariant and checksum'
 complete -c difffs -n '_shtab_difffs_using check' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using check' -l no-payloads -d 'leave out the decoding of every payload and image, which takes most of the time'

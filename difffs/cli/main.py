@@ -39,6 +39,7 @@ COMMANDS = {
     "rm": Command("remove_volumes", "remove volumes from a store that is not mounted"),
     "mv": Command("rename_volume", "rename a volume of a store that is not mounted"),
     "stats": Command("stats", "show what a store holds and saves"),
+    "refine": Command("refine", "pack what rests more densely, in groups of like pages"),
     "check": Command("check", "verify a store: every invariant and checksum"),
     "upgrade": Command("upgrade", "give a store of a former format the current one"),
     "swapon": Command("swapon", "swap to a store"),

@@ -36,6 +36,7 @@ from difffs.mount.kernel_tuning import KernelTuning, request_timeouts
 from difffs.mount.live import FILE_SYSTEM_TYPE, mount_at
 from difffs.mount.options import MountOptions
 from difffs.mount.privileges import Privileges
+from difffs.mount.refining import Refining
 from difffs.mount.request_times import request_statistics
 from difffs.mount.table import Mount, mounts
 from difffs.signals import SAME_SECONDS
@@ -184,17 +185,21 @@ class Daemon:
             volumes = Volumes(engine, buffer_bytes=self._options.buffer_bytes)
             self._volumes = volumes
 
+            refining = Refining(volumes, self._options.refine, self._options.refine_after)
+
             def collect() -> dict[str, Any]:
                 report = stats.collect(store, volumes)
                 report["mountpoint"] = str(self._mountpoint)
                 report["read_only"] = store.read_only
                 report["mount_options"] = self._options.changed_by_mounting_anew()
                 report["kernel_settings"] = self._tuning.report()
+                report["refine"] = refining.statistics()
                 report.update(request_statistics())
                 return report
 
             operations = VolumeOperations(
-                volumes, self._caller, self._tuning, collect, self._finish_start_soon
+                *(volumes, self._caller, self._tuning, collect, self._finish_start_soon),
+                refining,
             )
             self._start_thread(self._take_signals)
             self._start_thread(self._watch_start)
@@ -214,6 +219,7 @@ class Daemon:
                     with contextlib.suppress(DifffsError):  # volumes.close() tells what is wrong
                         operations.close()
                 finally:
+                    refining.close()
                     volumes.close()
                 if volumes.failed is not None:
                     # Nothing that is in memory now may reach the store: leaving with an error

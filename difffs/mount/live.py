@@ -34,6 +34,12 @@ stored bytes."""
 # _IOWR('d', 3, struct)
 USAGE_REQUEST = 3 << 30 | USAGE.size << 16 | ord("d") << 8 | 3
 
+REFINE = struct.Struct("<8sd")
+"""A tier's name, empty to end what runs, and for how many seconds; 0: until everything is done."""
+
+# _IOW('d', 4, struct)
+REFINE_REQUEST = 1 << 30 | REFINE.size << 16 | ord("d") << 8 | 4
+
 # _IO('d', 2)
 LOCK_MEMORY_REQUEST = ord("d") << 8 | 2
 
@@ -97,6 +103,25 @@ def lock_memory(mountpoint: str | os.PathLike[str]) -> None:
     directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
     try:
         fcntl.ioctl(directory, LOCK_MEMORY_REQUEST)
+    finally:
+        os.close(directory)
+
+
+def start_refining(mountpoint: str | os.PathLike[str], tier: str, seconds: float | None) -> None:
+    """Have the mount begin to refine; its statistics tell how far that is. ``OSError`` EPERM for
+    others than root and who mounted it, EROFS for a mount that is read-only."""
+    _ask_to_refine(mountpoint, REFINE.pack(tier.encode(), seconds or 0.0))
+
+
+def stop_refining(mountpoint: str | os.PathLike[str]) -> None:
+    """Have the mount end that soon."""
+    _ask_to_refine(mountpoint, REFINE.pack(b"", 0.0))
+
+
+def _ask_to_refine(mountpoint: str | os.PathLike[str], request: bytes) -> None:
+    directory = os.open(mountpoint, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.ioctl(directory, REFINE_REQUEST, request)
     finally:
         os.close(directory)
 

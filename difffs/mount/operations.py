@@ -15,7 +15,14 @@ import stat
 from collections.abc import Callable
 from typing import Any
 
-from difffs.errors import DifffsError, StoreFull, StoreReadOnly, VolumeExists, VolumeNotFound
+from difffs.errors import (
+    DifffsError,
+    StoreFull,
+    StoreReadOnly,
+    UsageError,
+    VolumeExists,
+    VolumeNotFound,
+)
 from difffs.mount.caller import Caller
 from difffs.mount.handles import Handles
 from difffs.mount.images import OpenImages
@@ -27,11 +34,14 @@ from difffs.mount.kernel_tuning import (
 )
 from difffs.mount.live import (
     LOCK_MEMORY_REQUEST,
+    REFINE,
+    REFINE_REQUEST,
     STATISTICS_REQUEST,
     USAGE,
     USAGE_REQUEST,
     pack_statistics,
 )
+from difffs.mount.refining import Refining
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
 from difffs.store.inode import NAME_MAXIMUM, Inode
 from difffs.store.namespace import Namespace
@@ -77,6 +87,7 @@ class VolumeOperations:
         tuning: KernelTuning,
         collect: Callable[[], dict[str, Any]],
         on_ready: Callable[[], None],
+        refining: Refining,
     ) -> None:
         """Serve ``volumes``.
 
@@ -89,6 +100,7 @@ class VolumeOperations:
         self._tuning = tuning
         self._collect = collect
         self._on_ready = on_ready
+        self._refining = refining
         self.pages = volumes.pages
         self._handles = Handles()
         self._images = OpenImages(volumes)
@@ -251,17 +263,34 @@ class VolumeOperations:
             chunk = USAGE.unpack(given)[0]
             usage, chunk = self._volumes.store.usage_from(self._volume(path, fh), chunk)
             return USAGE.pack(chunk, usage.pages, usage.zero, usage.stored)
-        if command not in (STATISTICS_REQUEST, LOCK_MEMORY_REQUEST):
+        if command not in (STATISTICS_REQUEST, LOCK_MEMORY_REQUEST, REFINE_REQUEST):
             raise _error(errno.ENOTTY, path)
         with self._volumes.lock:
             if self._find(path, fh).number != Namespace.ROOT:
                 raise _error(errno.ENOTTY, path)
         if command == STATISTICS_REQUEST:
             return pack_statistics(self._collect())
-        if self._caller.identity()[0] != 0:
+        user = self._caller.identity()[0]
+        if command == REFINE_REQUEST:
+            if user not in (0, os.geteuid()):
+                raise _error(errno.EPERM, path)
+            tier, seconds = REFINE.unpack(given)
+            self._refine(tier, seconds, path)
+            return b""
+        if user != 0:
             raise _error(errno.EPERM, path)
         self._tuning.lock_memory()
         return b""
+
+    def _refine(self, tier: bytes, seconds: float, path: str | None) -> None:
+        name = tier.rstrip(b"\0").decode(errors="replace")
+        if not name:
+            self._refining.stop()
+            return
+        try:
+            self._refining.start(name, seconds or None)
+        except UsageError:
+            raise _error(errno.EINVAL, path) from None
 
     def statfs(self, path: str) -> dict[str, int]:
         """Return what df shows.

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from difffs.duration import parse_duration
 from difffs.errors import UsageError
 from difffs.mount.flags import changed_by
 from difffs.size import format_size, parse_size
@@ -29,6 +30,9 @@ _IGNORED_PREFIXES = (
 _SELINUX_OPTIONS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
 _SELINUX = "/sys/fs/selinux/enforce"
 
+
+TIER_NAMES = ("cold", "rest")
+"""Those of difffs.refine.tiers, which a mount that does not refine need not load."""
 
 WORKERS_MAXIMUM = 256
 """Threads that encode."""
@@ -51,6 +55,10 @@ class MountOptions:
     kernel_flags: tuple[str, ...] = ()
     """Names in :data:`difffs.mount.flags.FLAGS`, each once, sorted."""
     remount: bool = False
+    refine: str | None = None
+    """The tier to which the mount refines by itself."""
+    refine_after: float = 600.0
+    """Seconds without a write after which it does."""
 
     def changed_by_mounting_anew(self) -> dict[str, Any]:
         """Return the options that a mount keeps for its life, under their option's names."""
@@ -60,6 +68,8 @@ class MountOptions:
             "read_ahead": self.read_ahead_bytes,
             "allow_other": self.allow_other,
             "lock_memory": self.lock_memory,
+            "refine": self.refine,
+            "refine_after": self.refine_after,
         }
 
 
@@ -95,6 +105,19 @@ def _buffer(key: str, value: str) -> int:
             f"has {format_size(memory)}; at most half of it, and 32M is plenty"
         )
     return size
+
+
+def _tier(key: str, value: str) -> str | None:
+    if value not in (*TIER_NAMES, "no"):
+        raise UsageError(f"mount option {key}={value}: needs {', '.join(TIER_NAMES)} or no")
+    return None if value == "no" else value
+
+
+def _seconds(key: str, value: str) -> float:
+    try:
+        return parse_duration(value)
+    except UsageError as error:
+        raise UsageError(f"mount option {key}={value}: {error}") from None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +196,17 @@ OPTIONS = {
             *("lock_memory", "", ""),
             "be fit to carry swap: the daemon stays in memory, and last in line of the OOM killer",
             lambda options, _: replace(options, lock_memory=True),
+        ),
+        Option(
+            *("refine", "TIER", "no"),
+            "when nothing was written for a while, pack what is there more densely, as difffs"
+            " refine does: to the tier cold or rest",
+            lambda options, tier: replace(options, refine=_tier("refine", tier)),
+        ),
+        Option(
+            *("refine_after", "TIME", "10m"),
+            "how long nothing must have been written for that",
+            lambda options, time: replace(options, refine_after=_seconds("refine_after", time)),
         ),
     )
 }

@@ -131,7 +131,10 @@ class CommitRecord:
         """As stored, with a hash of its own at the end."""
         counts = [self.counts[kind] for kind in _KINDS]
         body = _RECORD.pack(self.number, *counts, self.total)
-        body += b"".join(_TOTAL.pack(*total) for total in self.codecs)
+        codecs = list(self.codecs)
+        while codecs and not any(codecs[-1]):
+            codecs.pop()  # a difffs that knows fewer codecs reads a store that has none of the rest
+        body += b"".join(_TOTAL.pack(*total) for total in codecs)
         return body + _HASH.pack(binding(store_id, body))
 
     @classmethod

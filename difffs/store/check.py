@@ -13,7 +13,7 @@ from pathlib import Path
 from struct import Struct
 
 from difffs import _kernels
-from difffs.codec import Codec
+from difffs.codec import Codec, GroupCodec
 from difffs.page import PAGE_SIZE, page_count
 from difffs.store.bindings import Kind
 from difffs.store.format import DIGEST_FILE, PAYLOAD_FILE
@@ -28,12 +28,13 @@ from difffs.store.object_table import (
     parse_prefix,
 )
 from difffs.store.page_tables import HOLE, LOST, ZERO
+from difffs.store.stored_groups import StoredGroups, members_by_group
 
 Progress = Callable[[int, int], None]
 """Called with (objects done, objects in all)."""
 
 _PATCHES = frozenset(codec for codec in Codec if codec.is_patch)
-_KNOWN = frozenset(Codec) - {Codec.NONE}
+_KNOWN = (frozenset(Codec) | frozenset(GroupCodec)) - {Codec.NONE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,8 +42,8 @@ class Finding:
     """One thing that is wrong."""
 
     kind: str
-    """commit, header, table, reference, base, domain, space, payload, digest, lost, setting or
-    name; the command adds image."""
+    """commit, header, table, reference, base, group, domain, space, payload, digest, lost, setting
+    or name; the command adds image."""
     where: str
     text: str
 
@@ -56,12 +57,13 @@ def check_store(
     hints: Hints | None,
     namespace: Namespace,
     dictionary: _kernels.Dictionary | None,
+    group_dictionary: _kernels.Dictionary | None,
     progress: Progress | None,
     *,
     payloads: bool,
 ) -> list[Finding]:
     """All findings. Reads only; nothing else may change the store meanwhile."""
-    check = _Check(path, index, hints, namespace, dictionary)
+    check = _Check(path, index, hints, namespace, dictionary, group_dictionary)
     return check.run(progress, payloads=payloads)
 
 
@@ -73,12 +75,14 @@ class _Check:
         hints: Hints | None,
         namespace: Namespace,
         dictionary: _kernels.Dictionary | None,
+        group_dictionary: _kernels.Dictionary | None,
     ) -> None:
         self._path = path
         self._index = index
         self._hints = hints
         self._namespace = namespace
         self._dictionary = dictionary
+        self._group_dictionary = group_dictionary
         self._objects = ObjectTable()
         self._summary_domains = dict(index.extent_domains())
         self._findings: list[Finding] = []
@@ -124,7 +128,10 @@ class _Check:
                 self._read_header(int.from_bytes(key, "big"), stored)
         for _identity, item in self._objects:
             of_codec = totals.setdefault(item.codec, [0, 0, 0, 0])
-            for at, more in enumerate((1, item.length, item.pages, not item.pages)):
+            counts = (1, item.length, item.pages, int(not item.pages))
+            if item.is_group:
+                counts = (1, item.length, item.patches, item.members_made - item.patches)
+            for at, more in enumerate(counts):
                 of_codec[at] += more
         told = {
             codec: list(total)
@@ -157,10 +164,12 @@ class _Check:
                 text = f"has codec {item.codec}, which this version cannot read"
                 self._find("header", _name(identity), text)
                 continue
-            if item.base and item.codec not in _PATCHES:
+            if item.base and item.codec not in _PATCHES and not item.is_member:
                 self._find("base", _name(identity), "no patch, yet it has a base")
-            if item.codec == Codec.ZSTD_DICTIONARY and prefix.domain:
+            if item.codec in _OF_DOMAIN_0 and prefix.domain:
                 self._find("domain", _name(identity), "needs the dictionary of domain 0")
+            if item.is_member:
+                continue
             spans.append((item.offset, item.offset + item.length, identity & 255))
         self._check_spans(where, spans, prefix.end)
 
@@ -195,8 +204,11 @@ class _Check:
                 self._report_lost(volume, chunk, ids)
             del seen[HOLE], seen[ZERO], seen[LOST]
             for identity, times in seen.items():
-                if not self._objects.count(identity, times):
+                item = self._objects.get(identity)
+                if item is None or item.is_group:
                     missing.add(identity)
+                else:
+                    self._objects.count(identity, times)
             self._check_domains(volume, seen, where)
             self._check_owner(volume, chunk, ids, where)
         for identity in sorted(missing):
@@ -243,11 +255,43 @@ class _Check:
             if item.codec in _PATCHES:
                 yield identity, item
 
+    def _count_members(self) -> None:
+        """Each member is another page of a group of its domain."""
+        former = (0, -1)
+        for identity in members_by_group(self._objects):
+            item = self._objects.get(identity)
+            assert item is not None
+            group = self._objects.get(item.base)
+            if group is None or not group.is_group:
+                self._find("group", _name(identity), f"its group {_name(item.base)} does not exist")
+                continue
+            self._objects.count(item.base, 1, by_patches=True)
+            if item.group_page >= group.members_made:
+                text = f"is page {item.group_page} of a group of {group.members_made}"
+                self._find("group", _name(identity), text)
+            if self._objects.domain_of(item.base) != self._objects.domain_of(identity):
+                text = f"its group {_name(item.base)} is of another domain"
+                self._find("domain", _name(identity), text)
+        pages = sorted(
+            (item.base, item.group_page, identity)
+            for identity, item in self._objects
+            if item.is_member
+        )
+        for base, page, identity in pages:
+            if (base, page) == former:
+                text = f"another member is page {page} of {_name(base)}, too"
+                self._find("group", _name(identity), text)
+            former = (base, page)
+
     def _count_patch_references(self) -> None:
+        self._count_members()
         for identity, item in self._patches():
-            if not self._objects.count(item.base, 1, by_patches=True):
+            base = self._objects.get(item.base)
+            if base is None or base.is_group:
                 self._find("base", _name(identity), f"its base {_name(item.base)} does not exist")
-            elif self._objects.domain_of(item.base) != self._objects.domain_of(identity):
+                continue
+            self._objects.count(item.base, 1, by_patches=True)
+            if self._objects.domain_of(item.base) != self._objects.domain_of(identity):
                 domain, other = map(self._objects.domain_of, (identity, item.base))
                 text = f"is of domain {domain}, its base {_name(item.base)} of domain {other}"
                 self._find("domain", _name(identity), text)
@@ -270,6 +314,9 @@ class _Check:
     def _compare_references(self) -> None:
         for identity, item in self._objects:
             by_pages, by_patches = self._objects.counted(identity)
+            if item.is_group:
+                self._check_group(identity, item, by_patches)
+                continue
             if item.pages != by_pages:
                 text = f"counts {item.pages} pages, {by_pages} refer to it"
                 self._find("reference", _name(identity), text)
@@ -279,11 +326,29 @@ class _Check:
             if not item.pages and not item.patches:
                 self._find("reference", _name(identity), "nothing refers to it, yet it is kept")
 
+    def _check_group(self, identity: int, item: StoredObject, members: int) -> None:
+        if item.members_made > _kernels.GROUP_PAGES or not item.members_made:
+            self._find("group", _name(identity), f"has {item.members_made} pages")
+        if item.patches != members:
+            text = f"counts {item.patches} members, {members} are there"
+            self._find("group", _name(identity), text)
+
+    def _in_order_of_decoding(self) -> Iterator[tuple[int, StoredObject]]:
+        """Members of a group one behind the other: it is decoded once."""
+        for identity, item in self._objects:
+            if not item.is_member:
+                yield identity, item
+        for identity in members_by_group(self._objects):
+            member = self._objects.get(identity)
+            assert member is not None
+            yield identity, member
+
     def _decode_all(self, file: int, progress: Progress | None) -> None:
         context = _kernels.Context()
         if self._dictionary is not None:
             context.use(self._dictionary)
-        for done, (identity, item) in enumerate(self._objects):
+        self._groups = StoredGroups(file, self._objects, self._group_dictionary)
+        for done, (identity, item) in enumerate(self._in_order_of_decoding()):
             if progress is not None and done % 256 == 0:
                 progress(done, len(self._objects))
             self._decode(file, context, identity, item, 0)
@@ -308,6 +373,14 @@ class _Check:
         """The page; ValueError tells what is wrong, None is for what was reported before."""
         if item.codec not in _KNOWN:
             return None
+        if item.is_group:
+            self._groups.verify(item)
+            return None
+        if item.is_member:
+            page = self._groups.page(item)
+            if _kernels.digest(page) & 0xFFFFFFFF != item.digest:
+                raise ValueError("it decodes to another page")
+            return page
         base = None
         if item.codec in _PATCHES:
             base_item = self._objects.get(item.base)
@@ -338,7 +411,7 @@ class _Check:
         unknown_bits = 32 - table.known_bits
         for digest, number in pairs:
             item = self._objects.get(number)
-            if item is None:
+            if item is None or item.is_group:
                 self._find("digest", _name(number), "the digest table names it, it does not exist")
             elif (self._digest_key(number, item) ^ digest) >> unknown_bits:
                 self._find("digest", _name(number), "the digest table has another digest")
@@ -353,6 +426,7 @@ class _Check:
         return item.digest ^ mask ^ mask >> 16
 
 
+_OF_DOMAIN_0 = (Codec.ZSTD_DICTIONARY, GroupCodec.ZSTD_DICTIONARY)
 _CHUNK = Struct(">II")
 _KEY_BYTES = {Kind.EXTENT: 4, Kind.INODE: 4, Kind.TABLE: _CHUNK.size}
 _FINDINGS = {

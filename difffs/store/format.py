@@ -24,6 +24,9 @@ DICTIONARY = "dictionary/0"
 """The setting with the zstd dictionary of domain 0. Others have none: it holds pieces of pages, and
 what compresses well with it tells of them."""
 
+GROUP_DICTIONARY = "group dictionary/0"
+"""The setting with the zstd dictionary of groups of domain 0."""
+
 _FIRST_LINE = "difffs store"
 _ID_LINE = re.compile("id ([0-9a-f]{32})")
 

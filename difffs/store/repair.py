@@ -13,12 +13,12 @@ from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from struct import Struct
 
 from difffs import _kernels
-from difffs.codec import Codec
+from difffs.codec import Codec, GroupCodec
 from difffs.errors import CorruptStore, FormatTooNew
 from difffs.page import PAGE_SIZE, page_count
 from difffs.recipe import DEFAULT_RECIPE, RECIPES, Recipe
@@ -31,16 +31,17 @@ from difffs.store.inode import Inode
 from difffs.store.object_table import (
     DEPTH_LIMIT,
     HEADER_PREFIX,
-    RECORD,
     RECORD_BYTES,
     ObjectTable,
     StoredObject,
+    pack_record,
     parse_prefix,
 )
 from difffs.store.page_tables import HOLE, LOST, ZERO
 from difffs.store.payloads import PayloadFile
 from difffs.store.repair_names import RepairedNames, repaired_names
 from difffs.store.salvage import FormerSalvage, Salvage
+from difffs.store.stored_groups import StoredGroups, members_by_group
 
 Progress = Callable[[int, int], None]
 """Called with (objects decoded, objects in all)."""
@@ -209,7 +210,7 @@ class StoreRepair:
                 self._damaged(f"the header of extent {number} {error}")
                 continue
             codecs = set(stored[RECORD_BYTES + 4 :: RECORD_BYTES]) - {0}
-            if not codecs <= set(Codec):
+            if not codecs <= {*Codec, *GroupCodec}:
                 raise FormatTooNew(
                     f"{self.path}: extent {number} has what this difffs does not know;"
                     " use a newer one"
@@ -302,8 +303,13 @@ class StoreRepair:
             self.result.pages += counts.total() - counts[HOLE] - counts[LOST]
             self.result.lost_before += counts[LOST]
             for identity, times in counts.items():
-                if identity not in (HOLE, LOST, ZERO) and not self._objects.count(identity, times):
+                if identity in (HOLE, LOST, ZERO):
+                    continue
+                item = self._objects.get(identity)
+                if item is None or item.is_group:
                     absent += times
+                else:
+                    self._objects.count(identity, times)
         self.result.objects = len(self._objects)
         if absent:
             self._damaged(f"{absent} pages are of objects that do not exist")
@@ -316,8 +322,15 @@ class StoreRepair:
         if content is not None:
             recipe = Recipe.from_dict(json.loads(self._settings["recipe"]))
             context.use(_kernels.Dictionary(content, recipe.compress_level))
-        damaged = 0
-        for done, (identity, item) in enumerate(self._objects):
+        content = self._settings.get(names.GROUP_DICTIONARY)
+        dictionary = None if content is None else _kernels.Dictionary(content, None)
+        self._groups = StoredGroups(self._payloads.file, self._objects, dictionary)
+        self._damaged_groups = damaged = 0
+        in_order = [identity for identity, item in self._objects if not item.is_member]
+        in_order += members_by_group(self._objects)
+        for done, identity in enumerate(in_order):
+            item = self._objects.get(identity)
+            assert item is not None
             if progress is not None and done % 256 == 0:
                 progress(done, len(self._objects))
             if self._states[identity >> 8][identity & 255] == _UNKNOWN:
@@ -325,6 +338,8 @@ class StoreRepair:
             damaged += self._states[identity >> 8][identity & 255] == _GONE
         if progress is not None:
             progress(len(self._objects), len(self._objects))
+        if self._damaged_groups:
+            self._damaged(f"{self._damaged_groups} groups are damaged: some of their pages may be")
         if damaged:
             self._damaged(f"{damaged} payloads are damaged, or what they are patches of is")
 
@@ -335,15 +350,24 @@ class StoreRepair:
         states = self._states[identity >> 8]
         if states[identity & 255] == _GONE:
             return None
+        if item.is_group:  # as good as its members, which say so page by page
+            states[identity & 255] = _SOUND
+            try:
+                self._groups.verify(item)
+            except (OSError, ValueError):
+                self._damaged_groups += 1
+            return None
         page = self._decoded(context, item, depth)
         states[identity & 255] = _GONE if page is None else _SOUND
         return page
 
     def _decoded(self, context: _kernels.Context, item: StoredObject, depth: int) -> bytes | None:
         base = None
+        if item.is_member:
+            return self._member_page(item)
         if Codec(item.codec).is_patch:
             stored = self._objects.get(item.base)
-            if stored is None or depth >= DEPTH_LIMIT:
+            if stored is None or stored.is_group or depth >= DEPTH_LIMIT:
                 return None
             base = self._page(context, item.base, stored, depth + 1)
             if base is None:
@@ -356,13 +380,24 @@ class StoreRepair:
         is_it = len(page) == PAGE_SIZE and _kernels.digest(page) & 0xFFFFFFFF == item.digest
         return page if is_it else None
 
+    def _member_page(self, item: StoredObject) -> bytes | None:
+        group = self._objects.get(item.base)
+        if group is None or self._is_gone(item.base):
+            return None
+        try:
+            page = self._groups.page(item)
+        except (OSError, ValueError):
+            return None
+        return page if _kernels.digest(page) & 0xFFFFFFFF == item.digest else None
+
+    def _is_gone(self, identity: int) -> bool:
+        return self._states[identity >> 8][identity & 255] == _GONE
+
     def _drop_unreferenced(self) -> None:
         """Counts references by patches, and lets go of what nothing needs any more, and of what
         more refer to than its record says: that is of another time."""
         for identity, item in self._objects:
-            if not self._is_sound(identity):
-                continue
-            if Codec(item.codec).is_patch:
+            if self._is_sound(identity) and _leans_on_another(item):
                 self._objects.count(item.base, 1, by_patches=True)
         waiting = [identity for identity, _item in self._objects]
         for identity in waiting:
@@ -386,7 +421,7 @@ class StoreRepair:
     def _release_base(self, identity: int, waiting: list[int]) -> None:
         item = self._objects.get(identity)
         assert item is not None
-        if Codec(item.codec).is_patch:
+        if _leans_on_another(item):
             self._objects.count(item.base, -1, by_patches=True)
             waiting.append(item.base)
 
@@ -469,7 +504,7 @@ class StoreRepair:
                 writing.changes.tables.append((volume, chunk, memoryview(stored)))
                 writing.added()
         self._settings["id"] = store_id
-        kept = ("recipe", "created", "counters", names.DICTIONARY, "id")
+        kept = ("recipe", "created", "counters", names.DICTIONARY, names.GROUP_DICTIONARY, "id")
         writing.changes.settings += [
             (name, self._settings[name]) for name in kept if name in self._settings
         ]
@@ -489,9 +524,10 @@ class StoreRepair:
             payload = os.pread(self._payloads.file, item.length, item.position)
             slot = identity & 255
             pages, patches = self._objects.counted(identity)
-            place, kind = at | item.length - 1 << 20, item.codec | pages << 8 | patches << 22
+            if item.is_group:  # its payload may be damaged where no member is left
+                item = replace(item, digest=_kernels.checksum(payload))
             records += bytes(RECORD_BYTES * (slot - used - 1))
-            records += RECORD.pack(place, kind, item.base, item.digest)
+            records += pack_record(item, at, pages, patches)
             parts.append(payload)
             used, at = slot, at + item.length
             self.result.objects += 1
@@ -499,7 +535,7 @@ class StoreRepair:
             return b""
         payloads.write(number, 0, 0, b"".join(parts))
         records[: HEADER_PREFIX.size] = HEADER_PREFIX.pack(
-            at, 0, self._objects.domain_of(number << 8), used
+            at, 0, self._objects.domain_of(number << 8), used, 0
         )
         return bytes(records)
 
@@ -557,6 +593,11 @@ class StoreRepair:
             self.result.lost.append(lost)
         for entry in entries:
             lost.add(first + entry, 1)
+
+
+def _leans_on_another(item: StoredObject) -> bool:
+    """Whether it is a patch, or a member: its base or group counts it."""
+    return item.is_member or (not item.is_group and Codec(item.codec).is_patch)
 
 
 class _Writing:

@@ -29,12 +29,13 @@ from difffs._kernels import (
     Dictionary,
     DigestTable,
     Extents,
+    Group,
     SketchTable,
     Staged,
     UnknownCodec,
     VolumePages,
 )
-from difffs.codec import ROUTE_OF_CODEC, Route
+from difffs.codec import GROUP_CODECS, ROUTE_OF_CODEC, GroupCodec, Route
 from difffs.errors import (
     CorruptStore,
     DifffsError,
@@ -260,6 +261,7 @@ class Store:
             self._superseded = 0
             self._reader = Context()
             self.dictionary = self._stored_dictionary()
+            self.group_dictionary = self._stored_group_dictionary()
             self.counters = self._stored_counters()
             if self._hints is not None and not self._hints.complete:
                 self._fill_digests()
@@ -314,6 +316,27 @@ class Store:
             return None
         dictionary = Dictionary(content, self.recipe.compress_level)
         self._reader.use(dictionary)
+        return dictionary
+
+    def _stored_group_dictionary(self) -> Dictionary | None:
+        content = self._index.setting(names.GROUP_DICTIONARY)
+        if content is None:
+            return None
+        dictionary = Dictionary(content, None)
+        self._reader.use_for_groups(dictionary)
+        return dictionary
+
+    def set_group_dictionary(self, content: bytes) -> Dictionary:
+        """Gives the store its dictionary of groups, once and for all. Routing thread."""
+        if self.group_dictionary is not None:
+            raise ValueError("the store has a dictionary of groups")
+        dictionary = Dictionary(content, None)
+        with self.lock:
+            self.group_dictionary = dictionary
+            self._reader.use_for_groups(dictionary)
+            if self._volume_pages is not None:
+                self._volume_pages.use_group_dictionary(dictionary)
+            self._settings_to_write.append((names.GROUP_DICTIONARY, content))
         return dictionary
 
     def set_dictionary(self, content: bytes) -> Dictionary:
@@ -489,6 +512,8 @@ class Store:
         self._volume_pages = VolumePages(self._chunks, self._extents, arena)
         if self.dictionary is not None:
             self._volume_pages.use_dictionary(self.dictionary)
+        if self.group_dictionary is not None:
+            self._volume_pages.use_group_dictionary(self.group_dictionary)
         return self._volume_pages
 
     def decode_totals(self) -> list[tuple[int, int]]:
@@ -703,17 +728,13 @@ class Store:
             self._stage_rewrite(number)
         else:
             number = self._extents.unused()
-            if number >= EXTENT_LIMIT:
-                raise StoreFull(
-                    f"{self.path} has as many extents as there can be ({EXTENT_LIMIT - 1});"
-                    " remove volumes, or use another store"
-                )
+            self._require_number(number)
             self._staged.new(number, domain)
 
     def _stage_rewrite(self, number: int) -> None:
         self.load_headers([number])
-        side, end, _live, _slots = self._extents.summary(number)
-        stored = self._payloads.read(number, side, end)
+        side, end, live, _slots = self._extents.summary(number)
+        stored = self._payloads.read(number, side, end) if live else b""
         # Of a payload file that was cut, what is missing stays damaged, and the rest is kept.
         self._staged.rewrite(self._extents, number, stored.ljust(end, b"\0"))
         self._superseded += end
@@ -723,12 +744,87 @@ class Store:
         self._payloads.write(staged.number, staged.side, staged.position, staged.bytes())
         staged.install(self._extents)
 
-    def reclaim(self, most: int = _REWRITES_A_COMMIT) -> int:
-        """Drops dead payloads where many are, in at most so many extents; their space is free after
-        the next commit. Returns in how many."""
+    def adopt_group(self, group: Group) -> int:
+        """Stores an encoded group, and makes those of its objects its members that still have the
+        bytes that were gathered. Returns how many: 0, and nothing is changed, where that is not
+        worth it any more. StoreFull leaves the store as it was. Routing thread.
+
+        Objects keep their ids, so no page table changes. What they were before is dead from here
+        on, and stays where it is until a commit has made them members.
+        """
+        with self.lock:
+            self._load_all_headers_of(group)
+            current = group.current(self._extents, self._reader)
+            if not group.length or group.length * len(group) >= group.present * current:
+                return 0
+            domain = self._extents.domain_of(group.ids()[0] >> 8)
+            self._stage_for(domain, group.length)
+            identity = self._staged.put_group(group)
+            self._install()
+            self._extents.added_group(identity)
+            ids, by_patch = group.join(self._extents, identity), True
+            while ids:
+                self.load_headers({i >> 8 for i in ids})
+                ids = self._extents.release(ids, by_patch, self.digests)
+            self._extents.trim(LOADED_HEADERS)
+            return current
+
+    def _load_all_headers_of(self, group: Group) -> None:
+        known: set[int] = set()
+        while missing := group.missing(self._extents) - known:
+            self.load_headers(missing)
+            known |= missing
+
+    def _stage_for(self, domain: int, length: int) -> None:
+        """As _stage(), with room for a payload of that length."""
+        self._stage(domain)
+        if self._staged.has_room(length):
+            return
+        if self._staged.rewritten:
+            self._install()  # what was dead there is dropped all the same
+        number = self._extents.unused()
+        self._require_number(number)
+        self._staged.new(number, domain)
+
+    def _require_number(self, number: int) -> None:
+        if number >= EXTENT_LIMIT:
+            raise StoreFull(
+                f"{self.path} has as many extents as there can be ({EXTENT_LIMIT - 1});"
+                " remove volumes, or use another store"
+            )
+
+    def note_refined(self, numbers: Iterable[int], tier: int, *, only: int | None = None) -> None:
+        """Notes what refining has made of extents' objects, with `only` of those of which that was
+        noted last: whatever is added to an extent takes its note away. Routing thread."""
+        for number in numbers:
+            with self.lock:
+                if self._extents.in_use(number):
+                    self.load_headers([number])
+                    if only is None or self._extents.refined(number) == only:
+                        self._extents.note_refined(number, tier)
+
+    @property
+    def group_counts(self) -> dict[GroupCodec, tuple[int, int, int, int]]:
+        """Of each kind of groups: groups, bytes, members, and members that are gone."""
+        with self.lock:
+            totals = self._extents.totals()
+        return {codec: totals[codec] for codec in sorted(GROUP_CODECS)}
+
+    def _bytes_of_gone_members(self) -> int:
+        """Of payloads of groups, what is taken by pages that nothing refers to any more: their part
+        by number."""
+        return sum(
+            size * gone // (members + gone)
+            for _groups, size, members, gone in self.group_counts.values()
+            if gone
+        )
+
+    def reclaim(self, most: int = _REWRITES_A_COMMIT, dead_share: int = IDLE_DEAD_SHARE) -> int:
+        """Drops dead payloads where they are more than so many 256ths of the live ones, in at most
+        so many extents; their space is free after the next commit. Returns in how many."""
         for count in range(most):
             with self.lock:
-                number = self._extents.deadest(IDLE_DEAD_SHARE)
+                number = self._extents.deadest(dead_share)
                 if not number:
                     return count
                 self._stage_rewrite(number)
@@ -796,7 +892,8 @@ class Store:
         totals = self._extents.totals()  # with the batch's objects
         bases = sum(totals[codec][0] for codec in _BASE_CODECS)
         features = self.recipe.sketch.features if self.recipe.patch_codec else 0
-        digests = sum(total[0] for total in totals) if self.recipe.share else 0
+        pages = sum(total[0] for codec, total in enumerate(totals) if codec not in GROUP_CODECS)
+        digests = pages if self.recipe.share else 0
         # The pages are stored; that fewer are found by later ones is no reason to fail.
         with suppress(TryAgain, MediumFailed):
             self._hints.make_room(digests, bases, features)
@@ -1051,14 +1148,15 @@ class Store:
             return self._chunks.lost
 
     def object_count(self) -> int:
-        """Stored payloads."""
+        """Stored pages, each counted once."""
         with self.lock:
-            return sum(objects for objects, _bytes, _references, _bare in self._extents.totals())
+            totals = self._extents.totals()
+        return sum(total[0] for codec, total in enumerate(totals) if codec not in GROUP_CODECS)
 
     def occupancy(self) -> Occupancy:
         """Bytes really occupied."""
         with self.lock:
-            payload = self._extents.live_bytes()
+            payload = self._extents.live_bytes() - self._bytes_of_gone_members()
             in_payload_file = occupied_bytes(self.path / names.PAYLOAD_FILE)
             return Occupancy(
                 payload=payload,
@@ -1083,6 +1181,7 @@ class Store:
                 hints,
                 self.namespace,
                 self.dictionary,
+                self.group_dictionary,
                 progress,
                 payloads=payloads,
             )
@@ -1107,7 +1206,11 @@ class Store:
                 if objects:
                     ids = self._page_tables.lookup(volume, chunk * TABLE_ENTRIES, TABLE_ENTRIES)
                     self.load_headers({i >> 8 for i in ids if i > ZERO})
-                    stored += self._extents.shares(ids)
+                    share, missing = self._extents.shares(ids)
+                    while missing:
+                        self.load_headers(missing)
+                        share, missing = self._extents.shares(ids)
+                    stored += share
                     self._extents.trim(LOADED_HEADERS)
                 usage += VolumeUsage(objects + zeros, zeros, stored)
             self._page_tables.trim(_SURPLUS)

@@ -39,7 +39,7 @@ def convert_header(number: int, stored: bytes, payload: Payload | None) -> bytes
         raise ValueError("an extent header whose checksum is wrong")
     if named != number or len(stored) != _RECORD.size * (used + 1) or side > 1:
         raise ValueError(f"the header of extent {named}")
-    converted = bytearray(HEADER_PREFIX.pack(end, side, 0, used))
+    converted = bytearray(HEADER_PREFIX.pack(end, side, 0, used, 0))
     for slot in range(1, used + 1):
         place, kind, references, digest, of_payload = _RECORD.unpack_from(stored, 16 * slot)
         codec, offset, length = kind & 15, place & 0xFFFFF, (place >> 20) + 1

@@ -72,6 +72,11 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
                 "difffs stats /mnt/pages --prometheus"
                 " /var/lib/prometheus/node-exporter/difffs.prom"),
     ),
+    "refine": (
+        Example("Pack what rests more densely", "difffs refine /srv/images"),
+        Example("Images that are seldom read, in the night, on a mount",
+                "difffs refine /mnt/images --tier rest --budget 4h"),
+    ),
     "check": (
         Example("Verify everything", "difffs check /srv/images"),
         Example("Verify the structure only, which is quick",

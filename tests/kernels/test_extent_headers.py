@@ -26,7 +26,7 @@ from difffs._kernels import (
     header_summary,
     sketch,
 )
-from difffs.codec import Codec, Route
+from difffs.codec import Codec, GroupCodec, Route
 from difffs.recipe import RECIPES
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.extent_model import (
@@ -460,7 +460,7 @@ def test_a_header_that_contradicts_itself_is_refused(header: Header) -> None:
 @pytest.mark.parametrize(
     "header",
     [
-        Header(1, end=100, used=1, records={1: Record(0, 100, max(Codec) + 1)}),
+        Header(1, end=100, used=1, records={1: Record(0, 100, max(GroupCodec) + 1)}),
         Header(1, end=100, used=1, records={1: Record(0, 100, 255)}),
     ],
 )

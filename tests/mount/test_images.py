@@ -20,6 +20,7 @@ from difffs.mount.images import OpenImages
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import USAGE, USAGE_REQUEST
 from difffs.mount.operations import VolumeOperations
+from difffs.mount.refining import Refining
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
 from difffs.store.namespace import Namespace
@@ -39,7 +40,8 @@ class Served:
         self.volumes = volumes
         self.content = content
         caller = Caller(lambda: (0, 0, os.getpid()))
-        self.do = VolumeOperations(volumes, caller, KernelTuning(0), dict, lambda: None)
+        refining = Refining(volumes, None, 1.0)
+        self.do = VolumeOperations(volumes, caller, KernelTuning(0), dict, lambda: None, refining)
 
     def bytes_of(self, handle: int) -> bytes:
         """All that a reader gets, in pieces of three pages and a bit."""

@@ -24,6 +24,7 @@ from difffs.engine import Engine
 from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.operations import VolumeOperations
+from difffs.mount.refining import Refining
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
 from difffs.volume import Volumes
@@ -67,7 +68,10 @@ class Machine(RuleBasedStateMachine):
         self.engine = Engine(self.store, 1)
         self.volumes = Volumes(self.engine, buffer_bytes=1 << 20)
         caller = Caller(lambda: (0, 0, os.getpid()))
-        self.do = VolumeOperations(self.volumes, caller, KernelTuning(0), dict, lambda: None)
+        refining = Refining(self.volumes, None, 1.0)
+        self.do = VolumeOperations(
+            self.volumes, caller, KernelTuning(0), dict, lambda: None, refining
+        )
 
     def close_store(self) -> None:
         self.volumes.close()

@@ -24,6 +24,7 @@ from difffs.mount.caller import Caller
 from difffs.mount.kernel_tuning import KernelTuning
 from difffs.mount.live import LOCK_MEMORY_REQUEST, STATISTICS_REQUEST, unpack_statistics
 from difffs.mount.operations import VolumeOperations
+from difffs.mount.refining import Refining
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE
 from difffs.store import Store
 from difffs.volume import Volumes
@@ -38,7 +39,8 @@ def operations(tmp_path: Path) -> Iterator[VolumeOperations]:
         volumes = Volumes(engine, buffer_bytes=1 << 20)
         caller = Caller(lambda: (11, 22, os.getpid()))
         made = VolumeOperations(
-            volumes, caller, KernelTuning(0), lambda: {"answer": 42}, lambda: None
+            *(volumes, caller, KernelTuning(0), lambda: {"answer": 42}, lambda: None),
+            Refining(volumes, None, 1.0),
         )
         yield made
         made.close()

@@ -175,7 +175,7 @@ def test_a_damaged_record(
 
 
 def test_what_only_a_newer_version_can_read(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A member of a group (docs/store-format.md) among objects of today."""
+    """A codec of tomorrow among objects of today."""
 
     def summary(stored: bytes) -> bytes:
         known = bytearray(stored)
@@ -183,9 +183,9 @@ def test_what_only_a_newer_version_can_read(folder: Path, monkeypatch: pytest.Mo
         return _kernels.header_summary(known)
 
     monkeypatch.setattr("difffs.store.bindings.header_summary", summary)
-    edit_header(folder, change_byte(RECORD * 1 + 4, 14))
+    edit_header(folder, change_byte(RECORD * 1 + 4, 40))
     told = findings(folder)
-    assert "object 1 of extent 1: has codec 14, which this version cannot read" in told["header"]
+    assert "object 1 of extent 1: has codec 40, which this version cannot read" in told["header"]
     assert set(told) == {"header", "payload"}, "its patch cannot be read, either"
     with Store.open(folder, read_only=True) as store:
         volume = store.namespace.lookup("/vm.mem").number
