@@ -426,6 +426,11 @@ static struct read_result read_member(struct extents *extents, codec_context *co
     unsigned decoded =
         group_decode(reader->decoder, (enum codec)record_codec(&group.record), reader->payload,
                      record_length(&group.record), count, wanted, reader->pages);
+    if (decoded <= which && wanted > which + 1u) { /* what lies before the damage is whole */
+        decoded = group_decode(reader->decoder, (enum codec)record_codec(&group.record),
+                               reader->payload, record_length(&group.record), count, which + 1u,
+                               reader->pages);
+    }
     if (decoded <= which) {
         result.status = READ_DECODE;
         return result;

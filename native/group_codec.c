@@ -18,10 +18,6 @@ static int lzma_settings(lzma_options_lzma *options) {
     options->lc = 3;
     options->lp = 0;
     options->pb = 2;
-    /* How it is searched is no part of the format. */
-    options->mf = LZMA_MF_BT2;
-    options->nice_len = 273;
-    options->depth = 0;
     return 0;
 }
 

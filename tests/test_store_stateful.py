@@ -19,6 +19,8 @@ from hypothesis.stateful import (
 )
 
 from difffs.recipe import RECIPES
+from difffs.refine.refiner import Refiner
+from difffs.refine.tiers import COLD, REST, Tier
 from difffs.store.domains import domain_statistics
 from tests.pages import compressible_page, guest_pages, same_filled_page, similar_page
 from tests.stores import OpenStore, memory_folder
@@ -103,6 +105,12 @@ class StoreMachine(RuleBasedStateMachine):
         if name in self.model:
             self.opened.remove(self.number(name))
             del self.model[name]
+
+    @rule(tier=st.sampled_from([COLD, REST]), seconds=st.none() | st.just(0.05))
+    def refine(self, tier: Tier, seconds: float | None) -> None:
+        """A pass commits now and then, and in the end."""
+        Refiner(self.opened.store, tier).run(seconds)
+        self.committed = {name: dict(pages) for name, pages in self.model.items()}
 
     @rule()
     def commit(self) -> None:

@@ -300,11 +300,13 @@ class Refiner:
         self._commit_store()
 
     def _finish(self) -> None:
-        """Gives back what is dead by now, to the last half per cent."""
+        """Gives back what is dead by now, to the last half per cent; to the last byte when most of
+        the store was packed anew, since then there is little else to rewrite."""
         rewritten = [1]
+        dead_share = 0 if 2 * self.progress.members > self.store.object_count() else 1
 
         def reclaim() -> None:
-            rewritten[0] = self.store.reclaim(dead_share=1)
+            rewritten[0] = self.store.reclaim(dead_share=dead_share)
             self._commit()
 
         self._on_routing_thread(self._commit)
