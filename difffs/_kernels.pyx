@@ -321,6 +321,9 @@ cdef extern from "<zstd.h>":
 cdef extern from "<lz4.h>":
     const char *LZ4_versionString()
 
+cdef extern from "<lzma.h>":
+    const char *lzma_version_string()
+
 cdef extern from "<xxhash.h>":
     enum: XXH_VERSION_MAJOR
     enum: XXH_VERSION_MINOR
@@ -374,6 +377,7 @@ def library_versions():
     return {
         "libzstd": ZSTD_versionString().decode(),
         "liblz4": LZ4_versionString().decode(),
+        "liblzma": lzma_version_string().decode(),
         "xxHash": f"{XXH_VERSION_MAJOR}.{XXH_VERSION_MINOR}.{XXH_VERSION_RELEASE}",
     }
 

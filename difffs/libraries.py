@@ -49,6 +49,7 @@ def library_versions() -> dict[str, str]:
     return {
         "libzstd": found["libzstd"],
         "liblz4": found["liblz4"],
+        "liblzma": found["liblzma"],
         "lmdb": lmdb_version(),
         "python": platform.python_version(),
     }

@@ -15,19 +15,22 @@ from difffs.errors import EnvironmentProblem
 
 def test_the_kernels_tell_the_library_that_they_are_linked_with() -> None:
     found = libraries.library_versions()
-    assert list(found) == ["libzstd", "liblz4", "lmdb", "python"]
+    assert list(found) == ["libzstd", "liblz4", "liblzma", "lmdb", "python"]
     assert all(version.split(".")[0].isdigit() for version in found.values())
     # The handle of the kernels finds what they are linked with, unless it is part of them.
     kernels = ctypes.CDLL(_kernels.__file__)
     if hasattr(kernels, "ZSTD_versionString"):
         kernels.ZSTD_versionString.restype = ctypes.c_char_p
         assert found["libzstd"] == kernels.ZSTD_versionString().decode()
+    if hasattr(kernels, "lzma_version_string"):
+        kernels.lzma_version_string.restype = ctypes.c_char_p
+        assert found["liblzma"] == kernels.lzma_version_string().decode()
 
 
 def test_every_library_has_a_line() -> None:
     lines = list(libraries.version_lines())
     names = [line.split()[0] for line in lines]
-    assert names[:4] == ["libzstd", "liblz4", "xxHash", "LMDB"]
+    assert names[:5] == ["libzstd", "liblz4", "liblzma", "xxHash", "LMDB"]
     assert names[-5:] == ["Python", *libraries.PACKAGES]
     for package in libraries.PACKAGES:
         assert f"  {package} {importlib.metadata.version(package)}" in lines

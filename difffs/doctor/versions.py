@@ -55,6 +55,7 @@ PROBES = (
     kernel,
     codec_probe("version.libzstd", "libzstd", "libzstd1"),
     codec_probe("version.liblz4", "liblz4", "liblz4-1"),
+    codec_probe("version.liblzma", "liblzma", "liblzma5"),
     lmdb,
     package_probe(
         "version.package.lmdb", "lmdb", "no store can be opened", *_ALL, least=(1, 6), below=(3,)

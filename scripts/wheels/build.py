@@ -90,7 +90,7 @@ def build(folder: Path, downloads: Path) -> list[Path]:
         )
         _say("the source distribution")
         archive = _source_distribution(tools, work)
-        _say("libzstd and liblz4")
+        _say("libzstd, liblz4 and liblzma")
         libraries = build_archives(downloads, work / "libraries")
         _say("the wheel")
         wheel = _repaired(tools, _wheel(tools, archive, libraries, work), work)

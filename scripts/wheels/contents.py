@@ -30,13 +30,13 @@ _SOURCE_MAY_HAVE = (
 )
 _MODULES = (
     *("difffs/_kernels", "difffs/study/_kernels"),
-    "difffs/mount/_answering",
+    *("difffs/mount/_answering", "difffs/refine/_likeness"),
 )
 _WHEEL_MAY_HAVE = (
     *("difffs/*.py", "difffs/*.pyi", "difffs/py.typed", "difffs/*.abi3.so"),
     *("difffs-*.dist-info/*", "difffs-*.data/data/share/*"),
 )
-_LIBRARY_NAMES = ("ZSTD_", "ZDICT_", "HUF_", "FSE_", "HIST_", "POOL_", "LZ4_", "XXH")
+_LIBRARY_NAMES = ("ZSTD_", "ZDICT_", "HUF_", "FSE_", "HIST_", "POOL_", "LZ4_", "XXH", "lzma_")
 
 
 def _check(what: str, names: Iterable[str], must: Iterable[str], may: Iterable[str]) -> None:

@@ -96,7 +96,20 @@ def _in_and_out(folder: Path, content: bytes) -> dict[str, Any]:
     if restored.read_bytes() != content:
         raise SmokeError("what was exported is not what was imported")
     found: dict[str, Any] = json.loads(difffs("stats", "--json", folder / "store"))
+    _refined(folder, content)
     return found
+
+
+def _refined(folder: Path, content: bytes) -> None:
+    """Groups by LZMA, and back: liblzma is called by nothing else."""
+    report = json.loads(difffs("refine", "--tier", "rest", "--json", folder / "store"))
+    if not report["groups"]:
+        raise SmokeError("nothing was refined")
+    difffs("check", folder / "store")
+    restored = folder / "refined"
+    difffs("export", folder / "store", "image", restored)
+    if restored.read_bytes() != content:
+        raise SmokeError("what was exported after refining is not what was imported")
 
 
 def mount_obstacle() -> str | None:

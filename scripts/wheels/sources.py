@@ -46,6 +46,13 @@ LZ4 = Source(
     "537512904744b35e232912055ccf8ec66d768639ff3abe5788d90d792ec5f48b",
     "lib/LICENSE",
 )
+XZ = Source(
+    "liblzma",
+    "5.8.1",
+    "main/x/xz-utils/xz-utils_5.8.1.orig.tar.xz",
+    "0b54f79df85912504de0b14aec7971e3f964491af1812d83447005807513cd9e",
+    "COPYING.0BSD",
+)
 XXHASH = Source(  # a header; the code is inlined
     "xxHash",
     "0.8.3",
@@ -53,7 +60,7 @@ XXHASH = Source(  # a header; the code is inlined
     "aae608dfe8213dfd05d909a57718ef82f30722c392344583d3f39050c7f29a80",
     "LICENSE",
 )
-SOURCES = (ZSTD, LZ4, XXHASH)
+SOURCES = (ZSTD, LZ4, XZ, XXHASH)
 
 
 def _sha256(file: Path) -> str:

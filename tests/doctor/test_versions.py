@@ -16,7 +16,9 @@ def test_this_host() -> None:
     checks = {probe.name: found(probe, Host()) for probe in versions.PROBES}
     assert {check.state for check in checks.values()} == {"ok"}
     assert platform.python_version() in checks["version.python"].found
-    assert checks["version.libzstd"].found == f"libzstd {_kernels.library_versions()['libzstd']}"
+    for library in ("libzstd", "liblz4", "liblzma"):
+        version = _kernels.library_versions()[library]
+        assert checks[f"version.{library}"].found == f"{library} {version}"
     assert checks["version.lmdb"].found.startswith("LMDB 0.9.")
 
 

@@ -67,7 +67,7 @@ def test_wheels(tmp_path: Path) -> None:
     share = "difffs-1.data/data/share"
     whole = [
         *("difffs/_kernels.abi3.so", "difffs/study/_kernels.abi3.so", "difffs/cli/main.py"),
-        "difffs/mount/_answering.abi3.so",
+        *("difffs/mount/_answering.abi3.so", "difffs/refine/_likeness.abi3.so"),
         *(f"{share}/man/man1/difffs.1", f"{share}/bash-completion/completions/difffs"),
         *(f"{INFO}/METADATA", f"{INFO}/licenses/LICENSE"),
         *(f"{INFO}/licenses/LICENSE.{source.name}" for source in SOURCES),
@@ -78,5 +78,9 @@ def test_wheels(tmp_path: Path) -> None:
         check_wheel(wheel_of(tmp_path, [*whole, "difffs.libs/libzstd.so.1"]))
     with pytest.raises(WheelError, match=r"lacks .*LICENSE\.libzstd"):
         check_wheel(wheel_of(tmp_path, [one for one in whole if "libzstd" not in one]))
+    with pytest.raises(WheelError, match=r"lacks .*LICENSE\.liblzma"):
+        check_wheel(wheel_of(tmp_path, [one for one in whole if "liblzma" not in one]))
+    with pytest.raises(WheelError, match=r"lacks difffs/refine/_likeness\.abi3\.so"):
+        check_wheel(wheel_of(tmp_path, [one for one in whole if "_likeness" not in one]))
     with pytest.raises(WheelError, match=r"has difffs/_kernels\.c"):
         check_wheel(wheel_of(tmp_path, [*whole, "difffs/_kernels.c"]))
