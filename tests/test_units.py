@@ -21,7 +21,7 @@ def test_systemd_finds_nothing_wrong(tmp_path: Path) -> None:
     analyze = shutil.which("systemd-analyze")
     if analyze is None:
         pytest.skip("no systemd-analyze (Debian's package systemd)")
-    assert len(UNITS) == 4
+    assert len(UNITS) == 6
     for unit in UNITS:
         # a program that there is, wherever difffs is installed here
         text = unit.read_text().replace("/usr/local/bin/difffs", "/bin/true")
@@ -78,7 +78,7 @@ def test_their_commands_parse() -> None:
         for unit in UNITS
         for call in re.findall(r"^Exec\w+=/usr/local/bin/difffs (.*)$", unit.read_text(), re.M)
     ]
-    assert len(calls) == 7
+    assert len(calls) == 8
     for call in calls:
         words = shlex.split(call.replace("%i", "guests"))
         build_parser(words[0]).parse_args(words)
@@ -119,6 +119,25 @@ def test_the_sandbox_of_daemons_leaves_them_what_they_keep(kind: Kind) -> None:
         assert f"\n{key}=" not in text, "the mount would be seen in a namespace of its own only"
     for key in ("SystemCallFilter", "RestrictAddressFamilies", "SystemCallArchitectures"):
         assert f"\n{key}=" not in text, "each system call would pay for it"
+
+
+def test_refining_is_for_a_store_that_is_mounted_and_ends_before_it_is_not() -> None:
+    unit = "difffs-refine@.service"
+    assert setting(unit, "Requisite") == setting(unit, "After") == ["difffs@%i.service"]
+    (call,) = setting(unit, "ExecStart")
+    assert call.split()[1:] == ["refine", "--configured", "%i"]
+    assert setting(unit, "TimeoutStartSec") == ["infinity"], "its budget ends it"
+    assert setting(unit, "IOSchedulingClass") == setting(unit, "CPUWeight") == ["idle"]
+    assert setting("difffs-refine@.timer", "Persistent") == ["yes"]
+
+
+@pytest.mark.parametrize(
+    "key", ["NoNewPrivileges", "CapabilityBoundingSet", "RestrictAddressFamilies"]
+)
+def test_what_only_asks_mounts_is_hardened_alike(key: str) -> None:
+    values = [setting(f"difffs-{name}@.service", key) for name in ("metrics", "refine")]
+    assert values[0]
+    assert values[0] == values[1]
 
 
 def test_metrics_are_those_of_the_store_that_is_mounted_by_default() -> None:

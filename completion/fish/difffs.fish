@@ -122,6 +122,8 @@ complete -c difffs -n '_shtab_difffs_using stats' -l watch -x -d 'again and agai
 complete -c difffs -n '_shtab_difffs_using stats; and test $_shtab_difffs_npos -ge 0' -ka "(__fish_complete_directories)" -d 'several for --prometheus and for columns'
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a refine -d 'pack what rests more densely, in groups of like pages'
 complete -c difffs -n '_shtab_difffs_using refine' -s h -l help -d 'show this help message and exit'
+complete -c difffs -n '_shtab_difffs_using refine' -l configured -x -d 'as [mount NAME] of the configuration says, instead of arguments'
+complete -c difffs -n '_shtab_difffs_using refine' -l config -xka "(__fish_complete_path (commandline -ct))" -d 'read this file only, instead of /etc/difffs.conf and what belongs to it'
 complete -c difffs -n '_shtab_difffs_using refine' -l tier -xka "cold rest" -d 'cold: groups of 16 pages, read in tens of microseconds (default); rest: groups of 64, denser, read in milliseconds, for images that are seldom read'
 complete -c difffs -n '_shtab_difffs_using refine' -l budget -x -d 'end after that time, as in 90s, 10m or 2h; the next call goes on from there'
 complete -c difffs -n '_shtab_difffs_using refine' -l workers -x -d 'threads that encode, for a store that is not mounted (default: 2, or 1 on one core)'

@@ -82,4 +82,6 @@ def _lines(files: Files, found: list[Entry]) -> list[str]:
 def _shown(key: str, value: Any) -> str:
     if value is None:
         return "-"
-    return format_size(value) if key == "size" else str(value)
+    if key == "size":
+        return format_size(value)
+    return f"{value:g} s" if isinstance(value, float) else str(value)

@@ -40,7 +40,7 @@ def configured(arguments: argparse.Namespace, kind: str, positional: list[str]) 
     ``UsageError`` when it is both or neither.
     """
     given = [name for name in positional if getattr(arguments, name) is not None]
-    wanted = " and ".join(name.upper() for name in positional)
+    wanted = " and ".join(name.upper().replace("_OR_", "-or-") for name in positional)
     if arguments.configured is None:
         if given != positional:
             raise UsageError(f"{arguments.command} needs {wanted}, or --configured NAME")

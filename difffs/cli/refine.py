@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from difffs.cli.arguments import filled
+from difffs.cli.configured import add_configured, configured
 from difffs.cli.opening import open_to_change
 from difffs.cli.place import mountpoint_for
 from difffs.cli.report import SCHEMA_VERSION, print_json
@@ -23,11 +24,14 @@ _LOOK_SECONDS = 0.25
 
 def configure(parser: argparse.ArgumentParser) -> None:
     """Declare the arguments."""
-    parser.add_argument("where", metavar="STORE-or-MOUNTPOINT", type=filled)
+    parser.usage = "%(prog)s [options] STORE-or-MOUNTPOINT | [options] --configured NAME"
+    parser.add_argument(
+        "store_or_mountpoint", metavar="STORE-or-MOUNTPOINT", nargs="?", type=filled
+    )
+    add_configured(parser, "mount")
     parser.add_argument(
         "--tier",
         choices=TIER_NAMES,
-        default="cold",
         help="cold: groups of 16 pages, read in tens of microseconds (default); rest: groups of 64,"
         " denser, read in milliseconds, for images that are seldom read",
     )
@@ -51,21 +55,28 @@ def run(arguments: argparse.Namespace) -> int:
     """Pack what rests more densely; an interruption ends it, and what was done stays done."""
     if arguments.workers < 1:
         raise UsageError(f"--workers {arguments.workers}: needs a number from 1")
-    mountpoint = mountpoint_for(arguments.where)
+    entry = configured(arguments, "mount", ["store_or_mountpoint"])
+    where, tier, budget = arguments.store_or_mountpoint, arguments.tier, arguments.budget
+    if entry is not None:
+        where = str(entry.store)
+        tier = tier or entry.values["refine_tier"]
+        budget = budget or entry.values["refine_budget"]
+    tier = tier or "cold"
+    mountpoint = mountpoint_for(where)
     if mountpoint is not None:
-        done = _refine_mount(mountpoint, arguments)
+        done = _refine_mount(mountpoint, tier, budget)
     else:
-        done = _refine_store(Path(arguments.where), arguments)
+        done = _refine_store(Path(where), tier, budget, arguments.workers)
     if arguments.json:
-        print_json({"schema_version": SCHEMA_VERSION, "where": arguments.where, **done})
+        print_json({"schema_version": SCHEMA_VERSION, "where": where, **done})
     else:
-        print(_line(arguments.where, done))
+        print(_line(where, done))
     if done["error"]:
-        raise EnvironmentProblem(f"refining {arguments.where} ended early: {done['error']}")
+        raise EnvironmentProblem(f"refining {where} ended early: {done['error']}")
     return 0
 
 
-def _refine_store(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
+def _refine_store(path: Path, tier: str, budget: float | None, workers: int) -> dict[str, Any]:
     from difffs.refine.refiner import Refiner
     from difffs.refine.tiers import tier_named
 
@@ -80,11 +91,9 @@ def _refine_store(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
             shown.update(progress.pages, progress.pages + progress.pages_to_go)
 
         before = store.occupancy().stored
-        refiner = Refiner(
-            store, tier_named(arguments.tier), workers=arguments.workers, give_way=show
-        )
+        refiner = Refiner(store, tier_named(tier), workers=workers, give_way=show)
         try:
-            refiner.run(arguments.budget)
+            refiner.run(budget)
         except StoreFull as error:
             refiner.progress.error = str(error)
         store.give_reserve_back()
@@ -92,10 +101,10 @@ def _refine_store(path: Path, arguments: argparse.Namespace) -> dict[str, Any]:
     return {**refiner.progress.to_dict(), "stored_before": before, "stored_after": after}
 
 
-def _refine_mount(mountpoint: str, arguments: argparse.Namespace) -> dict[str, Any]:
+def _refine_mount(mountpoint: str, tier: str, budget: float | None) -> dict[str, Any]:
     before = _statistics(mountpoint)["bytes"]["stored"]
     try:
-        start_refining(mountpoint, arguments.tier, arguments.budget)
+        start_refining(mountpoint, tier, budget)
     except OSError as error:
         raise EnvironmentProblem(
             f"the mount on {mountpoint} does not refine: {error.strerror}"

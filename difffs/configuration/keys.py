@@ -14,8 +14,9 @@ from typing import Any
 
 from difffs.configuration.files import Files
 from difffs.configuration.syntax import Place, Section, Value
+from difffs.duration import parse_duration
 from difffs.errors import ConfigurationProblem, UsageError
-from difffs.mount.options import MountOptions, parse_options
+from difffs.mount.options import TIER_NAMES, MountOptions, parse_options
 from difffs.recipe import recipe_named
 from difffs.swap_settings import DEFAULT_SIZE, swap_priority, swap_size
 
@@ -104,6 +105,12 @@ def _options(text: str) -> str:
     return text
 
 
+def _tier(text: str) -> str:
+    if text not in TIER_NAMES:
+        raise UsageError(f"{text} is no tier: there are {' and '.join(TIER_NAMES)}")
+    return text
+
+
 def _swap_options(text: str) -> str:
     if parse_options([_options(text)], MountOptions()).read_only:
         raise UsageError("ro is not for swapping: leave it out")
@@ -150,6 +157,21 @@ KINDS = {
                         "",
                         "as mount takes them with -o",
                         _options,
+                    ),
+                    Key(
+                        "refine_tier",
+                        "TIER",
+                        "cold",
+                        "what difffs-refine@NAME.timer has refine pack to: cold or rest",
+                        _tier,
+                    ),
+                    Key(
+                        "refine_budget",
+                        "TIME",
+                        "2h",
+                        "after which that ends, as in 90s, 10m or 2h; the next time goes on from"
+                        " there",
+                        parse_duration,
                     ),
                 )
             },

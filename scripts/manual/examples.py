@@ -76,6 +76,8 @@ EXAMPLES: dict[str, tuple[Example, ...]] = {
         Example("Pack what rests more densely", "difffs refine /srv/images"),
         Example("Images that are seldom read, in the night, on a mount",
                 "difffs refine /mnt/images --tier rest --budget 4h"),
+        Example("As [mount images] of the configuration says",
+                "difffs refine --configured images"),
     ),
     "check": (
         Example("Verify everything", "difffs check /srv/images"),
@@ -129,7 +131,7 @@ CONFIGURATION = (
     Example(
         "Another, on a disk of its own",
         "[mount images]\nstore = /srv/images\nmountpoint = /mnt/images\nrecipe = dense\n"
-        "options = buffer=64M,read_ahead=1M",
+        "options = buffer=64M,read_ahead=1M\nrefine_tier = rest\nrefine_budget = 4h",
     ),
     Example(
         "Swap of half the machine's memory, filled before other areas",
@@ -138,6 +140,10 @@ CONFIGURATION = (
     Example(
         "Check it, and start both now and at every boot",
         "difffs config\nsystemctl enable --now difffs@guests difffs-swap@main",
+    ),
+    Example(
+        "Have what rests in a store packed more densely, every night",
+        "systemctl enable --now difffs-refine@images.timer",
     ),
 )
 """Those of difffs.conf(5)."""

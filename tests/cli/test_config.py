@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from difffs.cli.main import main
+from tests.pages import guest_memory
 
 TEXT = """\
 [mount guests]
@@ -50,6 +51,7 @@ def test_as_people_read_it(file: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert ["mountpoint", "/run/difffs/guests", "default"] in words
     assert ["size", "1.50", "GiB", f"{file}:6"] in words
     assert ["recipe", "-", "default"] in words
+    assert ["refine_budget", "7200", "s", "default"] in words
 
 
 def test_as_programs_read_it(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -111,6 +113,9 @@ def test_nothing_is_configured(tmp_path: Path, capsys: pytest.CaptureFixture[str
         (["mount", "store"], "mount needs STORE and MOUNTPOINT, or --configured NAME"),
         (["umount"], "umount needs MOUNTPOINT, or --configured NAME"),
         (["swapoff"], "swapoff needs STORE, or --configured NAME"),
+        (["refine"], "refine needs STORE-or-MOUNTPOINT, or --configured NAME"),
+        (["refine", "s", "--configured", "a"], "--configured a takes the place of STORE-or-MOUNTP"),
+        (["refine", "--configured", "main", "--config", "FILE"], "no [mount main] is configured"),
         (["swapon", "store", "--config", "x"], "--config goes with --configured NAME"),
         (["swapon", "store", "--configured", "a"], "--configured a takes the place of STORE"),
         (["mount", "--configured", "a", "--config", "FILE"], "no [mount a] is configured, but ["),
@@ -123,3 +128,17 @@ def test_the_arguments_or_a_section(
 ) -> None:
     given = [str(file) if word == "FILE" else word for word in words]
     assert complaint(capsys, *given).startswith(wanted)
+
+
+def test_a_section_speaks_for_refine(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "image").write_bytes(guest_memory(3, 200))
+    store, file = tmp_path / "store", tmp_path / "difffs.conf"
+    file.write_text(f"[mount images]\nstore = {store}\nrefine_tier = rest\n")
+    assert main(["import", str(store), str(tmp_path / "image")]) == 0
+    refine = ["refine", "--configured", "images", "--config", str(file), "--json"]
+    for more, tier in (["--tier", "cold"], "cold"), ([], "rest"):
+        capsys.readouterr()
+        assert main([*refine, *more]) == 0
+        report = json.loads(capsys.readouterr().out)
+        assert (report["where"], report["tier"]) == (str(store), tier)
+        assert report["groups"]

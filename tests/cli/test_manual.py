@@ -76,6 +76,7 @@ def test_the_examples_of_the_other_pages_are_right(tmp_path: Path) -> None:
     found = entries(read([tmp_path / "difffs.conf"]))
     assert len(found) == len(sections)
     units = {f"/{one.unit.removesuffix('.service')}" for one in found}
+    units |= {f"/difffs-refine@{one.name}.timer" for one in found if one.kind.name == "mount"}
     shown = [line for example in CONFIGURATION for line in example.call.splitlines()]
     for line in shown:
         if line.startswith("systemctl"):

@@ -37,6 +37,8 @@ def test_a_section_alone_has_defaults_for_all() -> None:
         "mountpoint": Path("/run/difffs/guests"),
         "recipe": None,
         "options": None,
+        "refine_tier": "cold",
+        "refine_budget": 7200.0,
     }
     assert (mount.unit, mount.mount_options) == ("difffs@guests.service", [])
     swap = only("[swap main]")
@@ -52,11 +54,13 @@ def test_a_section_alone_has_defaults_for_all() -> None:
 
 def test_every_key() -> None:
     mount = only(
-        "[mount a]\nstore=/srv//pages/\nmountpoint=/mnt/x\nrecipe=dense\noptions=ro,buffer=1M"
+        "[mount a]\nstore=/srv//pages/\nmountpoint=/mnt/x\nrecipe=dense\noptions=ro,buffer=1M\n"
+        "refine_tier=rest\nrefine_budget=90s"
     )
     assert (mount.store, mount.values["mountpoint"]) == (Path("/srv/pages"), Path("/mnt/x"))
     options = parse_options(mount.mount_options)
     assert (options.recipe, options.read_only, options.buffer_bytes) == ("dense", True, 1 << 20)
+    assert (mount.values["refine_tier"], mount.values["refine_budget"]) == ("rest", 90.0)
     assert str(mount.place_of("recipe")) == f"{FILE}:4"
     swap = only("[swap a]\nsize=25%\npriority=32767\noptions=recipe=fast,workers=1")
     memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
@@ -82,6 +86,9 @@ def test_every_key() -> None:
         ("[mount a]\noptions = remount", 2, "remount is for a mount that there is"),
         ("[mount a]\nrecipe = fast\noptions = recipe=fast", 3, "recipe= is a key of its own"),
         ("[mount a]\noptions = change_recipe", 2, "change_recipe needs a recipe"),
+        ("[mount a]\nrefine_tier = warm", 2, "refine_tier: warm is no tier: there are cold and"),
+        ("[mount a]\nrefine_budget = long", 2, "refine_budget: 'long' is no duration"),
+        ("[swap a]\nrefine_tier = cold", 2, "[swap] knows no refine_tier"),
         ("[swap a]\noptions = ro", 2, "options: ro is not for swapping"),
         ("[swap a]\nsize = much", 2, "size: 'much' is no size"),
         ("[swap a]\nsize = 4K", 2, "size: 4K is too small for a swap area"),
