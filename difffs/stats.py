@@ -69,7 +69,7 @@ def _tiers(store: Store) -> dict[str, dict[str, int]]:
         for name, codecs in _TIERS.items()
     }
     members = sum(each[2] for each in tiers.values())
-    plain = store.object_count() - members
+    plain = store.object_count() - members - sum(each[0] for each in tiers.values())
     payload = store.extents.live_bytes() - sum(each[1] for each in tiers.values())
     asked, decoded = store.extents.members_read
     report: dict[str, dict[str, int]] = {"none": {"objects": plain, "bytes": payload}}

@@ -31,6 +31,7 @@ def domain_statistics(store: Store, occupancy: Occupancy) -> list[dict[str, Any]
     report = []
     for domain in sorted(pages):
         _extents, objects, payload, _dead, count, nanoseconds = held[domain]
+        payload = payload * occupancy.payload // all_payload  # without pages gone from groups
         if domain == 0:  # not counted by itself, so that a store without domains has no more work
             count = sum(total[0] for total in decoded) - others[0]
             nanoseconds = sum(total[1] for total in decoded) - others[1]

@@ -1148,10 +1148,9 @@ class Store:
             return self._chunks.lost
 
     def object_count(self) -> int:
-        """Stored pages, each counted once."""
+        """Stored pages, each counted once, and groups."""
         with self.lock:
-            totals = self._extents.totals()
-        return sum(total[0] for codec, total in enumerate(totals) if codec not in GROUP_CODECS)
+            return sum(objects for objects, _bytes, _references, _bare in self._extents.totals())
 
     def occupancy(self) -> Occupancy:
         """Bytes really occupied."""
