@@ -8,8 +8,12 @@ not send, and tells only once.
 
 import functools
 import random
+from collections import deque
+from collections.abc import Callable
 
 PAGE = 4096
+_REMEMBERED = 64
+"""What was written to a page longer ago is not told of a page that is wrong."""
 
 
 @functools.lru_cache(maxsize=1 << 15)
@@ -32,13 +36,16 @@ def page_bytes(content: int) -> bytes:
 class Volume:
     """One file of a fixed number of pages."""
 
-    def __init__(self, name: str, pages: int) -> None:
-        """All zeros, and that is durable."""
+    def __init__(
+        self, name: str, pages: int, bytes_of: Callable[[int], bytes] = page_bytes
+    ) -> None:
+        """All zeros, and that is durable. `bytes_of` makes a page of a number other than 0."""
         self.name = name
         self.pages = pages
+        self._bytes_of = bytes_of
         self._possible: list[list[int]] = [[0] for _ in range(pages)]
         self._pending: set[int] = set()
-        self._written: dict[int, list[int]] = {}
+        self._written: dict[int, deque[int]] = {}
 
     def write(self, page: int, content: int) -> None:
         """Note that a page was written, or that it was tried."""
@@ -46,7 +53,7 @@ class Volume:
         if possible[-1] != content or len(possible) > 1:
             possible.append(content)
         self._pending.add(page)
-        self._written.setdefault(page, []).append(content)
+        self._written.setdefault(page, deque(maxlen=_REMEMBERED)).append(content)
 
     def synchronized(self) -> None:
         """Note that an fsync has succeeded: what was written since the last one is there."""
@@ -59,6 +66,24 @@ class Volume:
         since the last one may be lost."""
         self._pending.clear()
 
+    def found(self, page: int, data: bytes) -> str | None:
+        """Note what a page is after a crash, which it stays; what is wrong with it, or None."""
+        fault = self.fault(page, data)
+        if fault is None:
+            possible = self._possible[page]
+            possible[:] = [next(each for each in reversed(possible) if self._is(each, data))]
+        return fault
+
+    def not_last(self, page: int, data: bytes) -> str | None:
+        """Say what is wrong with what was read while nothing was refused or lost, or None."""
+        last = self._possible[page][-1]
+        if self._is(last, data):
+            return None
+        return self.fault(page, data) or f"{self.name}: page {page} is not {last}, but older"
+
+    def _is(self, content: int, data: bytes) -> bool:
+        return data == (self._bytes_of(content) if content else bytes(PAGE))
+
     def is_written(self, page: int) -> bool:
         """Whether a page may hold anything but zeros."""
         return self._possible[page] != [0]
@@ -66,9 +91,9 @@ class Volume:
     def fault(self, page: int, found: bytes) -> str | None:
         """Say what is wrong with what was read, or None."""
         possible = self._possible[page]
-        if any(found == page_bytes(content) for content in reversed(possible)):
+        if any(self._is(content, found) for content in reversed(possible)):
             return None
-        before = [was for was in self._written.get(page, []) if found == page_bytes(was)]
+        before = [was for was in self._written.get(page, ()) if self._is(was, found)]
         what = f"{before[0]}, which it was" if before else "nothing that was ever written to it"
         return f"{self.name}: page {page} is none of {possible}, but {what}"
 
