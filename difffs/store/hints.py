@@ -46,10 +46,10 @@ MAXIMUM_SKETCH_SLOTS = 6 << 20
 forgotten, because a page is most often like those of its own time, and at 16 GiB of distinct pages
 the table takes 7 bytes a page instead of 12."""
 
-_FULL = 0.92
+FULL = 0.92
 """Share of a digest table's slots in use at which it grows. Inserting hardly ever fails below 0.95,
 but then entries have to move all the time."""
-_CROWDED = 1.3
+CROWDED = 1.3
 """Features a slot at which a sketch table grows; the newest of a bucket stay. On a mixed and an
 identical pair of images 1.1, 1.25, 1.3 and 1.4 give factors of 10.27, 10.23, 10.23 and 10.20 in
 sum, for 12.5, 11.1, 10.8 and 9.9 bytes an object."""
@@ -260,10 +260,10 @@ class Hints:
 
     def make_room(self, digests: int, bases: int, features: int) -> None:
         """Grows the tables for so many digests, and so many bases with so many features each."""
-        while digests > _FULL * self.digests.slots and self.digests.next_slots:
+        while digests > FULL * self.digests.slots and self.digests.next_slots:
             self.grow_digests()
         while (
-            bases * features > _CROWDED * self.sketches.slots
+            bases * features > CROWDED * self.sketches.slots
             and self.sketches.slots < MAXIMUM_SKETCH_SLOTS
         ):
             self._grow_sketches()

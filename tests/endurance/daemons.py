@@ -39,6 +39,9 @@ class Start:
     record: Path | None = None
     commit_seconds: float = 5.0
     """How long a change waits for its commit without an fsync: the product's own is 5 s."""
+    hints_grow: bool = False
+    """Whether hint tables grow when a twentieth of them is in use: again and again, under what
+    little the clients write."""
     options: Sequence[str] = ()
     """More arguments of `difffs mount`."""
     sabotage: str = ""
@@ -201,6 +204,7 @@ class Starter:
             "rules": [rule.as_json() for rule in how.rules],
             "record": str(how.record or ""),
             "commit_seconds": how.commit_seconds,
+            "hints_grow": how.hints_grow,
             "options": list(how.options),
             "sabotage": how.sabotage,
         }
@@ -241,6 +245,7 @@ def _become_daemon(question: dict[str, Any]) -> int:
     """In a fork: the command, with its calls watched."""
     from difffs import volume
     from difffs.cli.main import main
+    from difffs.store import hints
 
     place = Place(Path(question["folder"]))
     os.setsid()
@@ -249,6 +254,8 @@ def _become_daemon(question: dict[str, Any]) -> int:
     for descriptor, becomes in ((null, 0), (output, 1), (output, 2)):
         os.dup2(descriptor, becomes)
     volume.COMMIT_SECONDS = question["commit_seconds"]
+    if question["hints_grow"]:
+        hints.FULL = hints.CROWDED = 1 / 20
     if question["sabotage"]:
         sabotage.apply(question["sabotage"])
     rules = [Rule.from_json(each) for each in question["rules"]]

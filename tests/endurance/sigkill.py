@@ -19,13 +19,22 @@ from typing import Any
 from difffs.store.lock import is_in_use
 from tests.endurance.checking import findings, is_there
 from tests.endurance.clients import GONE, Client, found_files, make_directory
-from tests.endurance.daemons import Daemon, Place, Start, Starter, Stuck, place_in
+from tests.endurance.daemons import (
+    Daemon,
+    Place,
+    Start,
+    Starter,
+    Stuck,
+    place_in,
+)
 from tests.endurance.interposer import Action, Position, Rule
 from tests.endurance.model import Model
 from tests.endurance.report import Report
 
 CLIENTS = 2
 _ROUNDS_A_SERIES = 25
+_TRIES_AT_A_STORE = 8
+"""Rounds of a series that is for the steps of making a store."""
 _LONGEST_SECONDS = 0.7
 """From the start of a daemon to its end at a random moment."""
 _TRIES = 3
@@ -46,6 +55,31 @@ DELAYED = (
 """Steps of a commit that are held up in some rounds, while others write, punch and fsync."""
 
 
+_MADE = frozenset(
+    f"{name}:{call}" for name in ("lock", "digests", "sketches") for call in ("create", "ftruncate")
+)
+"""Met when a store is first opened for writing."""
+_LEFT = {
+    "format.new:unlink": "format.new",
+    "digests.new:unlink": "digests.new",
+    "sketches.new:unlink": "sketches.new",
+    "compact:unlink": "index-2/compact/data.mdb",
+    "compact.directory:rmdir": "index-2/compact",
+}
+_LEFT_WHILE_MAKING = {
+    "index:unlink": "index-2/data.mdb",
+    "payloads:unlink": "payloads",
+    "index.directory:rmdir": "index-2",
+}
+"""Met when a daemon was killed and has left the file."""
+_SELDOM = _MADE | _LEFT.keys() | _LEFT_WHILE_MAKING.keys()
+_GROWING = frozenset(
+    f"{name}.new:{call}"
+    for name in ("digests", "sketches")
+    for call in ("create", "ftruncate", "fallocate", "msync", "rename")
+)
+"""Met when hint tables grow."""
+
 FILES_OF_COMMITS = frozenset(
     ("payloads", "index", "digests", "sketches", "compact", "compact.directory", "index.directory")
 )
@@ -64,9 +98,11 @@ def positions(point: str) -> tuple[Position, ...]:
 class Aims:
     """Which fault points there are, and how often a daemon was killed at each."""
 
-    def __init__(self, *, positions_count: bool) -> None:
-        """`positions_count`: before, amidst and after a call are points of their own."""
+    def __init__(self, *, positions_count: bool, each_point: int = 0) -> None:
+        """`positions_count`: before, amidst and after a call are points of their own. Those with
+        fewer kills than `each_point` come first."""
         self._positions_count = positions_count
+        self._each_point = each_point
         self._only: frozenset[str] | None = None
         self.killed: Counter[tuple[str, Position]] = Counter()
         self._since_commit: Counter[str] = Counter()
@@ -118,26 +154,42 @@ class Aims:
         """The point that had fewest."""
         return min(self.targets(), key=self.kills)
 
+    def _wanted(self, target: tuple[str, Position]) -> int:
+        """How many kills a point is short of."""
+        return max(0, self._each_point - self.kills(target))
+
     def stores_are_wanted(self) -> bool:
-        """Whether points that come when a store is made have had fewest kills of all."""
+        """Whether points that come only when a store is made are further behind than others."""
         if self._only is not None:
             return False
-        making = [each for each in self.targets() if each[0] in self._met[True]]
-        others = [each for each in self.targets() if each[0] not in self._met[True]]
-        fewest = min((self.kills(each) for each in others), default=0)
-        return any(self.kills(each) < fewest for each in making)
+        new = self._met[True] - self._met[False] | _MADE
+        making, others = self._of(new), self._of(self._met[False] - new)
+        if self._each_point:
+            wanted = [sum(map(self._wanted, each)) / max(1, len(each)) for each in (making, others)]
+            return wanted[0] > wanted[1]
+        return min(map(self.kills, making), default=0) < min(map(self.kills, others), default=0)
 
-    def next(self, random: Random, place: Place) -> Rule:
-        """A rule for one that a daemon has been killed at least often; those that come seldom
-        wait for their turn, but where the last daemon has left something to remove."""
+    def _of(self, names: set[str]) -> list[tuple[str, Position]]:
+        return [each for each in self.targets() if each[0] in names]
+
+    def next(self, random: Random, place: Place, *, hints_grow: bool) -> Rule:
+        """A rule for one that a daemon has been killed at least often, of those that can come now;
+        those that come seldom wait for their turn, but where the store is being made, or the last
+        daemon has left something to remove, what comes then only goes first."""
         makes_store = not is_there(place.store)
-        met = self._met[makes_store]
-        targets = [each for each in self.targets() if each[0] in met]
-        removing = [each for each in self.targets() if each[0] in _removing(place.store)]
-        if removing and random.random() < 0.5:
-            targets = removing
+        seldom = _removed_at_start(place.store) | _made_at_opening(place.store)
+        never = _SELDOM - seldom if hints_grow else (_SELDOM | _GROWING) - seldom
+        if makes_store:
+            seldom |= self._met[True] - self._met[False]
+        targets = self._of(self._met[makes_store] - never)
+        now_or_never = self._of(seldom - never)
+        if self._each_point:
+            wanted = [each for each in now_or_never if self._wanted(each)]
+            targets = wanted or [each for each in targets if self._wanted(each)] or targets
+        elif now_or_never and random.random() < 0.5:
+            targets = now_or_never
         if not targets:  # a store has to be made before its steps are met
-            return Rule(min(met), Action.DELAY, times=0)
+            return Rule(min(self._met[makes_store]), Action.DELAY, times=0)
         random.shuffle(targets)
         name, position = min(
             targets,
@@ -145,7 +197,7 @@ class Aims:
         )
         since_commit = makes_store or random.random() < 0.5
         most = self._since_commit[name] if since_commit else self._calls[name]
-        first = not self.kills((name, position)) or random.random() < 0.5
+        first = not self.kills((name, position)) or random.random() < 0.6
         nth = 1 if first else random.randint(1, min(most, 12))
         self._missed[(makes_store, name, position)] += 1
         return Rule(
@@ -165,15 +217,15 @@ class Aims:
         }
 
 
-def _removing(store: Path) -> set[str]:
+def _made_at_opening(store: Path) -> set[str]:
+    """The points that the next daemon meets because a file is not there yet."""
+    return {each for each in _MADE if not (store / each.split(":")[0]).exists()}
+
+
+def _removed_at_start(store: Path) -> set[str]:
     """The points that the next daemon meets because of what the last one has left."""
-    left = {f"{name}:unlink" for name in ("format.new", "digests.new", "sketches.new")
-            if (store / name).exists()}  # fmt: skip
-    if (store / "index-2" / "compact").exists():
-        left |= {"compact:unlink", "compact.directory:rmdir"}
-    if not is_there(store):
-        left |= {"index:unlink", "payloads:unlink", "index.directory:rmdir"}
-    return left
+    paths = dict(_LEFT_WHILE_MAKING if not is_there(store) else {}) | _LEFT
+    return {point for point, path in paths.items() if (store / path).exists()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,12 +266,21 @@ class Series:
         self._refused: list[str] = []
         self._history: list[str] = []
         """Since the mount was last compared."""
+        self._hints_grow = self._random.random() < 0.5
 
     def run(
-        self, rounds: int, plans: list[dict[str, Any]] | None = None, *, survey: bool = False
+        self,
+        rounds: int,
+        plans: list[dict[str, Any]] | None = None,
+        *,
+        survey: bool = False,
+        makes_store: bool = False,
     ) -> None:
-        """So many rounds, or those of a replay; ends early with the first violation."""
+        """So many rounds, or those of a replay; ends early with the first violation, and with
+        `makes_store` when there is a store."""
         for index in range(len(plans) if plans is not None else rounds):
+            if makes_store and is_there(self._place.store):
+                break
             random = Random(f"{self._seed}-{index}")
             plan = plans[index] if plans is not None else self._plan(random, survey=survey)
             self._plans.append(plan)
@@ -233,10 +294,10 @@ class Series:
         moment = None
         if survey:
             pass
-        elif random.random() < self._effort.moment_share:
+        elif random.random() < self._effort.moment_share and not self._aims.stores_are_wanted():
             moment = random.uniform(0, _LONGEST_SECONDS)
         else:
-            rules.append(self._aims.next(random, self._place))
+            rules.append(self._aims.next(random, self._place, hints_grow=self._hints_grow))
         if random.random() < self._effort.delayed_share and not survey:
             for point in random.sample(DELAYED, random.randint(1, 2)):
                 milliseconds = random.choice((1, 3, 10))
@@ -255,7 +316,12 @@ class Series:
         """Whether the promise was kept."""
         rules = [Rule.from_json(each) for each in plan["rules"]]
         makes_store = not is_there(self._place.store)
-        start = Start(rules=rules, commit_seconds=plan["commit_seconds"], sabotage=self._sabotage)
+        start = Start(
+            rules=rules,
+            commit_seconds=plan["commit_seconds"],
+            hints_grow=self._hints_grow,
+            sabotage=self._sabotage,
+        )
         daemon = self._starter.start(self._place, start)
         began = time.monotonic()
         timer = None
@@ -391,12 +457,14 @@ def run(
     which before, amidst and after a call are three, unless not `positions_count`; with
     `steps_only` see Aims.aim_at_steps. Ends early after so many seconds."""
     end = time.monotonic() + seconds
-    aims = Aims(positions_count=positions_count)
+    aims = Aims(positions_count=positions_count, each_point=each_point)
+    if effort is None:
+        effort = Effort(moment_share=0.12) if each_point else Effort()
     with Starter() as starter:
         for number in itertools.count():
             seed = replay["seed"] if replay else f"{report.seed}-{number}"
             with place_in(folder / str(number)) as place:
-                series = Series(starter, place, report, aims, seed, sabotage, effort or Effort())
+                series = Series(starter, place, report, aims, seed, sabotage, effort)
                 if replay:
                     series.run(0, replay["plans"])
                     return
@@ -407,7 +475,13 @@ def run(
                     if steps_only:
                         aims.aim_at_steps()
                 else:
-                    series.run(_series_length(aims, rounds - report.rounds))
+                    makes_store = aims.stores_are_wanted()
+                    length = min(_ROUNDS_A_SERIES, max(rounds - report.rounds, 5))
+                    if each_point > 1 and number % 2:
+                        length = 6  # hint tables grow while a store is young
+                    series.run(
+                        _TRIES_AT_A_STORE if makes_store else length, makes_store=makes_store
+                    )
                     report.progress(_progress(report, aims))
             report.points = aims.by_name()
             rmtree(folder / str(number), ignore_errors=True)
@@ -419,12 +493,6 @@ def run(
                 break
     if each_point:
         report.unmet = sorted({each[0] for each in aims.targets() if not aims.kills(each)})
-
-
-def _series_length(aims: Aims, left: int) -> int:
-    if aims.stores_are_wanted():
-        return 3
-    return min(_ROUNDS_A_SERIES, max(left, 5))
 
 
 def _progress(report: Report, aims: Aims) -> str:
