@@ -249,6 +249,7 @@ cdef extern from "extents.h" nogil:
     choice_kind extents_choose(const extents *self, uint32_t domain, uint32_t dead_share_256,
                                uint32_t *number)
     uint32_t extents_deadest(const extents *self, uint32_t dead_share_256)
+    void extents_leave_alone(extents *self, uint32_t number)
     void extents_tell_domain(extents *self, uint32_t number, extent_domain *told)
     void extents_count_decoded(extents *self, uint32_t id, uint64_t nanoseconds)
     size_t header_stored_bytes(const extent_header *header)
@@ -1189,6 +1190,10 @@ cdef class Extents:
     def deadest(self, uint32_t dead_share_256):
         """An extent of any domain that is worth to be rewritten, or 0."""
         return extents_deadest(&self.native, dead_share_256)
+
+    def leave_alone(self, uint32_t number):
+        """An extent's side cannot be read: nothing is put there, and it is not rewritten."""
+        extents_leave_alone(&self.native, number)
 
     def emptied_bytes(self):
         """Bytes of the extents that hold nothing any more: the next commit gives them back."""

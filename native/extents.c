@@ -153,7 +153,7 @@ static void withdraw(struct extents *extents, struct extent *extent) {
     for (unsigned i = 0; i < 2; i++) {
         if (extent->live_slots != 0) {
             sums[i]->live -= extent->live_bytes;
-            sums[i]->dead -= extent->end - extent->live_bytes;
+            sums[i]->dead -= extent->left_alone ? 0 : extent->end - extent->live_bytes;
             sums[i]->objects -= extent->live_slots;
         } else {
             sums[i]->emptied -= extent->end;
@@ -173,14 +173,14 @@ static void enter(struct extents *extents, struct extent *extent) {
     for (unsigned i = 0; i < 2; i++) {
         if (extent->live_slots != 0) {
             sums[i]->live += extent->live_bytes;
-            sums[i]->dead += dead;
+            sums[i]->dead += extent->left_alone ? 0 : dead;
             sums[i]->objects += extent->live_slots;
         } else {
             /* The next commit gives all of it back; to rewrite it would read dead bytes only. */
             sums[i]->emptied += extent->end;
         }
     }
-    if (extent->live_slots != 0) {
+    if (extent->live_slots != 0 && !extent->left_alone) {
         if (is_roomy && extent->end <= EXTENT_SIDE_BYTES - 16u * PAGE_BYTES) {
             room_bucket = free_slots;
         }
@@ -953,6 +953,15 @@ enum choice_kind extents_choose(const struct extents *extents, uint32_t domain,
 
 uint32_t extents_deadest(const struct extents *extents, uint32_t dead_share_256) {
     return has_many_dead(&extents->sums, dead_share_256) ? first_of(extents->all_dead, 1) : 0;
+}
+
+void extents_leave_alone(struct extents *extents, uint32_t number) {
+    if (number < extents->count && extents->array[number].domain != NULL) {
+        struct extent *extent = &extents->array[number];
+        withdraw(extents, extent);
+        extent->left_alone = 1;
+        enter(extents, extent);
+    }
 }
 
 void extents_tell_domain(struct extents *extents, uint32_t number, struct extent_domain *told) {

@@ -134,7 +134,8 @@ struct extent_link {
 /* Sums over extents in use. */
 struct extent_sums {
     uint64_t live;    /* bytes of payloads */
-    uint64_t dead;    /* bytes of payloads that are gone, in extents that hold others */
+    uint64_t dead;    /* bytes of payloads that are gone, in extents that hold others and are not left
+                         alone */
     uint64_t emptied; /* bytes of extents that hold nothing any more */
     uint64_t objects;
 };
@@ -162,6 +163,7 @@ struct extent {
     uint8_t state;      /* enum header_state */
     uint8_t flipped;    /* rewritten since the last commit: the other side is still needed */
     uint8_t touched;    /* looked at since the last trim */
+    uint8_t left_alone; /* its side cannot be read: nothing is put there, it is not rewritten */
     uint32_t epoch;     /* counts the times that the current side changed, or all of it went */
     struct extent_link links[LIST_KINDS];
 };
@@ -364,6 +366,10 @@ enum choice_kind extents_choose(const struct extents *extents, uint32_t domain,
 /* One of the extents of all domains with the largest share of dead bytes, while these are more than
  * dead_share_256 256ths of the live ones; else 0. */
 uint32_t extents_deadest(const struct extents *extents, uint32_t dead_share_256);
+
+/* Tells that an extent's side cannot be read: until the store is opened anew, or the extent goes, it
+ * is chosen for nothing, and its dead bytes count as none. */
+void extents_leave_alone(struct extents *extents, uint32_t number);
 
 /* A domain's sums and counters; zeros where it has no extents. With the store's lock. */
 void extents_tell_domain(struct extents *extents, uint32_t number, struct extent_domain *told);

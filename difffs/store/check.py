@@ -389,7 +389,10 @@ class _Check:
             base = self._decode(file, context, item.base, base_item, depth + 1)
             if base is None:
                 raise ValueError(f"its base {_name(item.base)} is damaged")
-        payload = os.pread(file, item.length, item.position)
+        try:
+            payload = os.pread(file, item.length, item.position)
+        except OSError as error:
+            raise ValueError(f"it cannot be read: {error.strerror}") from None
         if len(payload) < item.length:
             raise ValueError("the payload file ends before it")
         page = context.decode(item.codec, payload, base)

@@ -11,7 +11,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from difffs._kernels import EXTENT_SIDE_BYTES
-from difffs.errors import CorruptStore, EnvironmentProblem, MediumFailed
+from difffs.errors import CorruptStore, EnvironmentProblem, MediumFailed, PayloadDamaged
 from difffs.linux import punch_hole
 from difffs.store.failures import explained
 
@@ -72,7 +72,7 @@ class PayloadFile:
             raise explained(error, self.path) from None
 
     def read(self, extent: int, side: int, length: int) -> bytes:
-        """The first bytes of a side; fewer where the file ends. MediumFailed when it cannot be
+        """The first bytes of a side; fewer where the file ends. PayloadDamaged when it cannot be
         read."""
         at = (2 * extent + side) * EXTENT_SIDE_BYTES
         parts = []
@@ -80,7 +80,13 @@ class PayloadFile:
             try:
                 part = os.pread(self.file, length, at)
             except OSError as error:
-                raise explained(error, self.path, "read") from None
+                reason = explained(error, self.path, "read")
+                if isinstance(reason, MediumFailed):
+                    reason = PayloadDamaged(
+                        f"{self.path}: extent {extent} cannot be read ({error.strerror}) and is"
+                        " left as it is; see the kernel's log, and run `difffs check`"
+                    )
+                raise reason from None
             if not part:
                 break
             parts.append(part)

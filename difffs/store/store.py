@@ -6,6 +6,7 @@ references that page tables give up are collected and taken back by the routing 
 """
 
 import json
+import logging
 import mmap
 import os
 import threading
@@ -66,6 +67,8 @@ from difffs.usage import VolumeUsage
 
 if TYPE_CHECKING:
     from difffs.store.check import Finding, Progress
+
+logger = logging.getLogger("difffs.store")
 
 LOADED_HEADERS = 2048
 """Extent headers kept in memory though unchanged (8 MiB, half a million objects)."""
@@ -721,23 +724,31 @@ class Store:
 
     def _stage(self, domain: int) -> None:
         kind, number = self._extents.choose(DEAD_SHARE, domain)
+        while kind == _REWRITE and not self._stage_rewrite(number):
+            kind, number = self._extents.choose(DEAD_SHARE, domain)
         if kind == _APPEND:
             self.load_headers([number])
             self._staged.append(self._extents, number)
-        elif kind == _REWRITE:
-            self._stage_rewrite(number)
-        else:
+        elif kind != _REWRITE:
             number = self._extents.unused()
             self._require_number(number)
             self._staged.new(number, domain)
 
-    def _stage_rewrite(self, number: int) -> None:
+    def _stage_rewrite(self, number: int) -> bool:
+        """False when the extent cannot be read: it stays as it is, with what can be read of it, and
+        is not chosen again."""
         self.load_headers([number])
         side, end, live, _slots = self._extents.summary(number)
-        stored = self._payloads.read(number, side, end) if live else b""
+        try:
+            stored = self._payloads.read(number, side, end) if live else b""
+        except PayloadDamaged as error:
+            logger.warning("%s", error)
+            self._extents.leave_alone(number)
+            return False
         # Of a payload file that was cut, what is missing stays damaged, and the rest is kept.
         self._staged.rewrite(self._extents, number, stored.ljust(end, b"\0"))
         self._superseded += end
+        return True
 
     def _install(self) -> None:
         staged = self._staged
@@ -822,14 +833,16 @@ class Store:
     def reclaim(self, most: int = _REWRITES_A_COMMIT, dead_share: int = IDLE_DEAD_SHARE) -> int:
         """Drops dead payloads where they are more than so many 256ths of the live ones, in at most
         so many extents; their space is free after the next commit. Returns in how many."""
-        for count in range(most):
+        count = 0
+        while count < most:
             with self.lock:
                 number = self._extents.deadest(dead_share)
                 if not number:
-                    return count
-                self._stage_rewrite(number)
-                self._install()
-        return most
+                    break
+                if self._stage_rewrite(number):
+                    self._install()
+                    count += 1
+        return count
 
     def adopt(
         self,

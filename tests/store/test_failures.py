@@ -10,11 +10,13 @@ from pathlib import Path
 import lmdb
 import pytest
 
+from difffs._kernels import EXTENT_SIDE_BYTES
 from difffs.errors import (
     CorruptStore,
     DifffsError,
     MediumFailed,
     OutOfResources,
+    PayloadDamaged,
     StoreFull,
     StoreReadOnly,
     TryAgain,
@@ -280,10 +282,74 @@ def test_a_payload_file_that_cannot_be_read(
     file.write(1, 0, 0, b"x" * 100)
     with monkeypatch.context() as patch:
         patch.setattr(os, "pread", refuse(errno.EIO))
-        with pytest.raises(MediumFailed, match="could not be read"):
+        with pytest.raises(PayloadDamaged, match="extent 1 cannot be read"):
+            file.read(1, 0, 100)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pread", refuse(errno.ENOMEM))
+        with pytest.raises(OutOfResources):
             file.read(1, 0, 100)
     assert file.read(1, 0, 100) == b"x" * 100
     file.close()
+
+
+def _unreadable(extent: int) -> Callable[[int, int, int], bytes]:
+    """os.pread on a medium that has lost an extent."""
+    read = os.pread
+
+    def pread(file: int, length: int, at: int) -> bytes:
+        if at // (2 * EXTENT_SIDE_BYTES) == extent:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return read(file, length, at)
+
+    return pread
+
+
+@pytest.mark.expected_log("extent 1 cannot be read .* left as it is")
+@pytest.mark.parametrize("packing", [False, True])
+def test_an_extent_that_cannot_be_read_is_passed_over(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    packing: bool,
+) -> None:
+    """By reclaiming, and by packing new payloads; writing goes on, and other extents are rewritten
+    as they would be."""
+    pages = {number: guest_memory(number, 1) for number in range(2000)}
+    with OpenStore(tmp_path / "s", "identical-only") as opened:
+        volume = opened.new_volume("a", 2000)
+        opened.write(volume, 0, b"".join(pages.values()))
+        opened.engine.commit()
+        ids = opened.store.lookup(volume, 0, 2000)
+        monkeypatch.setattr(os, "pread", _unreadable(1))
+        kept = [page for page in pages if page % 4 and page % 250]
+        for page in pages.keys() - set(kept):
+            opened.store.make_hole(volume, page, page + 1)
+        if packing:
+            opened.store.settle()
+            more = guest_memory(5, 60)
+            opened.write(opened.new_volume("b", 60), 0, more)
+        for _ in range(3):
+            opened.engine.commit()
+        now = opened.store.lookup(volume, 0, 2000)
+        assert any(now[page] >> 8 == 1 for page in kept)
+        told = [each for each in caplog.records if "left as it is" in each.getMessage()]
+        assert len(told) == 1
+        occupancy = opened.store.occupancy()
+        in_lost_one = sum(i >> 8 == 1 for i in ids) * PAGE
+        assert occupancy.slack < in_lost_one + occupancy.payload // 10
+        for page in kept:
+            assert opened.read(volume, page) == pages[page]
+        assert not opened.store.reclaimable
+        found = opened.store.check()  # and tells of each that it cannot read
+        assert {each.kind for each in found} == {"payload"}
+        assert len(found) == len({i for i in now if i >> 8 == 1})
+        monkeypatch.undo()
+    with OpenStore(tmp_path / "s") as opened:  # what could not be read may be a cable
+        for page in kept:
+            assert opened.read(volume, page) == pages[page]
+        opened.engine.commit()
+        assert opened.store.occupancy().slack < opened.store.occupancy().payload // 10
+        opened.assert_clean()
 
 
 @pytest.mark.expected_log("writing has stopped")
