@@ -37,6 +37,15 @@ _WRITES = ("pwrite", "meta")
 _TAKES_ROOM = ("create", "fallocate", "punch", "ftruncate", "rename", "mkdir", "msync")
 _SYNCHRONISES = ("fsync", "fdatasync")
 
+WORKLOADS = {
+    "old": "in a store that is there",
+    "new": "when a store is made",
+    "growing": "when hint tables grow",
+}
+_GROWING = ("digests.new:", "sketches.new:")
+_GROWTHS = 3
+"""Calls of each point there that fail: a table grows far more often in this workload."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fault:
@@ -86,7 +95,9 @@ class Trying:
         base: Base,
         seed: str,
         sabotage: str = "",
+        workload: str = "old",
     ) -> None:
+        self.workload = workload
         self._starter = starter
         self._place = place
         self._report = report
@@ -106,7 +117,12 @@ class Trying:
             shutil.copytree(self._base.folder, self._place.store)
         model: Model = pickle.loads(self._base.model)
         rules = [rule] if rule is not None else []
-        start = Start(rules=rules, commit_seconds=_COMMIT_SECONDS, sabotage=self._sabotage)
+        start = Start(
+            rules=rules,
+            commit_seconds=_COMMIT_SECONDS,
+            hints_grow=self.workload == "growing",
+            sabotage=self._sabotage,
+        )
         daemon = self._starter.start(self._place, start)
         wrong: list[str] = []
         try:
@@ -205,7 +221,7 @@ class Trying:
             replay: dict[str, Any] = {
                 "seed": self._seed,
                 "rule": rule.as_json(),
-                "makes_store": not self._base.folder.exists(),
+                "workload": self.workload,
                 "said": said,
             }
             self._report.violated([f"{rule}", *wrong], self._place.store, replay)
@@ -253,12 +269,18 @@ def make_base(starter: Starter, place: Place, seed: str, *, empty: bool) -> Base
     return Base(folder, pickle.dumps(model))
 
 
-def tries_of(board: Board) -> list[tuple[str, int, Fault]]:
-    """All calls with all that may go wrong."""
+def tries_of(board: Board, workload: str) -> list[tuple[str, int, Fault]]:
+    """All calls with all that may go wrong; of the workload in which hint tables grow, those that
+    come in no other."""
+    calls = {name: point.calls for name, point in board.points.items()}
+    if workload == "growing":
+        calls = {
+            name: min(count, _GROWTHS) for name, count in calls.items() if name.startswith(_GROWING)
+        }
     return [
         (name, nth, fault)
-        for name, point in sorted(board.points.items())
-        for nth in range(1, point.calls + 1)
+        for name, count in sorted(calls.items())
+        for nth in range(1, count + 1)
         for fault in faults_of(name)
     ]
 
@@ -287,31 +309,29 @@ def run(
     seconds: float = float("inf"),
     replay: dict[str, Any] | None = None,
 ) -> None:
-    """Every call with every fault, or a sample of so many; of a store that is there, and of one
-    that is made. Each call fails once before any fails in a second way; ends after so many
-    seconds."""
+    """Every call with every fault, or a sample of so many; of a store that is there, of one that is
+    made, and of one whose hint tables grow. Each call fails once before any fails in a second way;
+    ends after so many seconds."""
     end = time.monotonic() + seconds
     tries: list[Try] = []
     random = Random(report.seed)
     with Starter() as starter, ExitStack() as cleanup:
-        for empty in (False, True):
-            seed = replay["seed"] if replay else f"{report.seed}-{'new' if empty else 'old'}"
-            if replay and replay["makes_store"] != empty:
+        for workload, name in WORKLOADS.items():
+            seed = replay["seed"] if replay else f"{report.seed}-{workload}"
+            if replay and replay["workload"] != workload:
                 continue
             place = cleanup.enter_context(place_in(folder / seed))
-            trying = Trying(
-                starter, place, report, make_base(starter, place, seed, empty=empty), seed
-            )
+            base = make_base(starter, place, seed, empty=workload == "new")
+            trying = Trying(starter, place, report, base, seed, workload=workload)
             if replay:
                 rule = Rule.from_json(replay["rule"])
                 fault = Fault(rule.action, rule.error, rule.times < 0)
                 trying.try_fault(rule.point, rule.nth, fault)
                 return
             board = trying.survey()
-            name = "when a store is made" if empty else "in a store that is there"
-            report.counts[f"calls {name}"] = sum(p.calls for p in board.points.values())
-            some = [(trying, *each) for each in tries_of(board)]
-            tries += _in_turns(some, random)[: rounds and rounds // 2]
+            some = [(trying, *each) for each in tries_of(board, workload)]
+            report.counts[f"calls {name}"] = len({each[1:3] for each in some})
+            tries += _in_turns(some, random)[: rounds and max(1, rounds // len(WORKLOADS))]
         _try_all(report, _in_turns(tries, random), end)
     if rounds is None and time.monotonic() < end:
         report.unmet = sorted({point for _, point, _, _ in tries} - set(report.points))

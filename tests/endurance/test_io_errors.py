@@ -17,10 +17,10 @@ pytestmark = [*MARKS, pytest.mark.timeout(900)]
 def test_a_sample_of_calls_fails(tmp_path: Path) -> None:
     with harness.folder_in_memory() as folder:
         report = Report("io-errors", 1, tmp_path, quiet=True)
-        io_errors.run(report, folder, 8)
+        io_errors.run(report, folder, 9)
     assert report.is_clean, report.text()
-    assert report.rounds == 8  # four with a store, four without
-    assert report.counts["calls that failed"] >= 4
+    assert report.rounds == 9  # three of each workload
+    assert report.counts["calls that failed"] >= 5
 
 
 @pytest.mark.slow

@@ -6,7 +6,9 @@ import pytest
 
 from difffs import _kernels
 from tests.endurance.hostile.contents import KINDS, chain, one_base, one_sketch, tail_pairs
+from tests.endurance.hostile.throughput import measure
 from tests.endurance.hostile.trial import bounds, try_kind
+from tests.integration.harness import mounted_store, obstacle
 from tests.stores import OpenStore, scratch
 
 
@@ -46,3 +48,15 @@ def test_the_kinds_are_what_they_are_said_to_be() -> None:
     pages = chain(2, 20)
     assert sum(map(int.__eq__, pages[0], pages[1])) >= 4096 - 512
     assert sum(map(int.__eq__, pages[0], pages[9])) < 64
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_a_volume_beside_a_hostile_one_goes_on() -> None:
+    """How fast is told by scripts/endurance hostile --throughput: here only that both work."""
+    if (reason := obstacle()) is not None:
+        pytest.skip(reason)
+    with mounted_store() as mounted:
+        for victim, other in [("writes", "writes one-base"), ("reads", "discards")]:
+            share = measure(mounted.path, victim, other, seconds=0.3, rounds=2)
+            assert min(share.alone, share.together, share.share) > 0

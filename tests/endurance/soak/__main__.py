@@ -3,6 +3,7 @@
 import argparse
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add = parser.add_argument
     add("--seconds", type=float, default=3600, metavar="S", help="how long (3600)")
     add("--seed", type=int, default=1, metavar="N", help="another course of things (1)")
-    add("--size", type=int, default=128, metavar="MIB", help="of all volumes together (128)")
+    add("--size", type=int, default=512, metavar="MIB", help="of all volumes together (512)")
     add("--pace", type=float, default=4000, metavar="N", help="pages a second at most (4000)")
     add("--keep", type=Path, default=Path("endurance-failures"), metavar="DIR",
         help="where a failing store goes")  # fmt: skip
@@ -33,6 +34,7 @@ def main(arguments: list[str]) -> int:
     if (reason := obstacle()) is not None:
         print(f"endurance: {reason}", file=sys.stderr)
         return 2
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # mounts are taken away
     told = time.monotonic()
 
     def say(text: str) -> None:

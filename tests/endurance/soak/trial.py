@@ -41,14 +41,12 @@ class Sample:
     """The how manyth daemon."""
     payload: int
     slack: int
+    """Right after a commit."""
+    slack_before: int
+    """Right before it: with the old sides of extents that were rewritten since the last one."""
     metadata: int
     memory: int
     """The daemon's private memory."""
-
-    @property
-    def slack_share(self) -> float:
-        """Of the payloads' bytes."""
-        return self.slack / max(1, self.payload)
 
 
 @dataclass(slots=True)
@@ -67,8 +65,15 @@ class Report:
 
     def slack_shares(self) -> list[float]:
         """Of all samples but those of the beginning."""
+        return [each.slack / max(1, each.payload) for each in self._late()]
+
+    def most_before(self) -> float:
+        """Likewise, before commits."""
+        return max((each.slack_before / max(1, each.payload) for each in self._late()), default=0.0)
+
+    def _late(self) -> list[Sample]:
         late = [each for each in self.samples if each.at >= _BEGINNING * self.seconds]
-        return [each.slack_share for each in late or self.samples[-1:]]
+        return late or self.samples[-1:]
 
     def memory(self) -> tuple[int, int]:
         """The least and the most of the second half."""
@@ -101,7 +106,7 @@ class Report:
             f" written, {self.discarded:,} discarded, {self.synchronised:,} fsyncs,"
             f" {self.compared:,} pages compared",
             f"  slack at most {max(shares):.1%} of the payloads, {mean:.1%} in the mean"
-            f" ({len(shares)} looks)",
+            f" ({len(shares)} looks, after commits; before them at most {self.most_before():.1%})",
             f"  the daemon's memory in the second half: {least:,} to {largest:,} bytes"
             f" ({largest / max(1, least) - 1:.1%})",
         ]
@@ -177,6 +182,8 @@ class Soak:
         self._count()
 
     def _sample(self) -> None:
+        before = read_statistics(self._mounted.path)["bytes"]["slack"]
+        self._mounted.commit()
         found = read_statistics(self._mounted.path)
         sizes = found["bytes"]
         self._report.samples.append(
@@ -185,6 +192,7 @@ class Soak:
                 self._report.kills,
                 sizes["payload"],
                 sizes["slack"],
+                before,
                 sizes["metadata"],
                 found["memory"]["daemon_rss"],
             )
