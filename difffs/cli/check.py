@@ -3,14 +3,17 @@
 import argparse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from difffs.cli.arguments import filled_path
 from difffs.cli.opening import open_to_read, repair
 from difffs.cli.report import SCHEMA_VERSION, print_json, printable
 from difffs.errors import CorruptStore, UsageError
 from difffs.progress import Progress
-from difffs.store.repairing import Repaired
 from difffs.stored_image.check import check_images
+
+if TYPE_CHECKING:
+    from difffs.store.repairing import Repaired
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -92,7 +95,7 @@ def _repair(arguments: argparse.Namespace) -> int:
     return 1 if done.repair.has_lost else 0
 
 
-def _as_json(store: Path, done: Repaired) -> dict[str, object]:
+def _as_json(store: Path, done: "Repaired") -> dict[str, object]:
     found = done.repair
     return {
         "schema_version": SCHEMA_VERSION,
@@ -114,7 +117,7 @@ def _as_json(store: Path, done: Repaired) -> dict[str, object]:
     }
 
 
-def _lines(done: Repaired) -> Iterator[str]:
+def _lines(done: "Repaired") -> Iterator[str]:
     found = done.repair
     if found.is_sound and done.damaged is None and not found.has_lost:
         yield f"{done.store}: clean, {found.objects:,} objects; nothing to repair"

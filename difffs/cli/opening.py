@@ -2,13 +2,15 @@
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from difffs.errors import StoreBusy
 from difffs.mount.live import mountpoints_of
 from difffs.store import Store
-from difffs.store.repairing import Repaired, repair_store
 from difffs.store.upgrade import Progress, Upgrade, upgrade_store
+
+if TYPE_CHECKING:
+    from difffs.store.repairing import Repaired
 
 Opened = TypeVar("Opened")
 
@@ -53,8 +55,10 @@ def upgrade(path: Path, progress: Progress) -> Upgrade:
     return _opened(lambda: upgrade_store(path, progress), path, "upgrade it", None)
 
 
-def repair(path: Path, into: Path | None, progress: Progress) -> Repaired:
+def repair(path: Path, into: Path | None, progress: Progress) -> "Repaired":
     """Save what can be saved of the store; ``StoreBusy`` as for :func:`open_to_read`."""
+    from difffs.store.repairing import repair_store
+
     return _opened(lambda: repair_store(path, into, progress), path, "repair it", None)
 
 

@@ -73,6 +73,16 @@ def test_light_start() -> None:
     assert done.stdout == b"[]\n"
 
 
+@pytest.mark.parametrize("command", ["import", "export", "check", "mount"])
+def test_repairing_is_loaded_by_who_repairs(command: str) -> None:
+    script = (
+        f"import sys; from difffs.cli.main import build_parser; build_parser({command!r});"
+        "print([m for m in sys.modules if 'repair' in m or 'salvage' in m])"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, check=True)
+    assert done.stdout == b"[]\n"
+
+
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
