@@ -13,6 +13,7 @@ No value is believed without its binding, and none is taken for missing while it
 
 import mmap
 import os
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -46,6 +47,12 @@ _SMALLEST_GROWTH = 256 << 20
 """Where address space is limited (ulimit -v), so much beyond the index of today must be there."""
 
 _COMPACT_DIRECTORY = "compact"
+
+_OF_ANOTHER_COMMIT = "it is as it was at another commit"
+
+LOOKING_SHARE = 1 / 100
+"""Of the time, that commits may spend on looking whether the file is still what it should be."""
+
 
 # struct MDB_meta of LMDB 0.9, 64 bits: magic, ..., last page, transaction
 _META = Struct("<I 116x QQ")
@@ -110,6 +117,11 @@ class Index:
         if not create:
             _refuse_a_damaged_file(path / "data.mdb")
         self._file = -1
+        self._transaction = 0
+        """The last one, as it was when it ended."""
+        self._ending = False
+        """Whether one more is about to end."""
+        self._next_look = 0.0
         self._guards: list[GuardedMap] = []
         try:
             self._environment = _open(path, read_only=read_only, create=create)
@@ -122,6 +134,7 @@ class Index:
                 self._guards = [
                     GuardedMap(start, length, False) for start, length in mappings_of(self._file)
                 ]
+                self._transaction = self._last_transaction()
                 if not create:
                     self._verify_commit()
             except BaseException:
@@ -178,6 +191,7 @@ class Index:
 
     def _get(self, key: bytes, database: "lmdb._Database") -> Any:
         assert self._reader is not None
+        self._require_last_commit()
         try:
             return self._reader.get(key, db=database)
         except lmdb.Error as error:
@@ -187,6 +201,7 @@ class Index:
     def _reading(self) -> Iterator[lmdb.Transaction]:
         """The read transaction; what LMDB says of a damaged page names the file and the remedy."""
         assert self._reader is not None
+        self._require_last_commit()
         try:
             yield self._reader
         except lmdb.Error as error:
@@ -317,6 +332,7 @@ class Index:
                 f"{self.path}: {self.damage}; run `difffs check` and restore the store from a copy"
             )
         self._require_whole()
+        self._require_unchanged()
         self._pending = self.commit_record.following()
         try:
             return self._environment.begin(write=True)
@@ -330,6 +346,49 @@ class Index:
                 f"{self.path / 'data.mdb'} has been cut while it was open; nothing is written any"
                 " more: unmount, and run `difffs check`"
             )
+
+    def _require_unchanged(self) -> None:
+        """MediumFailed when the file is not what the last commit has left: LMDB would go on from
+        what it finds there, and end the process, or spoil what is still right.
+
+        O(pages of keys), and left out where it would take more than a part of the time.
+        """
+        began = time.monotonic()
+        if began < self._next_look:
+            return
+        path = self.path / "data.mdb"
+        try:
+            damage = lmdb_damage_of(self._file)
+        except OSError as error:
+            raise explained(error, path, "read") from None
+        if damage is None and not self._is_of_last_commit():
+            damage = _OF_ANOTHER_COMMIT
+        if damage is not None:
+            raise MediumFailed(
+                f"{path} has changed while it was open ({damage}); nothing is written any more:"
+                " unmount, run `difffs check`, and restore the store from a copy"
+            )
+        ended = time.monotonic()
+        self._next_look = ended + (ended - began) / LOOKING_SHARE
+
+    def _is_of_last_commit(self) -> bool:
+        """Whether the file has the transaction that this process made last. O(1)."""
+        for _ in range(3):  # a commit in another thread may end between one look and the next
+            found, ending, expected = self._last_transaction(), self._ending, self._transaction
+            if found == expected or (ending and found == expected + 1):
+                return True
+        return False
+
+    def _require_last_commit(self) -> None:
+        """CorruptStore when the file has become another: what it holds was right once."""
+        if not self._is_of_last_commit():
+            raise CorruptStore(
+                f"{self.path / 'data.mdb'} has changed while it was open ({_OF_ANOTHER_COMMIT});"
+                " unmount, run `difffs check`, and restore the store from a copy"
+            )
+
+    def _last_transaction(self) -> int:
+        return int(self._environment.info()["last_txnid"])
 
     def abandon(self, transaction: lmdb.Transaction) -> None:
         """Ends a transaction without effect, if it has not ended yet."""
@@ -418,8 +477,10 @@ class Index:
             transaction.abort()
             raise
         try:
+            self._ending = True
             transaction.commit()
             self.commit_record = self._pending
+            self._transaction = self._last_transaction()
             # LMDB does not write pages that a transaction took and gave back, so the file may end
             # before its last page; grown to it, a file that is shorter has been cut.
             whole = (self._environment.info()["last_pgno"] + 1) * _META_PAGE_BYTES
@@ -427,6 +488,8 @@ class Index:
                 os.ftruncate(self._file, whole)
         except (lmdb.Error, OSError) as error:
             raise explained(error, self.path) from None
+        finally:
+            self._ending = False
 
     def compact(self) -> None:
         """Rewrites the index without its free pages; the last thing before it is closed.
