@@ -17,6 +17,7 @@ import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from itertools import islice, takewhile
 from pathlib import Path
 from shutil import rmtree
 from struct import Struct
@@ -38,6 +39,7 @@ from difffs.store.bindings import (
     summary_bytes,
 )
 from difffs.store.index_errors import explained
+from difffs.store.known_bindings import KnownBindings
 from difffs.store.lmdb_name import lmdb_name
 
 MAP_BYTES = 64 << 30
@@ -47,8 +49,6 @@ _SMALLEST_GROWTH = 256 << 20
 """Where address space is limited (ulimit -v), so much beyond the index of today must be there."""
 
 _COMPACT_DIRECTORY = "compact"
-
-_OF_ANOTHER_COMMIT = "it is as it was at another commit"
 
 LOOKING_SHARE = 1 / 100
 """Of the time, that commits may spend on looking whether the file is still what it should be."""
@@ -116,11 +116,10 @@ class Index:
             raise CorruptStore(f"{path / 'data.mdb'} is missing; restore the store from a copy")
         if not create:
             _refuse_a_damaged_file(path / "data.mdb")
+        self._known = None if read_only else KnownBindings()
         self._file = -1
         self._transaction = 0
         """The last one, as it was when it ended."""
-        self._ending = False
-        """Whether one more is about to end."""
         self._next_look = 0.0
         self._guards: list[GuardedMap] = []
         try:
@@ -169,6 +168,8 @@ class Index:
                     self.damage = "there is a binding of no value"
                     return
                 found.add(kind, bound)
+                if self._known is not None:
+                    self._known.found(kind, bytes(key[1:]), bound)
         if not found.agrees(self.commit_record):
             self.damage = "its bindings are not those of the last commit"
 
@@ -188,10 +189,11 @@ class Index:
         if self._reader is not None:
             self._reader.abort()
         self._reader = self._environment.begin(buffers=True)
+        if self._known is not None:
+            self._known.follow()
 
     def _get(self, key: bytes, database: "lmdb._Database") -> Any:
         assert self._reader is not None
-        self._require_last_commit()
         try:
             return self._reader.get(key, db=database)
         except lmdb.Error as error:
@@ -201,7 +203,6 @@ class Index:
     def _reading(self) -> Iterator[lmdb.Transaction]:
         """The read transaction; what LMDB says of a damaged page names the file and the remedy."""
         assert self._reader is not None
-        self._require_last_commit()
         try:
             yield self._reader
         except lmdb.Error as error:
@@ -211,7 +212,9 @@ class Index:
         """A value; CorruptStore when it is not the one that was committed, or missing."""
         value = self._get(key, self._databases[kind])
         bound = self._get(kind.value + key, self._bindings)
-        if not is_bound(bound, self._store_id, kind, key, value):
+        if not is_bound(bound, self._store_id, kind, key, value) or not (
+            self._known is None or self._known.agrees(kind, key, bound)
+        ):
             raise CorruptStore(
                 f"{self.path}: {name} is missing or not the one that was committed;"
                 " run `difffs check` and restore the store from a copy"
@@ -297,6 +300,9 @@ class Index:
     def chunks_of(self, volume: int, first: int, end: int, most: int) -> list[int]:
         """The first chunks, at most `most`, that the volume should have stored in [first, end), in
         order. O(chunks found)."""
+        if self._known is not None and not self.damage:
+            chunks = takewhile(lambda chunk: chunk < end, self._known.chunks_from(volume, first))
+            return list(islice(chunks, most))
         found = self._chunks_in(self._bindings, Kind.TABLE.value, volume, first, end, most)
         if self.damage:  # what has lost its binding is no hole
             found += self._chunks_in(self._databases[Kind.TABLE], b"", volume, first, end, most)
@@ -334,6 +340,8 @@ class Index:
         self._require_whole()
         self._require_unchanged()
         self._pending = self.commit_record.following()
+        if self._known is not None:
+            self._known.forget_coming()  # of one that has failed
         try:
             return self._environment.begin(write=True)
         except lmdb.Error as error:
@@ -361,8 +369,8 @@ class Index:
             damage = lmdb_damage_of(self._file)
         except OSError as error:
             raise explained(error, path, "read") from None
-        if damage is None and not self._is_of_last_commit():
-            damage = _OF_ANOTHER_COMMIT
+        if damage is None and self._last_transaction() != self._transaction:
+            damage = "it is as it was at another commit"
         if damage is not None:
             raise MediumFailed(
                 f"{path} has changed while it was open ({damage}); nothing is written any more:"
@@ -370,22 +378,6 @@ class Index:
             )
         ended = time.monotonic()
         self._next_look = ended + (ended - began) / LOOKING_SHARE
-
-    def _is_of_last_commit(self) -> bool:
-        """Whether the file has the transaction that this process made last. O(1)."""
-        for _ in range(3):  # a commit in another thread may end between one look and the next
-            found, ending, expected = self._last_transaction(), self._ending, self._transaction
-            if found == expected or (ending and found == expected + 1):
-                return True
-        return False
-
-    def _require_last_commit(self) -> None:
-        """CorruptStore when the file has become another: what it holds was right once."""
-        if not self._is_of_last_commit():
-            raise CorruptStore(
-                f"{self.path / 'data.mdb'} has changed while it was open ({_OF_ANOTHER_COMMIT});"
-                " unmount, run `difffs check`, and restore the store from a copy"
-            )
 
     def _last_transaction(self) -> int:
         return int(self._environment.info()["last_txnid"])
@@ -422,6 +414,7 @@ class Index:
                 there = bindings.set_range(begin)
                 while there and begin <= bytes(bindings.key()) < limit:
                     self._pending.remove(kind, bindings.value())
+                    self._will_be(kind, bytes(bindings.key()[1:]), None)
                     there = bindings.delete()
 
     def put(self, transaction: lmdb.Transaction, changes: Changes) -> None:
@@ -463,11 +456,17 @@ class Index:
             if value is None:
                 transaction.delete(key, db=database)
                 transaction.delete(bound_key, db=self._bindings)
+                self._will_be(kind, key, None)
                 continue
             bound = bind(self._store_id, kind, key, value)
             self._pending.add(kind, bound)
             transaction.put(key, value, db=database)
             transaction.put(bound_key, bound, db=self._bindings)
+            self._will_be(kind, key, bound)
+
+    def _will_be(self, kind: Kind, key: bytes, bound: bytes | None) -> None:
+        if self._known is not None:
+            self._known.will_be(kind, key, bound)
 
     def end_commit(self, transaction: lmdb.Transaction) -> None:
         """Makes the transaction durable; on an error nothing has changed (StoreFull, ...)."""
@@ -477,7 +476,6 @@ class Index:
             transaction.abort()
             raise
         try:
-            self._ending = True
             transaction.commit()
             self.commit_record = self._pending
             self._transaction = self._last_transaction()
@@ -488,8 +486,6 @@ class Index:
                 os.ftruncate(self._file, whole)
         except (lmdb.Error, OSError) as error:
             raise explained(error, self.path) from None
-        finally:
-            self._ending = False
 
     def compact(self) -> None:
         """Rewrites the index without its free pages; the last thing before it is closed.
