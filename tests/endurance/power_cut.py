@@ -66,11 +66,15 @@ class Workload:
     commit_seconds: float
     begins_empty: bool
     """Whether the run makes its store, so that power can fail while it does."""
+    hints_grow: bool = False
+    """Whether hint tables grow, see Start."""
 
 
 WORKLOADS = (
     Workload("files", {"rename": 15, "unlink": 12, "truncate": 12}, 60, 5.0, True),
-    Workload("overwrites", {"overwrite_all": 25, "write_mapped": 20, "idle": 8}, 50, 0.1, False),
+    Workload(
+        "overwrites", {"overwrite_all": 25, "write_mapped": 20, "idle": 8}, 50, 0.1, False, True
+    ),
     Workload("holes", {"punch": 40, "unlink": 10, "overwrite_all": 10}, 90, 0.3, False),
 )
 
@@ -120,7 +124,9 @@ def record(
     log = place.folder / "record"
     wrong: list[str] = []
     if not workload.begins_empty:
-        wrong += _work(starter, place, workload, model, random, Start())
+        wrong += _work(
+            starter, place, workload, model, random, Start(hints_grow=workload.hints_grow)
+        )
         model.acknowledge(model.covered())
     beginning = place.folder / "beginning"
     if place.store.exists():
@@ -128,7 +134,11 @@ def record(
     before = Acknowledged(dict(model.acknowledged.files), dict(model.acknowledged.names))
     begun = {client.number: client.begun for client in model.clients}
     start = Start(
-        rules=rules, record=log, commit_seconds=workload.commit_seconds, sabotage=sabotage
+        rules=rules,
+        record=log,
+        commit_seconds=workload.commit_seconds,
+        hints_grow=workload.hints_grow,
+        sabotage=sabotage,
     )
     wrong += _work(starter, place, workload, model, random, start)
     events = list(read_record(log))
