@@ -479,6 +479,8 @@ class Index:
             transaction.commit()
             self.commit_record = self._pending
             self._transaction = self._last_transaction()
+            if self._known is not None:
+                self._known.made()
             # LMDB does not write pages that a transaction took and gave back, so the file may end
             # before its last page; grown to it, a file that is shorter has been cut.
             whole = (self._environment.info()["last_pgno"] + 1) * _META_PAGE_BYTES

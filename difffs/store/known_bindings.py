@@ -29,6 +29,7 @@ class KnownBindings:
         self._in_order: dict[int, list[int]] = {}
         """Of volumes that were asked for since they changed: their chunks, ascending."""
         self._coming: dict[tuple[Kind, bytes], bytes | None] = {}
+        self._made: dict[tuple[Kind, bytes], bytes | None] = {}
 
     def found(self, kind: Kind, key: bytes, bound: bytes | memoryview) -> None:
         """It is there when the store is opened."""
@@ -44,11 +45,16 @@ class KnownBindings:
         """That commit has failed."""
         self._coming.clear()
 
-    def follow(self) -> None:
-        """Reading has moved to that commit."""
-        for (kind, key), bound in self._coming.items():
-            self._set(kind, key, 0 if bound is None else _HASH.unpack_from(bound)[0])
+    def made(self) -> None:
+        """That commit is on the medium; reading still sees the one before."""
+        self._made |= self._coming
         self._coming.clear()
+
+    def follow(self) -> None:
+        """Reading has moved to the last commit that was made."""
+        for (kind, key), bound in self._made.items():
+            self._set(kind, key, 0 if bound is None else _HASH.unpack_from(bound)[0])
+        self._made.clear()
 
     def _set(self, kind: Kind, key: bytes, known: int) -> None:
         if kind is Kind.EXTENT:

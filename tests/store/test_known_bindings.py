@@ -40,6 +40,9 @@ def test_commits_that_succeed_and_fail(seed: int) -> None:
             known.forget_coming()
             coming.clear()
         elif random.random() < 0.1:
+            known.follow()  # nothing was made
+            known.made()
+            assert known.agrees(kind, key, model.get((kind, key)))
             known.follow()
             for each, what in coming.items():
                 model.pop(each, None)
@@ -64,6 +67,7 @@ def test_other_kinds_are_not_looked_at() -> None:
     known = KnownBindings()
     known.found(Kind.SETTING, b"recipe", _bound(1))
     known.will_be(Kind.INODE, pack(">I", 1), _bound(2))
+    known.made()
     known.follow()
     assert known.agrees(Kind.SETTING, b"recipe", _bound(3))
     assert known.agrees(Kind.INODE, pack(">I", 1), None)
