@@ -74,7 +74,7 @@ class Daemon:
         while (status := self.poll()) is None:
             if time.monotonic() > look and not self.held_elsewhere:
                 look += 3
-                self.held_elsewhere = _is_held_elsewhere(self._place.mountpoint)
+                self.held_elsewhere = is_held_elsewhere(self._place.mountpoint)
                 if self.held_elsewhere:
                     self.send(signal.SIGKILL)
             if time.monotonic() > end:
@@ -116,7 +116,7 @@ class Daemon:
         return self._place.output.read_text(errors="replace")
 
 
-def _is_held_elsewhere(mountpoint: Path) -> bool:
+def is_held_elsewhere(mountpoint: Path) -> bool:
     """Whether the mount is gone here, and there in another mount namespace."""
     line = f" {mountpoint} "
     if line in Path("/proc/self/mountinfo").read_text():

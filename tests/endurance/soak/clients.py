@@ -38,18 +38,21 @@ class Client:
         self.written = self.discarded = self.synchronised = self.compared = 0
         """Pages, pages, fsyncs, pages."""
 
-    def work(self, root: Path, stop: threading.Event) -> None:
-        """Until told to end, or the mount is gone. Half of the volumes are written past the
-        kernel's cache."""
+    def work(self, root: Path, stop: threading.Event, *, unpaced_seconds: float = 0) -> None:
+        """Until told to end, or the mount is gone; at first as fast as it goes. Half of the volumes
+        are written past the kernel's cache."""
         direct = os.O_DIRECT if int(self.volume.name[1:]) % 2 else 0
         directory = os.open(root, os.O_RDONLY)
         try:
             file = os.open(root / self.volume.name, os.O_RDWR | os.O_CREAT | direct, 0o600)
             try:
                 os.ftruncate(file, self.volume.pages * PAGE)
-                began, done = time.monotonic(), 0
+                began, done = time.monotonic() + unpaced_seconds, 0
                 while not stop.is_set() and not self.faults:
-                    done += self._operation(file)
+                    pages = self._operation(file)
+                    if time.monotonic() < began:
+                        continue
+                    done += pages
                     stop.wait(max(0.0, began + done / self._pages_a_second - time.monotonic()))
             finally:
                 os.close(file)

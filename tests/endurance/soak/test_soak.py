@@ -57,9 +57,9 @@ def test_slack_and_growth_are_judged() -> None:
     report = Report(1, 3600)
     for at in range(0, 3600, 10):
         memory = 100 << 20 if at < 1800 else (100 << 20) + at
-        report.samples.append(Sample(at, 0, 1000, 600 if at < 60 else 90, 300, 10, memory))
+        report.samples.append(Sample(at, 0, 1000, 600 if at < 60 else 90, 300, 10, memory, 0))
     report.judge()
     assert report.faults == []
-    report.samples.append(Sample(3599, 0, 1000, 101, 101, 10, 106 << 20))
+    report.samples.append(Sample(3599, 0, 1000, 101, 101, 10, 106 << 20, 0))
     report.judge()
     assert len(report.faults) == 2

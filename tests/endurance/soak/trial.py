@@ -47,6 +47,8 @@ class Sample:
     metadata: int
     memory: int
     """The daemon's private memory."""
+    buffer: int
+    """What waits in its write buffer."""
 
 
 @dataclass(slots=True)
@@ -141,18 +143,26 @@ class Soak:
             left = last - self._passed()
             self._live(min(left, self._random.uniform(longest / 6, longest)), say)
         if not self._report.faults:
-            self._live(self._report.seconds - self._passed(), say)
+            # What a daemon keeps of its busiest moment, as its write buffer, is there from then on.
+            warming = _WARMING * self._report.seconds
+            self._live(self._report.seconds - self._passed(), say, unpaced_seconds=warming / 2)
         self._report.judge()
         self._mounted.unmount()
 
     def _passed(self) -> float:
         return time.monotonic() - self._began
 
-    def _live(self, seconds: float, say: Callable[[str], None]) -> None:
+    def _live(
+        self, seconds: float, say: Callable[[str], None], *, unpaced_seconds: float = 0
+    ) -> None:
         """One daemon, for so long, and what is there after its end."""
         stop = threading.Event()
         threads = [
-            threading.Thread(target=client.work, args=(self._mounted.path, stop))
+            threading.Thread(
+                target=client.work,
+                args=(self._mounted.path, stop),
+                kwargs={"unpaced_seconds": unpaced_seconds},
+            )
             for client in self._clients
         ]
         for thread in threads:
@@ -195,6 +205,7 @@ class Soak:
                 before,
                 sizes["metadata"],
                 found["memory"]["daemon_rss"],
+                found["memory"]["write_buffer"],
             )
         )
         self._count()
