@@ -27,7 +27,12 @@ QUESTIONS = "1,2,3,4,5"
 SAMPLE = 60
 KILLS = 3
 
-pytestmark = [pytest.mark.slow, pytest.mark.minutes, pytest.mark.timeout(4 * 3600)]
+pytestmark = [
+    pytest.mark.integration,
+    pytest.mark.slow,
+    pytest.mark.minutes,
+    pytest.mark.timeout(4 * 3600),
+]
 
 
 def command(images: Path, cache: Path, *words: str) -> list[str]:

@@ -4,12 +4,15 @@ import mmap
 import os
 from typing import Any
 
+import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from difffs.mount.request_times import KINDS
 from difffs.page import PAGE_SIZE
 from tests.integration.harness import Mounted, difffs
 from tests.pages import guest_memory
+
+pytestmark = pytest.mark.integration
 
 
 def test_metrics_of_a_mount(mount: Mounted) -> None:
