@@ -114,17 +114,22 @@ def users_folder() -> Iterator[Path]:
         reason = "no fusermount3"
     if reason is not None:
         pytest.skip(reason)
-    can_read = subprocess.run(
-        [sys.executable, "-c", "import difffs.mount.binding"],
-        user=USER,
-        group=USER,
-        extra_groups=[],
-        capture_output=True,
-        check=False,
-        cwd="/",
-    )
-    if can_read.returncode:
-        pytest.skip("another user cannot read this checkout")
+    attempts = {
+        "import difffs.mount.binding": "another user cannot read this checkout",
+        "open('/dev/fuse', 'r+b', buffering=0)": "/dev/fuse is not another user's to open",
+    }
+    for attempt, reason in attempts.items():
+        done = subprocess.run(
+            [sys.executable, "-c", attempt],
+            user=USER,
+            group=USER,
+            extra_groups=[],
+            capture_output=True,
+            check=False,
+            cwd="/",
+        )
+        if done.returncode:
+            pytest.skip(reason)
     with harness.folder_in_memory() as folder:
         own = folder / "own"
         own.mkdir()
