@@ -181,7 +181,7 @@ def test_native_decodes_the_oracles_patches(pair: Pair) -> None:
     assert decode(oracle.encode(page, base), base) == page
 
 
-@settings(deadline=None, max_examples=20)
+@settings(deadline=None, max_examples=8)
 @given(triple_lists(), seeds)
 def test_native_decodes_any_triples(triples: list[Triple], seed: int) -> None:
     random = Random(seed)

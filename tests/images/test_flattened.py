@@ -159,7 +159,7 @@ def test_truncation_is_always_told() -> None:
         assert raised.type is ImageDamaged
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(st.data())
 def test_any_dump(data: st.DataObject) -> None:
     seed = data.draw(st.integers(0, 1 << 32))

@@ -25,6 +25,9 @@ class Disk:
 
     path: Path
     mebibytes: int
+    """Of the whole disk."""
+    room: int
+    """What of it users may fill, in MiB."""
     beside: Path
     """For mount points and images: what lies here takes none of its room."""
 
@@ -45,9 +48,10 @@ def obstacle(kind: str) -> str | None:
 
 
 @contextlib.contextmanager
-def small_disk(kind: str) -> Iterator[Disk]:
-    """Make an empty one; ``NotHere`` where that is not possible."""
-    mebibytes, make = KINDS[kind]
+def small_disk(kind: str, mebibytes: int | None = None) -> Iterator[Disk]:
+    """Make an empty one, of another size if given; ``NotHere`` where that is not possible."""
+    usual, make = KINDS[kind]
+    mebibytes = mebibytes or usual
     reason = obstacle(kind)
     if reason is not None:
         raise NotHere(reason)
@@ -66,6 +70,7 @@ def small_disk(kind: str) -> Iterator[Disk]:
         if done.returncode != 0:
             raise NotHere(f"{kind} cannot be mounted here: {done.stderr.strip()}")
         try:
-            yield Disk(path, mebibytes, folder)
+            found = os.statvfs(path)
+            yield Disk(path, mebibytes, found.f_bavail * found.f_frsize // MIB, folder)
         finally:
             subprocess.run(["umount", "--lazy", str(path)], check=True)

@@ -24,6 +24,8 @@ from tests.integration.small_disks import KINDS, MIB, Disk, NotHere, small_disk
 
 pytestmark = pytest.mark.integration
 
+SMALLER = {"btrfs": 128}
+"""In MiB: of the 256 of an endurance run most is filled again and again in the same way."""
 FULL = r"no space left for .*nothing is lost"
 
 
@@ -31,7 +33,7 @@ FULL = r"no space left for .*nothing is lost"
 def disk(request: pytest.FixtureRequest) -> Iterator[Disk]:
     """Make an empty small file system."""
     try:
-        with small_disk(request.param) as made:
+        with small_disk(request.param, SMALLER.get(request.param)) as made:
             yield made
     except NotHere as reason:
         pytest.skip(str(reason))
@@ -139,7 +141,7 @@ def writable(path: Path, count: int = 1) -> bool:
 def test_what_was_synchronised_is_there_and_can_be_read(mounted: OnDisk, disk: Disk) -> None:
     empty = os.statvfs(mounted.path)
     count = fill(mounted.path / "big", disk.mebibytes)
-    assert count > disk.mebibytes // 2
+    assert count > disk.room // 2
     expect(mounted.path / "big", count)
 
     full = os.statvfs(mounted.path)
@@ -163,7 +165,7 @@ def test_removing_a_volume_makes_room_by_itself(mounted: OnDisk, disk: Disk) -> 
     (mounted.path / "big").unlink()
     wait_until(lambda: writable(mounted.path / "again"))
     wait_until(lambda: writable(mounted.path / "more", 8))
-    assert os.statvfs(mounted.path).f_bavail * 4096 > disk.mebibytes * MIB // 4
+    assert os.statvfs(mounted.path).f_bavail * 4096 > disk.room * MIB // 4
     mounted.remount()
     for name in ("keep", "more"):
         with (mounted.path / name).open("rb") as file:
@@ -281,7 +283,7 @@ def test_an_import_that_does_not_fit(disk: Disk) -> None:
 def test_the_disk_has_what_was_synchronised(mounted: OnDisk, disk: Disk) -> None:
     """As it is found by who copies the store to where there is room."""
     count = fill_somehow(mounted.path / "big", disk.mebibytes)
-    assert count > disk.mebibytes // 2
+    assert count > disk.room // 2
     mounted.kill()
     mounted.expected_log = [""]  # the daemon may have said anything
     copy = disk.beside / "copy"

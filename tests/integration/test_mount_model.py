@@ -237,7 +237,7 @@ def _steps(examples: int, steps: int) -> settings:
 
 
 TestMount = MountMachine.TestCase
-TestMount.settings = _steps(10, 30)
+TestMount.settings = _steps(6, 30)
 
 
 @pytest.mark.slow

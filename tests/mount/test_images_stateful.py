@@ -217,5 +217,5 @@ def test_names_handles_and_crashes(tmp_path: Path) -> None:
     global _prepared
     _prepared = Prepared(tmp_path / "store")
     run_state_machine_as_test(
-        Machine, settings=settings(max_examples=120, stateful_step_count=20, deadline=None)
+        Machine, settings=settings(max_examples=60, stateful_step_count=20, deadline=None)
     )
