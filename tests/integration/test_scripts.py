@@ -75,6 +75,59 @@ def test_help_is_the_header(script: str) -> None:
     assert "#!" not in shown.stdout
 
 
+def run_test_script(
+    folder: Path, side_by_side: int, one_by_one: int, *words: str
+) -> tuple[int, list[list[str]]]:
+    """Run scripts/test where pytest is a stub that ends so; return the exit status and how it was
+    called."""
+    stubs = {
+        "scripts/setup": "exit 0",
+        ".venv/bin/python": "case $2 in ruff|--strict|mypy) exit 0 ;; esac\n"
+        f"printf '%s\\n' \"$@\" -- >>{folder}/calls\n"
+        f'case " $* " in *" -n "*) exit {side_by_side} ;; *) exit {one_by_one} ;; esac',
+    }
+    for name, body in stubs.items():
+        (folder / name).parent.mkdir(parents=True)
+        (folder / name).write_text(f"#!/bin/sh\n{body}\n")
+        (folder / name).chmod(0o755)
+    shutil.copy(CHECKOUT / "scripts/test", folder / "scripts/test")
+    done = run(str(folder / "scripts/test"), *words)
+    calls = (folder / "calls").read_text().split("--\n")[:-1]
+    return done.returncode, [call.splitlines() for call in calls]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as a user it asks sudo")
+def test_every_test_is_run_side_by_side_or_by_itself(tmp_path: Path) -> None:
+    words = ("-m", "not minutes or slow", "-x", "tests/test_size.py")
+    status, (first, second) = run_test_script(tmp_path, 0, 0, *words)
+    assert status == 0
+    assert first[:4] == ["-m", "pytest", "-m", "not integration and (not minutes or slow)"]
+    assert second[:4] == ["-m", "pytest", "-m", "integration and (not minutes or slow)"]
+    assert "-n" in first
+    assert "-n" not in second
+    assert first[-2:] == second[-2:] == ["-x", "tests/test_size.py"]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="as a user it asks sudo")
+@pytest.mark.parametrize(
+    ("side_by_side", "one_by_one", "status"),
+    [(0, 0, 0), (1, 0, 1), (0, 1, 1), (5, 0, 0), (0, 5, 0), (5, 1, 1), (5, 5, 5)],
+)
+def test_a_part_without_tests_is_no_failure_unless_both_are(
+    tmp_path: Path, side_by_side: int, one_by_one: int, status: int
+) -> None:
+    """5 is what pytest says where nothing was chosen."""
+    assert run_test_script(tmp_path, side_by_side, one_by_one)[0] == status
+
+
+def test_the_fast_tests_are_one_part(tmp_path: Path) -> None:
+    status, calls = run_test_script(tmp_path, 0, 1, "--fast", "-k", "size")
+    assert status == 0
+    (call,) = calls
+    assert call[call.index("-m", 1) + 1] == "not integration and not slow"
+    assert call[-2:] == ["-k", "size"]
+
+
 @pytest.mark.parametrize("script", ["scripts/setup", "scripts/make-guest", "vm-configs/run-guest"])
 def test_unknown_options_are_usage_errors(script: str) -> None:
     refused = run(script, "--nonsense")
