@@ -54,6 +54,7 @@ def new_guest(folder: Path, name: str, *, incoming: bool = False) -> Guest:
     )
 
 
+@pytest.mark.minutes  # QEMU takes in what a smaller guest wrote in images/test_migration_of_qemu.py
 def test_a_guest_goes_on_from_a_migration_stream_that_was_in_the_store(folder: Path) -> None:
     store, stream, exported = folder / "store", folder / "stream", folder / "exported"
     with new_guest(folder, "first") as first:
