@@ -19,6 +19,8 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from formats.place import LET_GO
+
 from collection.releases import KEYRING, System
 
 GUEST_FILES = Path(__file__).parent / "guest-files"
@@ -197,6 +199,7 @@ class _Builder:
         """Run a line of shell in the root, with the host's package cache and ``/proc``."""
         cache = (self.packages / self.system.codename).resolve()
         mounts = (
+            f"{LET_GO}"
             'set -e; root=$1; cache=$2; shift 2; mount -t proc proc "$root/proc"; '
             'mount -t tmpfs tmp "$root/tmp"; '
             # PostgreSQL keeps shared memory there

@@ -16,7 +16,7 @@ from pathlib import Path
 from collection.disks import obstacle
 from collection.releases import KEYRING, MIRROR
 
-from formats.place import Place
+from formats.place import LET_GO, Place
 
 CODENAME = "trixie"
 # What libvirt saves with (lzop, zstd and others are programs that it calls) is not required by its
@@ -31,7 +31,10 @@ apt-get -q -y --no-install-recommends install "$@"
 apt-get clean"""
 # A service that a package starts in a root would run on this system.
 _NO_SERVICES = "#!/bin/sh\nexit 101\n"
-_UNMOUNTED_LATER = ("unshare", "--mount", "--pid", "--fork", "--kill-child")
+_UNMOUNTED_LATER = (
+    *("unshare", "--mount", "--pid", "--fork", "--kill-child"),
+    *("sh", "-c", f'{LET_GO}exec "$@"', "sh"),
+)
 
 
 class RootError(Exception):

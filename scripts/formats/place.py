@@ -17,8 +17,12 @@ from formats.plan import Version, version_of
 WORK = "mnt"
 """Where the working folder is seen in a root."""
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+LET_GO = "umount --all --lazy --no-canonicalize --types fuse.difffs 2>/dev/null || true; "
+"""Shell of a new mount namespace: what others have mounted is not held by it, or they could not
+unmount it as long as it lasts."""
 # Mounts of a namespace of its own: whatever ends, nothing stays mounted.
 _ENTER = (
+    f"{LET_GO}"
     'set -e; root=$1 folder=$2; shift 2; mount -t proc proc "$root/proc"; '
     f'mount --bind "$folder" "$root/{WORK}"; '
     'mount --bind /dev "$root/dev"; mount -t sysfs -o ro sys "$root/sys"; '

@@ -13,6 +13,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+from formats.place import LET_GO
+
 from outside.suite import Run, Suite, SuiteError
 from outside.suites import SUITES
 
@@ -84,18 +86,23 @@ _ALONE = "DIFFFS_OUTSIDE_ALONE"
 """Set in the environment once this process has a mount namespace of its own."""
 
 
+def _alone(words: list[str]) -> list[str]:
+    """Return the command that runs ``words`` in a mount namespace of its own."""
+    letting_go = ["sh", "-c", f'{LET_GO}exec "$@"', "sh"]
+    return ["unshare", "--mount", "--propagation", "private", *letting_go, *words]
+
+
 def _be_alone() -> None:
     """Go on in a mount namespace of its own, as root: what is mounted here then is in nobody
     else's, who could hold it, and is gone with this process."""
-    command = ["unshare", "--mount", "--propagation", "private"]
     if os.geteuid() or _ALONE in os.environ or shutil.which("unshare") is None:
         return
-    if subprocess.run([*command, "true"], check=False, capture_output=True).returncode == 0:
-        own = [sys.executable, "-m", "outside", *sys.argv[1:]]
+    if subprocess.run(_alone(["true"]), check=False, capture_output=True).returncode == 0:
+        command = _alone([sys.executable, "-m", "outside", *sys.argv[1:]])
         scripts = Path(__file__).parents[1]
         modules = os.pathsep.join(map(str, (scripts, scripts.parent)))
         surroundings = {**os.environ, _ALONE: "1", "PYTHONPATH": modules}
-        os.execvpe(command[0], [*command, *own], surroundings)
+        os.execvpe(command[0], command, surroundings)
 
 
 def main(arguments: list[str]) -> int:

@@ -19,7 +19,7 @@ from typing import Any
 
 from collection.releases import MIRROR
 from formats.debian_root import RootError, debian_root
-from formats.place import Place
+from formats.place import LET_GO, Place
 
 from wheels.checkout import copy_tracked_files
 from wheels.running import CHECKOUT, SCRIPTS, WheelError, environment, run
@@ -123,7 +123,7 @@ def _as_booted() -> str:
 
 def _on_a_mount(root: Path, command: Sequence[str]) -> list[str]:
     """The command with the root as a mount: below a mere folder, unshare(1) cannot be used."""
-    script = 'mount --bind "$1" "$1"; shift; exec "$@"'
+    script = LET_GO + 'mount --bind "$1" "$1"; shift; exec "$@"'
     own = ("unshare", "--mount", "--propagation", "private", "sh", "-ec", script, "sh")
     return [*own, str(root), *command]
 
