@@ -1,4 +1,5 @@
-"""For all tests: a warning that nobody expected fails the test, and none of them lasts for ever.
+"""For all tests: a warning that nobody expected fails the test, and none of them lasts for ever,
+but how long an example takes is no matter: machines may be slow, or have other work.
 
 A test that is still running after ``timeout`` seconds (pyproject.toml, or its own mark) fails by
 an exception in the main thread, and the others go on. That reaches neither a system call that a
@@ -14,9 +15,12 @@ import sys
 from collections.abc import Generator, Iterator
 
 import pytest
+from hypothesis import settings
 
 # What a test that was told to end has for its fixtures.
 GRACE_SECONDS = float(os.environ.get("DIFFFS_TEST_GRACE", "60"))
+settings.register_profile("untimed", settings.default, deadline=None)
+settings.load_profile("untimed")
 _STDERR = pytest.StashKey[int]()
 
 
