@@ -141,7 +141,8 @@ def try_checkout(
         settings = _settings(place, work, {})
         for command in commands:
             say(f"{codename}: {command} (log: {log})")
-            inside = ["sh", "-ec", f"{_as_booted()}; cd difffs; exec {command}"]
+            # the shell stays, as the first process of its namespace: orphans are waited for by it
+            inside = ["sh", "-ec", f"{_as_booted()}; cd difffs; {command}; exit"]
             began = time.monotonic()
             with log.open("ab") as out:
                 done = subprocess.run(
