@@ -1,7 +1,9 @@
 """``difffs refine STORE-or-MOUNTPOINT``."""
 
 import argparse
+import errno
 import os
+import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -106,9 +108,11 @@ def _refine_mount(mountpoint: str, tier: str, budget: float | None) -> dict[str,
     try:
         start_refining(mountpoint, tier, budget)
     except OSError as error:
-        raise EnvironmentProblem(
-            f"the mount on {mountpoint} does not refine: {error.strerror}"
-        ) from error
+        if error.errno != errno.EBUSY:
+            raise EnvironmentProblem(
+                f"the mount on {mountpoint} does not refine: {error.strerror}"
+            ) from error
+        print("the mount refines already: this is how that pass goes on", file=sys.stderr)
     with Progress("refine", 0, unit="pages") as shown:
         try:
             while True:

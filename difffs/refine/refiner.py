@@ -310,5 +310,5 @@ class Refiner:
             self._commit()
 
         self._on_routing_thread(self._commit)
-        while rewritten[0]:
+        while rewritten[0] and not self._stop.is_set():  # who is to end leaves that to commits
             self._on_routing_thread(reclaim)

@@ -88,6 +88,14 @@ def test_a_pass_can_be_ended_and_only_one_runs(mount: Mounted) -> None:
     start_refining(mount.path, "rest", None)
     with pytest.raises(OSError, match="busy"):
         start_refining(mount.path, "cold", None)
+    # the command shows the pass that runs, of whatever tier
+    joined = difffs("refine", mount.path, "--json")
+    assert "refines already" in joined.stderr
+    assert json.loads(joined.stdout)["tier"] == "rest"
+    path = mount.path / "more"
+    path.write_bytes(guest_memory(12, PAGES))
+    mount.commit()
+    start_refining(mount.path, "rest", None)
     stop_refining(mount.path)
     wait_until(lambda: not read_statistics(mount.path)["refine"]["running"])
     with pytest.raises(OSError, match="Invalid"):
