@@ -377,6 +377,10 @@ size_t codec_encode(codec_context *context, enum codec codec, int level, const u
         return base == NULL ? 0
                             : transformed_encode(context, codec, level, page, base, out, capacity);
     case CODEC_NONE:
+    case CODEC_MEMBER:
+    case CODEC_GROUP_ZSTD:
+    case CODEC_GROUP_LZMA:
+    case CODEC_GROUP_DICTIONARY:
     case CODEC_COUNT:
         break;
     }
@@ -411,6 +415,10 @@ size_t codec_encoder_bytes(const codec_context *context, enum codec codec) {
     case CODEC_SAME:
     case CODEC_RAW:
     case CODEC_XBZRLE:
+    case CODEC_MEMBER:
+    case CODEC_GROUP_ZSTD:
+    case CODEC_GROUP_LZMA:
+    case CODEC_GROUP_DICTIONARY:
     case CODEC_COUNT:
         break;
     }
@@ -440,6 +448,10 @@ size_t codec_decoder_bytes(const codec_context *context, enum codec codec) {
     case CODEC_LZ4_PREFIX:
     case CODEC_VCDIFF:
     case CODEC_XBZRLE:
+    case CODEC_MEMBER:
+    case CODEC_GROUP_ZSTD:
+    case CODEC_GROUP_LZMA:
+    case CODEC_GROUP_DICTIONARY:
     case CODEC_COUNT:
         break;
     }
@@ -534,6 +546,10 @@ int codec_decode(codec_context *context, enum codec codec, const uint8_t *payloa
         return base == NULL ? -1
                             : transformed_decode(context, codec, payload, length, base, page);
     case CODEC_NONE:
+    case CODEC_MEMBER:
+    case CODEC_GROUP_ZSTD:
+    case CODEC_GROUP_LZMA:
+    case CODEC_GROUP_DICTIONARY:
     case CODEC_COUNT:
         break;
     }

@@ -29,6 +29,9 @@ enum codec {
     CODEC_COUNT = 18,
 };
 
+/* Below it are the codecs of single pages, which are decoded here. */
+#define PAGE_CODEC_COUNT 14u
+
 /* For arrays with an element for each codec. */
 #define CODEC_ROOM 20u
 

@@ -83,7 +83,7 @@ cdef extern from "overlap.h" nogil:
 cdef extern from "codec.h" nogil:
     cdef enum codec:
         pass
-    enum: CODEC_COUNT
+    enum: PAGE_CODEC_COUNT
     ctypedef struct codec_context
     codec_context *codec_context_new()
     void codec_context_free(codec_context *context)
@@ -581,7 +581,7 @@ cdef class PageCoder:
     cdef int level
 
     def __cinit__(self, int kind, int level=1):
-        if not 0 < kind < CODEC_COUNT:
+        if not 0 < kind < PAGE_CODEC_COUNT:
             raise ValueError(f"no codec {kind}")
         self.kind = <codec>kind
         self.level = level

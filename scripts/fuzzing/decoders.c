@@ -11,6 +11,7 @@
 #define _GNU_SOURCE
 #include "codec.h"
 #include "extents.h"
+#include "group_codec.h"
 #include "lmdb_check.h"
 #include "page_tables.h"
 #include "tables.h"
@@ -26,17 +27,19 @@
 #define HEAD 2u
 
 enum target {
-    TARGET_HEADER = CODEC_COUNT, /* 14: an extent header, and its objects read from a file */
+    TARGET_HEADER = PAGE_CODEC_COUNT, /* 14: an extent header, and its objects read from a file */
     TARGET_DIGESTS,              /* 15: a digest table */
     TARGET_SKETCHES,             /* 16: a sketch table */
     TARGET_LMDB,                 /* 17: an LMDB file */
     TARGET_DICTIONARY,           /* 18: a zstd dictionary, and a frame for it */
+    TARGET_GROUP,                /* 19: a group, of the codec and the pages that its base's number says */
     TARGETS,
 };
 
 static uint64_t state;
 static codec_context *context;
 static codec_dictionary *dictionary;
+static group_decoder *groups;
 static uint8_t *bases[BASES];
 
 int LLVMFuzzerInitialize(int *argc, char ***argv);
@@ -222,6 +225,20 @@ static void use_dictionary(const uint8_t *bytes, size_t size) {
     free(content);
 }
 
+/* The codec by the number's remainder, and up to 16 pages by the rest of it, not always all wanted. */
+static void decode_group(unsigned number, const uint8_t *bytes, size_t size) {
+    const enum codec codec = (enum codec)(CODEC_GROUP_ZSTD + number % 3u);
+    const unsigned count = 1u + number / 3u % 16u;
+    const unsigned wanted = number & 64u ? 1u + count / 2u : count;
+    uint8_t *payload = copy_of(bytes, size), *pages = allocate((size_t)count * PAGE_BYTES);
+    const unsigned decoded = group_decode(groups, codec, payload, size, count, wanted, pages);
+    if (decoded != 0 && (decoded < wanted || decoded > count)) {
+        abort();
+    }
+    free(pages);
+    free(payload);
+}
+
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
     (void)argc;
     (void)argv;
@@ -239,6 +256,11 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
         abort();
     }
     codec_context_use(context, dictionary);
+    groups = group_decoder_new();
+    if (groups == NULL) {
+        abort();
+    }
+    group_decoder_use(groups, dictionary);
     return 0;
 }
 
@@ -262,6 +284,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size) {
         break;
     case TARGET_DICTIONARY:
         use_dictionary(bytes, length);
+        break;
+    case TARGET_GROUP:
+        decode_group(data[1], bytes, length);
         break;
     default:
         decode(target, base, bytes, length);
@@ -331,7 +356,7 @@ static void keep(const uint8_t *bytes, size_t size) {
 /* What the encoders make of pages like the bases, and a few bytes for each target else. */
 static void make_seeds(void) {
     uint8_t bytes[HEAD + PAGE_BYTES], page[PAGE_BYTES];
-    for (unsigned codec = 1; codec < CODEC_COUNT; codec++) {
+    for (unsigned codec = 1; codec < PAGE_CODEC_COUNT; codec++) {
         for (unsigned i = 0; i < 3 * BASES; i++) {
             const unsigned base = i % BASES;
             memcpy(page, bases[below(3) ? base : below(BASES)], PAGE_BYTES);
@@ -350,7 +375,28 @@ static void make_seeds(void) {
             }
         }
     }
-    for (unsigned target = TARGET_HEADER; target < TARGETS; target++) {
+    for (unsigned number = 0; number < 48; number++) { /* groups of the bases */
+        const unsigned codec = CODEC_GROUP_ZSTD + number % 3u, count = 1u + number / 3u % 16u;
+        uint8_t *pages = allocate((size_t)count * PAGE_BYTES);
+        uint8_t *made = allocate(HEAD + (size_t)count * PAGE_BYTES);
+        group_encoder *encoder = group_encoder_new((enum codec)codec, 3, dictionary);
+        for (unsigned i = 0; i < count; i++) {
+            memcpy(pages + (size_t)i * PAGE_BYTES, bases[i * 5u % BASES], PAGE_BYTES);
+        }
+        const size_t length =
+            encoder == NULL ? 0
+                            : group_encode(encoder, pages, count, made + HEAD,
+                                           (size_t)count * PAGE_BYTES);
+        made[0] = TARGET_GROUP;
+        made[1] = (uint8_t)number;
+        if (length != 0 && length <= LONGEST - HEAD) {
+            keep(made, HEAD + length);
+        }
+        group_encoder_free(encoder);
+        free(made);
+        free(pages);
+    }
+    for (unsigned target = TARGET_HEADER; target < TARGET_GROUP; target++) {
         for (unsigned i = 0; i < 8; i++) {
             const uint32_t length = 64u + below(960);
             bytes[0] = (uint8_t)target;

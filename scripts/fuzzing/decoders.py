@@ -18,7 +18,7 @@ CORPUS = ROOT / "tests/codec/corpus"
 
 _SOURCES = (
     *("page", "codec", "vcdiff", "xbzrle", "page_bsdiff", "bwt", "range_coder", "key_map"),
-    *("page_tables", "tables", "number_set", "extents", "lmdb_check"),
+    *("page_tables", "tables", "number_set", "extents", "lmdb_check", "group_codec", "group_cache"),
 )
 _FLAGS = (
     *("-std=gnu11", "-O1", "-g", "-Wall", "-Wextra", "-Werror", "-fno-omit-frame-pointer"),
@@ -39,9 +39,11 @@ def build(folder: Path) -> Path:
     if compiler is None:
         raise NoCompiler("no gcc")
     probe = folder / "probe.c"
-    probe.write_text("#include <zstd.h>\n#include <lz4.h>\nint main(void) { return 0; }\n")
+    probe.write_text(
+        "#include <zstd.h>\n#include <lz4.h>\n#include <lzma.h>\nint main(void) { return 0; }\n"
+    )
     tried = subprocess.run(
-        [compiler, *_FLAGS, str(probe), "-o", str(folder / "probe"), "-lzstd", "-llz4"],
+        [compiler, *_FLAGS, str(probe), "-o", str(folder / "probe"), "-lzstd", "-llz4", "-llzma"],
         capture_output=True,
         text=True,
         check=False,
@@ -56,7 +58,7 @@ def build(folder: Path) -> Path:
         subprocess.run([compiler, *_FLAGS, traced, "-c", source, "-o", objects[-1]], check=True)
     program = folder / "decoders"
     driver = str(Path(__file__).with_suffix(".c"))
-    libraries = ("-lzstd", "-llz4", "-lpthread")
+    libraries = ("-lzstd", "-llz4", "-llzma", "-lpthread")
     subprocess.run(
         [compiler, *_FLAGS, driver, *objects, "-o", str(program), *libraries], check=True
     )

@@ -27,7 +27,7 @@ from difffs._kernels import (
     Staged,
     header_summary,
 )
-from difffs.codec import Codec
+from difffs.codec import Codec, GroupCodec
 from difffs.recipe import RECIPES
 from tests.kernels import kernel_oracle as oracle
 from tests.kernels.extent_model import SLOTS, Header, Record, unpacked
@@ -398,7 +398,7 @@ class ExtentsMachine(RuleBasedStateMachine):
                 pageless[record.codec] += record.pages == 0
         assert self.extents.totals() == [
             (objects[codec], sizes[codec], references[codec], pageless[codec])
-            for codec in range(max(Codec) + 1)
+            for codec in range(max(GroupCodec) + 1)
         ]
         assert self.extents.live_bytes() == sizes.total()
 

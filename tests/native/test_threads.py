@@ -23,6 +23,8 @@ SOURCES = (
     "page_bsdiff",
     "bwt",
     "range_coder",
+    "group_codec",
+    "group_cache",
 )
 FLAGS = ("-std=gnu11", "-g", "-O1", "-Wall", "-Wextra", "-Werror", f"-I{NATIVE}")
 
@@ -50,7 +52,7 @@ def built(folder: Path) -> Path:
     subprocess.run(
         [
             *(compiler, *FLAGS, *sanitized, *map(str, sources), str(page)),
-            *("-lzstd", "-llz4", "-lpthread", "-o", str(program)),
+            *("-lzstd", "-llz4", "-llzma", "-lpthread", "-o", str(program)),
         ],
         check=True,
     )
