@@ -143,7 +143,14 @@ def unmount(mountpoint: str, *, force: bool = False, lazy: bool = False) -> list
             ) from error
         # If the daemon is gone, only the mount point is left to be freed.
         committed = False
-    detach(mount.mountpoint, device=mount.device)
+    try:
+        detach(mount.mountpoint, device=mount.device)
+    except MountProblem:
+        if any(
+            (each.mountpoint, each.device) == (mount.mountpoint, mount.device) for each in mounts()
+        ):
+            raise
+        # Its daemon was told to end as well, and was quicker.
     wait_until_released(
         mount.source,
         mount.device,

@@ -13,8 +13,10 @@ from pathlib import Path
 
 import pytest
 
+from difffs.mount.detach import detach
 from difffs.mount.live import mount_at
 from difffs.mount.table import mounts
+from difffs.mount.unmount import unmount
 from difffs.signals import SAME_SECONDS
 from difffs.store.lock import is_in_use
 from tests.integration.harness import (
@@ -36,6 +38,27 @@ needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="bind mounts and names
 def ended(process: int) -> bool:
     """Whether a daemon has ended."""
     return not Path(f"/proc/{process}").exists()
+
+
+@needs_root
+def test_a_daemon_that_was_told_to_end_may_be_quicker_than_umount(
+    mount: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a service manager's SIGTERM beside difffs swapoff."""
+    (mount.path / "file").write_bytes(b"memory")
+    process = mount.process()
+
+    def detach_second(mountpoint: str, *, device: int | None = None) -> None:
+        os.kill(process, signal.SIGTERM)
+        wait_until(lambda: mount_at(mountpoint) is None)
+        detach(mountpoint, device=device)
+
+    monkeypatch.setattr("difffs.mount.unmount.detach", detach_second)
+    assert unmount(str(mount.path)) == []
+    wait_until(lambda: not is_in_use(mount.store))
+    mount.check()
+    mount.mount()
+    assert (mount.path / "file").read_bytes() == b"memory"
 
 
 @needs_root
