@@ -120,7 +120,7 @@ static unsigned decode_zstd(group_decoder *decoder, const codec_dictionary *dict
             return 0;
         }
     }
-    /* A frame made without a dictionary does not decode with one. */
+    /* A frame made without a dictionary is not to begin with another's offsets and tables. */
     if (ZSTD_isError(ZSTD_DCtx_refDDict(
             decoder->zstd, dictionary == NULL ? NULL : codec_dictionary_decompress(dictionary)))) {
         return 0;

@@ -225,6 +225,7 @@ def table(statistics: dict[str, Any]) -> str:
     lines.append(f"factor {statistics['factor']:.2f}")
     if statistics["lost"]:
         lines.append(f"lost pages, reading them is an error: {statistics['lost']:,}")
+    lines += _tier_lines(statistics)
     lines += _domain_lines(statistics)
     memory = statistics["memory"]
     lines.append(
@@ -242,6 +243,21 @@ def table(statistics: dict[str, Any]) -> str:
     if missing:
         lines.append(f"kernel settings not applied: {', '.join(missing)}")
     return "\n".join([*lines, *_request_lines(statistics), *resident.lines(statistics)])
+
+
+def _tier_lines(statistics: dict[str, Any]) -> list[str]:
+    """What refining has packed, where it has packed anything."""
+    tiers = statistics.get("tiers", {})
+    lines = [
+        f"refined, {name}: {tiers[name]['objects']:,} pages in {tiers[name]['groups']:,} groups of "
+        f"{format_size(tiers[name]['bytes'])}, {tiers[name]['gone']:,} gone"
+        for name in ("cold", "rest")
+        if tiers.get(name, {}).get("groups")
+    ]
+    if lines and tiers["reads"]["pages"]:
+        decoded = tiers["reads"]["decoded"] / tiers["reads"]["pages"]
+        lines.append(f"pages decoded for each that was read of these: {decoded:.1f}")
+    return lines
 
 
 def _domain_lines(statistics: dict[str, Any]) -> list[str]:

@@ -11,6 +11,7 @@ from difffs.cli.main import main
 from difffs.cli.stats import table
 from difffs.page import PAGE_SIZE
 from difffs.store import Store
+from tests.pages import guest_memory
 
 
 @pytest.fixture
@@ -84,6 +85,23 @@ def test_table_of_a_mount_s_requests(store: Path, capsys: pytest.CaptureFixture[
 def test_watch_needs_an_interval(store: Path) -> None:
     for seconds in ("0", "-1", "nan"):
         assert main(["stats", str(store), "--watch", seconds]) == 2
+
+
+def test_stats_of_a_refined_store(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = tmp_path / "vm.mem"
+    image.write_bytes(guest_memory(4, 400))
+    assert main(["import", str(tmp_path / "s"), str(image)]) == 0
+    capsys.readouterr()
+    assert main(["stats", str(tmp_path / "s")]) == 0
+    assert "refined, " not in capsys.readouterr().out
+    assert main(["refine", str(tmp_path / "s"), "--json"]) == 0
+    told = json.loads(capsys.readouterr().out)
+    assert main(["stats", str(tmp_path / "s")]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    (line,) = [each for each in lines if each.startswith("refined")]
+    begin = f"refined, cold: {told['members']:,} pages in {told['groups']:,} groups of "
+    assert line.startswith(begin)
+    assert line.endswith(", 0 gone")
 
 
 def test_stats_of_what_is_no_store(tmp_path: Path) -> None:
