@@ -28,7 +28,7 @@ from difffs.store.object_table import (
     parse_prefix,
 )
 from difffs.store.page_tables import HOLE, LOST, ZERO
-from difffs.store.stored_groups import StoredGroups, members_by_group
+from difffs.store.stored_groups import StoredGroups, in_order_of_decoding, members_by_group
 
 Progress = Callable[[int, int], None]
 """Called with (objects done, objects in all)."""
@@ -257,10 +257,16 @@ class _Check:
 
     def _count_members(self) -> None:
         """Each member is another page of a group of its domain."""
-        former = (0, -1)
+        of_group, pages = 0, set[int]()
         for identity in members_by_group(self._objects):
             item = self._objects.get(identity)
             assert item is not None
+            if item.base != of_group:
+                of_group, pages = item.base, set()
+            if item.group_page in pages:
+                text = f"another member is page {item.group_page} of {_name(item.base)}, too"
+                self._find("group", _name(identity), text)
+            pages.add(item.group_page)
             group = self._objects.get(item.base)
             if group is None or not group.is_group:
                 self._find("group", _name(identity), f"its group {_name(item.base)} does not exist")
@@ -272,16 +278,6 @@ class _Check:
             if self._objects.domain_of(item.base) != self._objects.domain_of(identity):
                 text = f"its group {_name(item.base)} is of another domain"
                 self._find("domain", _name(identity), text)
-        pages = sorted(
-            (item.base, item.group_page, identity)
-            for identity, item in self._objects
-            if item.is_member
-        )
-        for base, page, identity in pages:
-            if (base, page) == former:
-                text = f"another member is page {page} of {_name(base)}, too"
-                self._find("group", _name(identity), text)
-            former = (base, page)
 
     def _count_patch_references(self) -> None:
         self._count_members()
@@ -333,22 +329,12 @@ class _Check:
             text = f"counts {item.patches} members, {members} are there"
             self._find("group", _name(identity), text)
 
-    def _in_order_of_decoding(self) -> Iterator[tuple[int, StoredObject]]:
-        """Members of a group one behind the other: it is decoded once."""
-        for identity, item in self._objects:
-            if not item.is_member:
-                yield identity, item
-        for identity in members_by_group(self._objects):
-            member = self._objects.get(identity)
-            assert member is not None
-            yield identity, member
-
     def _decode_all(self, file: int, progress: Progress | None) -> None:
         context = _kernels.Context()
         if self._dictionary is not None:
             context.use(self._dictionary)
         self._groups = StoredGroups(file, self._objects, self._group_dictionary)
-        for done, (identity, item) in enumerate(self._in_order_of_decoding()):
+        for done, (identity, item) in enumerate(in_order_of_decoding(self._objects)):
             if progress is not None and done % 256 == 0:
                 progress(done, len(self._objects))
             self._decode(file, context, identity, item, 0)

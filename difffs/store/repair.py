@@ -41,7 +41,7 @@ from difffs.store.page_tables import HOLE, LOST, ZERO
 from difffs.store.payloads import PayloadFile
 from difffs.store.repair_names import RepairedNames, repaired_names
 from difffs.store.salvage import FormerSalvage, Salvage
-from difffs.store.stored_groups import StoredGroups, members_by_group
+from difffs.store.stored_groups import StoredGroups, in_order_of_decoding
 
 Progress = Callable[[int, int], None]
 """Called with (objects decoded, objects in all)."""
@@ -326,11 +326,7 @@ class StoreRepair:
         dictionary = None if content is None else _kernels.Dictionary(content, None)
         self._groups = StoredGroups(self._payloads.file, self._objects, dictionary)
         self._damaged_groups = damaged = 0
-        in_order = [identity for identity, item in self._objects if not item.is_member]
-        in_order += members_by_group(self._objects)
-        for done, identity in enumerate(in_order):
-            item = self._objects.get(identity)
-            assert item is not None
+        for done, (identity, item) in enumerate(in_order_of_decoding(self._objects)):
             if progress is not None and done % 256 == 0:
                 progress(done, len(self._objects))
             if self._states[identity >> 8][identity & 255] == _UNKNOWN:

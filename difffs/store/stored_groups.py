@@ -3,7 +3,7 @@
 import os
 from array import array
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterator
 
 from difffs import _kernels
 from difffs.page import PAGE_SIZE
@@ -64,7 +64,19 @@ class StoredGroups:
         return payload
 
 
-def members_by_group(objects: Iterable[tuple[int, StoredObject]]) -> "array[int]":
+def in_order_of_decoding(objects: ObjectTable) -> Iterator[tuple[int, StoredObject]]:
+    """All objects, with the members of a group one behind the other at the end: each group is
+    decoded once."""
+    for identity, item in objects:
+        if not item.is_member:
+            yield identity, item
+    for identity in members_by_group(objects):
+        member = objects.get(identity)
+        assert member is not None
+        yield identity, member
+
+
+def members_by_group(objects: ObjectTable) -> "array[int]":
     """The ids of all members, those of a group next to each other."""
     keys = array("Q")
     for identity, item in objects:
