@@ -217,7 +217,8 @@ cdef extern from "extents.h" nogil:
                                       const object_snapshot *snapshot, uint8_t *page)
     int extents_join(extents *self, uint32_t id, uint32_t group, uint32_t page, uint32_t *left)
     void extents_note_refined(extents *self, uint32_t number, uint8_t tier)
-    read_status extents_bytes_of(extents *self, uint32_t id, double *bytes, uint32_t *culprit)
+    read_status extents_bytes_of(extents *self, uint32_t id, double *bytes, uint32_t *pages,
+                                 uint32_t *culprit)
     int extents_init(extents *self)
     void extents_free(extents *self)
     int extents_grow(extents *self, uint32_t count)
@@ -1081,7 +1082,8 @@ cdef class Extents:
         """One reference less of each; headers must be loaded.
 
         Frees what nothing refers to. Returns the bases of freed patches and the groups of freed
-        members, to be released in turn with by_patch. ValueError names an id that holds no such reference.
+        members, to be released in turn with by_patch. ValueError names an id that holds no such
+        reference.
         """
         cdef Py_ssize_t i
         cdef release_result result
@@ -1108,20 +1110,17 @@ cdef class Extents:
         cdef Py_ssize_t i
         cdef double total = 0
         cdef double stored
-        cdef object_record record
         cdef uint32_t pages, culprit
         cdef read_status status
         missing = set()
-        for i in range(ids.shape[0]):
-            if not id_is_object(ids[i]):
-                continue
-            status = extents_bytes_of(&self.native, ids[i], &stored, &culprit)
-            if status == READ_HEADER_MISSING:
-                missing.add(culprit >> 8)
-            if status != READ_OK or extents_record(&self.native, ids[i], &record) != READ_OK:
-                continue
-            pages = 0 if record_is_group(&record) else record_page_references(&record)
-            total += stored / <double>(pages if pages else 1)
+        with nogil:
+            for i in range(ids.shape[0]):
+                status = extents_bytes_of(&self.native, ids[i], &stored, &pages, &culprit)
+                if status == READ_OK:
+                    total += stored / <double>(pages if pages else 1)
+                elif status == READ_HEADER_MISSING:
+                    with gil:
+                        missing.add(culprit >> 8)
         return total, missing
 
     def to_refine(self, uint32_t number, int kind, bint fresh, bint sparse):
@@ -1251,24 +1250,24 @@ cdef class Staged:
         self.position = 0
         self.rewritten = True
 
+    cdef unsigned free_slot(self) noexcept:
+        """The first one, or one too many."""
+        cdef unsigned slot = 1
+        while slot <= C_EXTENT_SLOTS and record_codec(&self.header.records[slot]):
+            slot += 1
+        return slot
+
     def has_room(self, size_t length):
         """For one more payload of that length."""
-        cdef unsigned slot
-        if self.header.prefix.end + length > C_EXTENT_SIDE_BYTES:
-            return False
-        for slot in range(1, C_EXTENT_SLOTS + 1):
-            if not record_codec(&self.header.records[slot]):
-                return True
-        return False
+        return (self.header.prefix.end + length <= C_EXTENT_SIDE_BYTES and
+                self.free_slot() <= C_EXTENT_SLOTS)
 
     def put_group(self, Group group not None):
         """Adds a group without members yet, for which there is room. Returns its id."""
-        cdef unsigned slot = 1
+        cdef unsigned slot = self.free_slot()
         cdef object_record *record
         if not self.has_room(group.length) or group.length == 0:
             raise ValueError("no room for the group")
-        while record_codec(&self.header.records[slot]):
-            slot += 1
         record = &self.header.records[slot]
         record_set_group(record, <unsigned>group.kind, self.header.prefix.end,
                          <uint32_t>group.length, 0, group.native_count)
@@ -1411,6 +1410,7 @@ cdef class Group:
         cdef read_result result
         cdef unsigned kind
         cdef double stored = 0
+        cdef uint32_t pages
         while status == READ_STALE:
             status = extents_snapshot(&extents.native, id, snapshot)
             culprit[0] = id >> 8
@@ -1429,7 +1429,7 @@ cdef class Group:
         if status != READ_OK:
             self.unreadable += 1
             return True
-        status = extents_bytes_of(&extents.native, id, &stored, culprit)
+        status = extents_bytes_of(&extents.native, id, &stored, &pages, culprit)
         if status == READ_HEADER_MISSING:
             culprit[0] >>= 8
             return False
@@ -1485,13 +1485,13 @@ cdef class Group:
                 continue
             if record_is_group(&now.record) or record_codec(&now.record) == CODEC_SAME:
                 continue
-            # Bytes at a place of an extent never change within an epoch; of a member, the place is
-            # another extent's, and of what was moved another one.
+            # A place of an extent is given out once in an epoch: then it is the same payload, and a
+            # patch has kept its base meanwhile. A member's place is its group's, and what was moved
+            # has another: they are compared.
             if (now.epoch == self.snapshots[i].epoch and
                     now.record.place == self.snapshots[i].record.place and
-                    record_codec(&now.record) == record_codec(&self.snapshots[i].record) and
-                    now.record.base == self.snapshots[i].record.base and
-                    now.record.base == 0):
+                    not record_is_member(&now.record) and
+                    not record_is_member(&self.snapshots[i].record)):
                 self.is_current[i] = 1
             elif extents_read_snapshot(&extents.native, context.native, &now,
                                        page).status == READ_OK:

@@ -315,17 +315,23 @@ static enum read_status read_payload(struct extents *extents,
     return READ_OK;
 }
 
-/* The payload of a snapshot, and for a patch a snapshot of its base. One and the same moment is
- * certain for both: as long as the patch is there, so is its base. */
+/* The payload of a snapshot (a member has none), and a snapshot of a patch's base or a member's group. One
+ * and the same moment is certain for both: as long as the one is there, so is the other. */
 static struct read_result fetch(struct extents *extents, const struct object_snapshot *snapshot,
                                 uint8_t *payload, struct object_snapshot *base) {
     struct read_result result = {READ_OK, snapshot->id, 0, record_codec(&snapshot->record)};
-    result.status = read_payload(extents, snapshot, payload, &result.error);
+    int is_member = record_is_member(&snapshot->record);
+    if (!is_member) {
+        result.status = read_payload(extents, snapshot, payload, &result.error);
+    }
     pthread_rwlock_rdlock(&extents->lock);
     if (!is_current(extents, snapshot)) {
         result.status = READ_STALE;
-    } else if (result.status == READ_OK && codec_is_patch(result.codec)) {
+    } else if (result.status == READ_OK && (is_member || codec_is_patch(result.codec))) {
         result.status = copy_record(extents, snapshot->record.base, base);
+        if (result.status == READ_OK && record_is_group(&base->record) != is_member) {
+            result.status = READ_NO_OBJECT;
+        }
         if (result.status != READ_OK) {
             result.culprit = snapshot->record.base;
         }
@@ -370,32 +376,10 @@ static struct group_reader *group_reader_of(codec_context *context) {
     return reader;
 }
 
-/* As fetch() for patches: as long as the member is there, so is its group. */
-static struct read_result fetch_group(struct extents *extents,
-                                      const struct object_snapshot *snapshot,
-                                      struct object_snapshot *group) {
-    struct read_result result = {READ_STALE, snapshot->id, 0, CODEC_MEMBER};
-    pthread_rwlock_rdlock(&extents->lock);
-    if (is_current(extents, snapshot)) {
-        result.status = copy_record(extents, snapshot->record.base, group);
-        if (result.status == READ_OK && !record_is_group(&group->record)) {
-            result.status = READ_NO_OBJECT;
-        }
-        if (result.status != READ_OK) {
-            result.culprit = snapshot->record.base;
-        }
-    }
-    pthread_rwlock_unlock(&extents->lock);
-    if (result.status == READ_HEADER_MISSING) {
-        result.culprit = id_extent(result.culprit);
-    }
-    return result;
-}
-
 static struct read_result read_member(struct extents *extents, codec_context *context,
                                       const struct object_snapshot *snapshot, uint8_t *page) {
     struct object_snapshot group;
-    struct read_result result = fetch_group(extents, snapshot, &group);
+    struct read_result result = fetch(extents, snapshot, NULL, &group);
     if (result.status != READ_OK) {
         return result;
     }
@@ -808,10 +792,11 @@ void extents_note_refined(struct extents *extents, uint32_t number, uint8_t tier
 }
 
 enum read_status extents_bytes_of(struct extents *extents, uint32_t id, double *bytes,
-                                  uint32_t *culprit) {
+                                  uint32_t *pages, uint32_t *culprit) {
     struct object_record record;
     *culprit = id;
     enum read_status status = extents_record(extents, id, &record);
+    *pages = status != READ_OK || record_is_group(&record) ? 0 : record_page_references(&record);
     if (status == READ_OK && record_is_member(&record)) {
         struct object_record group;
         *culprit = record.base;

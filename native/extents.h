@@ -347,10 +347,10 @@ int extents_join(struct extents *extents, uint32_t id, uint32_t group, uint32_t 
 /* Notes what refining has made of an extent's objects. The header is loaded. */
 void extents_note_refined(struct extents *extents, uint32_t number, uint8_t tier);
 
-/* What an object's payload takes, of a member its part of the group's: READ_OK, or the status of the
- * record that could not be had, whose id *culprit is. */
+/* What an object's payload takes, of a member its part of the group's, and the references by pages (of
+ * a group none): READ_OK, or the status of the record that could not be had, whose id *culprit is. */
 enum read_status extents_bytes_of(struct extents *extents, uint32_t id, double *bytes,
-                                  uint32_t *culprit);
+                                  uint32_t *pages, uint32_t *culprit);
 
 /* Frees an object that nothing refers to yet (undoing extents_added). */
 void extents_discard(struct extents *extents, uint32_t id);

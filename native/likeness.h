@@ -26,7 +26,7 @@ void likeness_free(struct likeness *likeness);
 /* Takes a page; there must be room. */
 void likeness_add(struct likeness *likeness, const uint8_t *page);
 
-/* The pages [first, end) in such an order. Returns 0, or -1 without memory: some 75 bytes a page. */
+/* The pages [first, end) in such an order. Returns 0, or -1 without memory: 85 bytes a page. */
 int likeness_order(const struct likeness *likeness, uint32_t first, uint32_t end, uint32_t *order);
 
 #endif
