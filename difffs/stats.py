@@ -3,20 +3,16 @@
 from pathlib import Path
 from typing import Any
 
-from difffs.codec import ROUTE_OF_CODEC, GroupCodec, Route
+from difffs.codec import ROUTE_OF_CODEC, Route
 from difffs.page import PAGE_SIZE
 from difffs.page_cache import cached_bytes_of
+from difffs.refine.tiers import TIERS
 from difffs.store import Store
 from difffs.store.domains import domain_statistics
 from difffs.store.format import DIGEST_FILE, INDEX_DIRECTORY, PAYLOAD_FILE, SKETCH_FILE
 from difffs.volume import Volumes
 
 SCHEMA_VERSION = 1
-
-_TIERS = {
-    "cold": (GroupCodec.ZSTD, GroupCodec.ZSTD_DICTIONARY),
-    "rest": (GroupCodec.LZMA,),
-}
 
 
 def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
@@ -65,8 +61,8 @@ def _tiers(store: Store) -> dict[str, dict[str, int]]:
     opened: pages decoded for pages asked."""
     counts = store.group_counts
     tiers = {
-        name: [sum(total) for total in zip(*(counts[codec] for codec in codecs), strict=True)]
-        for name, codecs in _TIERS.items()
+        name: [sum(total) for total in zip(*(counts[codec] for codec in tier.codecs), strict=True)]
+        for name, tier in TIERS.items()
     }
     members = sum(each[2] for each in tiers.values())
     plain = store.object_count() - members - sum(each[0] for each in tiers.values())

@@ -56,11 +56,12 @@ _ZERO_PAGE = bytes(PAGE_SIZE)
 class _Job:
     """Something for the routing thread."""
 
-    __slots__ = ("done", "error", "work")
+    __slots__ = ("done", "error", "result", "work")
 
     def __init__(self, work: Callable[[], object]) -> None:
         self.work = work
         self.done = threading.Event()
+        self.result: object = None
         self.error: BaseException | None = None
 
 
@@ -417,9 +418,9 @@ class Volumes:
 
     # -- what else changes the store -------------------------------------------------------------
 
-    def on_routing_thread(self, work: Callable[[], object]) -> None:
-        """Runs something on the routing thread, between two of its rounds, and returns when it is
-        done. Raises what it raises: TryAgain harms nobody, with any other error writing has
+    def on_routing_thread(self, work: Callable[[], object]) -> object:
+        """Runs something on the routing thread, between two of its rounds, and returns what it
+        does. Raises what it raises: TryAgain harms nobody, with any other error writing has
         stopped.
         """
         job = _Job(work)
@@ -432,6 +433,7 @@ class Volumes:
                 raise (self.failed or stopped).again()
         if job.error is not None:
             raise job.error
+        return job.result
 
     def commit(self) -> None:
         """Commits what is routed. Routing thread."""
@@ -453,7 +455,7 @@ class Volumes:
             try:
                 if self.failed is not None:
                     raise self.failed.again()
-                job.work()
+                job.result = job.work()
             except TryAgain as error:
                 job.error = error
             except BaseException as error:

@@ -17,8 +17,8 @@ from difffs.cli.report import SCHEMA_VERSION, print_json
 from difffs.duration import parse_duration
 from difffs.errors import EnvironmentProblem, StoreFull, UsageError
 from difffs.mount.live import read_statistics, start_refining, stop_refining
-from difffs.mount.options import TIER_NAMES
 from difffs.progress import Progress
+from difffs.refine.tiers import COLD, TIERS, tier_named
 from difffs.size import format_size
 
 _LOOK_SECONDS = 0.25
@@ -33,7 +33,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     add_configured(parser, "mount")
     parser.add_argument(
         "--tier",
-        choices=TIER_NAMES,
+        choices=tuple(TIERS),
         help="cold: groups of 16 pages, read in tens of microseconds (default); rest: groups of 64,"
         " denser, read in milliseconds, for images that are seldom read",
     )
@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> int:
         where = str(entry.store)
         tier = tier or entry.values["refine_tier"]
         budget = budget or entry.values["refine_budget"]
-    tier = tier or "cold"
+    tier = tier or COLD.name
     mountpoint = mountpoint_for(where)
     if mountpoint is not None:
         done = _refine_mount(mountpoint, tier, budget)
@@ -80,7 +80,6 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _refine_store(path: Path, tier: str, budget: float | None, workers: int) -> dict[str, Any]:
     from difffs.refine.refiner import Refiner
-    from difffs.refine.tiers import tier_named
 
     with (
         open_to_change(path, "refine it", lambda mount: f"difffs refine {mount}") as store,

@@ -16,6 +16,7 @@ from difffs.cli.report import print_json, printable
 from difffs.cli.results import require_writable_file
 from difffs.errors import EnvironmentProblem, StoreBusy, UsageError
 from difffs.mount.live import read_statistics
+from difffs.refine.tiers import TIERS
 from difffs.size import format_size
 from difffs.standard_streams import output_problem
 
@@ -251,7 +252,7 @@ def _tier_lines(statistics: dict[str, Any]) -> list[str]:
     lines = [
         f"refined, {name}: {tiers[name]['objects']:,} pages in {tiers[name]['groups']:,} groups of "
         f"{format_size(tiers[name]['bytes'])}, {tiers[name]['gone']:,} gone"
-        for name in ("cold", "rest")
+        for name in TIERS
         if tiers.get(name, {}).get("groups")
     ]
     if lines and tiers["reads"]["pages"]:

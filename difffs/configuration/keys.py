@@ -16,8 +16,9 @@ from difffs.configuration.files import Files
 from difffs.configuration.syntax import Place, Section, Value
 from difffs.duration import parse_duration
 from difffs.errors import ConfigurationProblem, UsageError
-from difffs.mount.options import TIER_NAMES, MountOptions, parse_options
+from difffs.mount.options import MountOptions, parse_options
 from difffs.recipe import recipe_named
+from difffs.refine.tiers import tier_named
 from difffs.swap_settings import DEFAULT_SIZE, swap_priority, swap_size
 
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:-]*\Z")
@@ -106,9 +107,7 @@ def _options(text: str) -> str:
 
 
 def _tier(text: str) -> str:
-    if text not in TIER_NAMES:
-        raise UsageError(f"{text} is no tier: there are {' and '.join(TIER_NAMES)}")
-    return text
+    return tier_named(text).name
 
 
 def _swap_options(text: str) -> str:

@@ -15,6 +15,7 @@ from typing import Any
 from difffs.duration import parse_duration
 from difffs.errors import UsageError
 from difffs.mount.flags import changed_by
+from difffs.refine.tiers import TIERS
 from difffs.size import format_size, parse_size
 
 _IGNORED = {
@@ -30,9 +31,6 @@ _IGNORED_PREFIXES = (
 _SELINUX_OPTIONS = ("context=", "fscontext=", "defcontext=", "rootcontext=")
 _SELINUX = "/sys/fs/selinux/enforce"
 
-
-TIER_NAMES = ("cold", "rest")
-"""Those of difffs.refine.tiers, which a mount that does not refine need not load."""
 
 WORKERS_MAXIMUM = 256
 """Threads that encode."""
@@ -108,8 +106,8 @@ def _buffer(key: str, value: str) -> int:
 
 
 def _tier(key: str, value: str) -> str | None:
-    if value not in (*TIER_NAMES, "no"):
-        raise UsageError(f"mount option {key}={value}: needs {', '.join(TIER_NAMES)} or no")
+    if value not in (*TIERS, "no"):
+        raise UsageError(f"mount option {key}={value}: needs {', '.join(TIERS)} or no")
     return None if value == "no" else value
 
 

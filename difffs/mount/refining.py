@@ -13,6 +13,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from difffs.errors import DifffsError, StoreReadOnly
+from difffs.refine.tiers import tier_named
 from difffs.volume import Volumes
 
 if TYPE_CHECKING:
@@ -85,7 +86,6 @@ class Refining:
     def _begin(self, tier: str, seconds: float | None, *, by_itself: bool) -> None:
         # Imported with the first pass: a mount that refines nothing does not carry it.
         from difffs.refine.refiner import Refiner
-        from difffs.refine.tiers import tier_named
 
         self._refiner = refiner = Refiner(
             self._volumes.store,
@@ -131,9 +131,9 @@ class Refining:
                 if self._is_running() or self._closing.is_set():
                     continue
                 self._begin(self._tier, None, by_itself=True)
-                thread, progress = self._thread, self._progress
+                thread = self._thread
             assert thread is not None
-            assert progress is not None
             thread.join()
-            if progress.finished:
-                refined_at = batches  # nothing more to do until something is written again
+            # Whether it came to its end, to one of the disk's or to somebody's: not again before
+            # something is written.
+            refined_at = batches

@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from itertools import cycle
 from threading import Event
 
 from difffs._kernels import Context, Dictionary, Group, GroupEncoder, train_dictionary
@@ -19,7 +20,7 @@ from difffs.codec import GROUP_CODECS, Codec, GroupCodec
 from difffs.errors import StoreFull
 from difffs.page import PAGE_SIZE
 from difffs.refine._likeness import Likeness
-from difffs.refine.tiers import COLD, UNDER_WAY, Tier
+from difffs.refine.tiers import TIERS, UNDER_WAY, Tier
 from difffs.refine.window import Window, windows
 from difffs.store import Store
 
@@ -40,7 +41,8 @@ _GONE_SHARE = 16
 dead payloads that are kept (store.IDLE_DEAD_SHARE), this stays below the promised 10 %."""
 
 Job = Callable[[], object]
-OnRoutingThread = Callable[[Job], None]
+OnRoutingThread = Callable[[Job], object]
+"""Returns what the job does."""
 
 
 @dataclass(slots=True)
@@ -75,11 +77,11 @@ class _Worker:
 
     context: Context
     encoder: GroupEncoder
-    spare: "deque[Group]" = field(default_factory=deque)
+    group: Group = field(default_factory=Group)
 
 
-def _here(job: Job) -> None:
-    job()
+def _here(job: Job) -> object:
+    return job()
 
 
 class Refiner:
@@ -142,9 +144,8 @@ class Refiner:
             for codec, (objects, _bytes, _references, bare) in enumerate(totals)
             if codec not in GROUP_CODECS and codec not in (Codec.SAME, GroupCodec.MEMBER)
         )
-        if self.tier is not COLD:
-            expected += totals[GroupCodec.ZSTD][2] + totals[GroupCodec.ZSTD_DICTIONARY][2]
-        return expected
+        lower = (tier for tier in TIERS.values() if tier.number < self.tier.number)
+        return expected + sum(totals[codec][2] for tier in lower for codec in tier.codecs)
 
     def _has_many_gone(self) -> bool:
         counts = self.store.group_counts.values()
@@ -244,30 +245,20 @@ class Refiner:
     def _encoded(
         self, pool: ThreadPoolExecutor, workers: list[_Worker], groups: "Iterable[array[int]]"
     ) -> Iterator[Group]:
-        """Groups, encoded by as many threads as there are workers, in order."""
-        pending: deque[tuple[Future[Group], _Worker]] = deque()
-        free = deque(workers)
-
-        def make(worker: _Worker, ids: "array[int]") -> Group:
-            group = worker.spare.pop() if worker.spare else Group()
-            self._gather(group, worker.context, ids)
-            group.encode(worker.encoder)
-            return group
-
-        def first() -> Iterator[Group]:
-            future, worker = pending.popleft()
-            group = future.result()
-            free.append(worker)
-            yield group
-            worker.spare.append(group)
-
-        for ids in groups:
-            if not free:
-                yield from first()
-            worker = free.popleft()
-            pending.append((pool.submit(make, worker, ids), worker))
+        """Groups, encoded by as many threads as there are workers, in order. Each is good until the
+        next is asked for."""
+        pending: deque[Future[Group]] = deque()
+        for ids, worker in zip(groups, cycle(workers), strict=False):
+            if len(pending) == len(workers):  # the worker's own is the first of them
+                yield pending.popleft().result()
+            pending.append(pool.submit(self._make, worker, ids))
         while pending:
-            yield from first()
+            yield pending.popleft().result()
+
+    def _make(self, worker: _Worker, ids: "array[int]") -> Group:
+        self._gather(worker.group, worker.context, ids)
+        worker.group.encode(worker.encoder)
+        return worker.group
 
     def _take(self, group: Group) -> None:
         """Stores a group if it is worth it."""
@@ -302,13 +293,13 @@ class Refiner:
     def _finish(self) -> None:
         """Gives back what is dead by now, to the last half per cent; to the last byte when most of
         the store was packed anew, since then there is little else to rewrite."""
-        rewritten = [1]
         dead_share = 0 if 2 * self.progress.members > self.store.object_count() else 1
 
-        def reclaim() -> None:
-            rewritten[0] = self.store.reclaim(dead_share=dead_share)
+        def reclaim() -> int:
+            rewritten = self.store.reclaim(dead_share=dead_share)
             self._commit()
+            return rewritten
 
         self._on_routing_thread(self._commit)
-        while rewritten[0] and not self._stop.is_set():  # who is to end leaves that to commits
-            self._on_routing_thread(reclaim)
+        while not self._stop.is_set() and self._on_routing_thread(reclaim):
+            pass  # who is to end leaves that to later commits

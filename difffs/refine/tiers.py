@@ -13,30 +13,23 @@ class Tier:
     name: str
     number: int
     """As noted in headers of extents: what was refined to it is fresh for a higher one only."""
-    description: str
-    codec: GroupCodec
+    codecs: tuple[GroupCodec, ...]
+    """That its groups may have; the first is for those without a dictionary."""
     level: int
     """Of zstd."""
     pages: int
     """In a group."""
 
+    @property
+    def codec(self) -> GroupCodec:
+        """That of groups without a dictionary."""
+        return self.codecs[0]
 
-COLD = Tier(
-    "cold",
-    1,
-    "groups of 16 by zstd 16: a page takes some tens of microseconds",
-    GroupCodec.ZSTD,
-    16,
-    pages=16,
-)
-REST = Tier(
-    "rest",
-    2,
-    "groups of 64 by LZMA: a page takes some milliseconds",
-    GroupCodec.LZMA,
-    0,
-    pages=64,
-)
+
+COLD = Tier("cold", 1, (GroupCodec.ZSTD, GroupCodec.ZSTD_DICTIONARY), level=16, pages=16)
+"""A page takes some tens of microseconds."""
+REST = Tier("rest", 2, (GroupCodec.LZMA,), level=0, pages=64)
+"""A page takes some milliseconds."""
 UNDER_WAY = 3
 """Noted in headers of extents whose objects are looked at right now; after a crash they are
 fresh."""

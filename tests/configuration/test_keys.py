@@ -86,7 +86,7 @@ def test_every_key() -> None:
         ("[mount a]\noptions = remount", 2, "remount is for a mount that there is"),
         ("[mount a]\nrecipe = fast\noptions = recipe=fast", 3, "recipe= is a key of its own"),
         ("[mount a]\noptions = change_recipe", 2, "change_recipe needs a recipe"),
-        ("[mount a]\nrefine_tier = warm", 2, "refine_tier: warm is no tier: there are cold and"),
+        ("[mount a]\nrefine_tier = warm", 2, "refine_tier: no tier 'warm'; there are: cold, rest"),
         ("[mount a]\nrefine_budget = long", 2, "refine_budget: 'long' is no duration"),
         ("[swap a]\nrefine_tier = cold", 2, "[swap] knows no refine_tier"),
         ("[swap a]\noptions = ro", 2, "options: ro is not for swapping"),
