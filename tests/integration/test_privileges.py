@@ -119,16 +119,7 @@ def users_folder() -> Iterator[Path]:
         "open('/dev/fuse', 'r+b', buffering=0)": "/dev/fuse is not another user's to open",
     }
     for attempt, reason in attempts.items():
-        done = subprocess.run(
-            [sys.executable, "-c", attempt],
-            user=USER,
-            group=USER,
-            extra_groups=[],
-            capture_output=True,
-            check=False,
-            cwd="/",
-        )
-        if done.returncode:
+        if as_user(sys.executable, "-c", attempt):
             pytest.skip(reason)
     with harness.folder_in_memory() as folder:
         own = folder / "own"
