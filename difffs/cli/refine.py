@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Pack what rests more densely; an interruption ends it, and what was done stays done."""
+    """Pack what rests more densely; an interruption ends it, and what was committed stays."""
     if arguments.workers < 1:
         raise UsageError(f"--workers {arguments.workers}: needs a number from 1")
     entry = configured(arguments, "mount", ["store_or_mountpoint"])
@@ -66,19 +66,24 @@ def run(arguments: argparse.Namespace) -> int:
     tier = tier or COLD.name
     mountpoint = mountpoint_for(where)
     if mountpoint is not None:
-        done = _refine_mount(mountpoint, tier, budget)
+        done, full = _refine_mount(mountpoint, tier, budget), None
     else:
-        done = _refine_store(Path(where), tier, budget, arguments.workers)
+        done, full = _refine_store(Path(where), tier, budget, arguments.workers)
     if arguments.json:
         print_json({"schema_version": SCHEMA_VERSION, "where": where, **done})
     else:
         print(_line(where, done))
+    if full is not None:
+        raise full
     if done["error"]:
         raise EnvironmentProblem(f"refining {where} ended early: {done['error']}")
     return 0
 
 
-def _refine_store(path: Path, tier: str, budget: float | None, workers: int) -> dict[str, Any]:
+def _refine_store(
+    path: Path, tier: str, budget: float | None, workers: int
+) -> tuple[dict[str, Any], StoreFull | None]:
+    """Return what was done, and what has ended it early."""
     from difffs.refine.refiner import Refiner
 
     with (
@@ -93,13 +98,15 @@ def _refine_store(path: Path, tier: str, budget: float | None, workers: int) -> 
 
         before = store.occupancy().stored
         refiner = Refiner(store, tier_named(tier), workers=workers, give_way=show)
+        full = None
         try:
             refiner.run(budget)
         except StoreFull as error:
-            refiner.progress.error = str(error)
+            full, refiner.progress.error = error, str(error)
         store.give_reserve_back()
         after = store.occupancy().stored
-    return {**refiner.progress.to_dict(), "stored_before": before, "stored_after": after}
+    done = {**refiner.progress.to_dict(), "stored_before": before, "stored_after": after}
+    return done, full
 
 
 def _refine_mount(mountpoint: str, tier: str, budget: float | None) -> dict[str, Any]:

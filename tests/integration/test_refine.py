@@ -13,6 +13,7 @@ import pytest
 from difffs.mount.live import read_statistics, start_refining, stop_refining
 from tests.integration.harness import Mounted, complaint, difffs, folder_in_memory, wait_until
 from tests.pages import guest_memory, similar_page
+from tests.stores import small_disk
 
 pytestmark = pytest.mark.integration
 
@@ -41,6 +42,24 @@ def test_a_store_that_is_not_mounted(tmp_path: Path) -> None:
     assert (tmp_path / "once more").read_bytes() == CONTENT
     statistics = json.loads(difffs("stats", store, "--json").stdout)
     assert statistics["tiers"]["rest"]["objects"] > 0
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk takes root")
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path) -> None:
+    image = tmp_path / "vm.mem"
+    image.write_bytes(CONTENT)
+    with small_disk(tmp_path / "disk", 24 << 20) as disk:
+        store = disk / "store"
+        difffs("import", store, image)
+        filler = disk / "filler"
+        with filler.open("wb") as file:
+            status = os.statvfs(disk)
+            os.posix_fallocate(file.fileno(), 0, status.f_bavail * status.f_frsize)
+        assert "no space left" in complaint("refine", store, status=8)
+        filler.unlink()
+        assert json.loads(difffs("refine", store, "--json").stdout)["members"] > 0
+        difffs("export", store, "vm.mem", tmp_path / "again")
+    assert (tmp_path / "again").read_bytes() == CONTENT
 
 
 def test_what_cannot_be_asked_for(tmp_path: Path) -> None:
