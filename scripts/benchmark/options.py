@@ -19,6 +19,7 @@ PARTS = (
     "scale",
     "costs",
     "cluster",
+    "refine",
 )
 
 _DEFAULT_RECIPES = "default,fast,difference-engine,identical-only,patch-only,compress-only"
