@@ -64,6 +64,28 @@ int codec_prepare_frames(ZSTD_CCtx *context) {
            ZSTD_isError(ZSTD_CCtx_setParameter(context, ZSTD_c_dictIDFlag, 0));
 }
 
+int codec_is_frame(const uint8_t *payload, size_t length) {
+    /* RFC 8878, 3.1.1: a descriptor that promises nothing, the window, then blocks up to the last. */
+    size_t at = 2;
+    if (length < at || payload[0] != 0) {
+        return 0;
+    }
+    while (length - at >= 3) {
+        uint32_t block = payload[at] | (uint32_t)payload[at + 1] << 8 | (uint32_t)payload[at + 2] << 16;
+        uint32_t kind = block >> 1 & 3u;
+        size_t held = kind == 1u ? 1u : block >> 3; /* 1: one byte, repeated */
+        at += 3;
+        if (kind == 3u || held > length - at) {
+            return 0;
+        }
+        at += held;
+        if (block & 1u) {
+            return at == length;
+        }
+    }
+    return 0;
+}
+
 codec_context *codec_context_new(void) {
     codec_context *context = calloc(1, sizeof *context);
     if (context == NULL) {
@@ -460,6 +482,9 @@ size_t codec_decoder_bytes(const codec_context *context, enum codec codec) {
 
 static int zstd_decode(codec_context *context, const uint8_t *payload, size_t length,
                        const uint8_t *base, uint8_t *page) {
+    if (!codec_is_frame(payload, length)) {
+        return -1;
+    }
     if (base != NULL &&
         ZSTD_isError(ZSTD_DCtx_refPrefix(context->decompressor, base, PAGE_BYTES))) {
         return -1;
@@ -511,8 +536,8 @@ int codec_decode(codec_context *context, enum codec codec, const uint8_t *payloa
         return zstd_decode(context, payload, length, NULL, page);
     case CODEC_ZSTD_DICTIONARY: {
         ZSTD_DCtx *zstd = dictionary_decompressor(context);
-        return zstd != NULL && ZSTD_decompressDCtx(zstd, page, PAGE_BYTES, payload, length) ==
-                                   PAGE_BYTES
+        return zstd != NULL && codec_is_frame(payload, length) &&
+                       ZSTD_decompressDCtx(zstd, page, PAGE_BYTES, payload, length) == PAGE_BYTES
                    ? 0
                    : -1;
     }

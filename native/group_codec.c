@@ -108,6 +108,9 @@ void group_decoder_use(group_decoder *decoder, const codec_dictionary *dictionar
 static unsigned decode_zstd(group_decoder *decoder, const codec_dictionary *dictionary,
                             const uint8_t *payload, size_t length, unsigned count,
                             uint8_t *pages) {
+    if (!codec_is_frame(payload, length)) {
+        return 0;
+    }
     if (decoder->zstd == NULL) {
         decoder->zstd = ZSTD_createDCtx();
         if (decoder->zstd != NULL &&

@@ -1,6 +1,6 @@
 /* Feeds what difffs decodes arbitrary bytes: every codec, extent headers, page table chunks, hint
- * tables and LMDB files. Built with sanitizers by fuzzing/decoders.py; each buffer is an allocation
- * of its own of the exact size, so that one byte too far is seen.
+ * tables and LMDB files. Built with sanitizers by fuzzing/decoders.py; each buffer is of the exact
+ * size, an allocation of its own or at the end of a mapping, so that one byte too far is seen.
  *
  *     decoders EXECUTIONS SEED FOUND-FOLDER [INPUT...]     mutates seeds and what reaches new code
  *     decoders replay INPUT...                             each once
@@ -16,6 +16,7 @@
 #include "page_tables.h"
 #include "tables.h"
 
+#include <sanitizer/asan_interface.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,6 +26,7 @@
 #define BASES 6u
 #define LONGEST 49152u /* room for a small LMDB file */
 #define HEAD 2u
+#define BEFORE_EDGE 64u
 
 enum target {
     TARGET_HEADER = PAGE_CODEC_COUNT, /* 14: an extent header, and its objects read from a file */
@@ -66,6 +68,39 @@ static uint8_t *copy_of(const uint8_t *bytes, size_t size) {
     return copy;
 }
 
+/* A place whose end is that of a mapping: the libraries have no sanitizer that sees what they read or
+ * write behind it, and here they end by a signal. One at a time; what it holds lasts until the next. */
+struct edge {
+    uint8_t *end;
+    size_t bytes;
+};
+
+static void make_edge(struct edge *edge, size_t bytes) {
+    const size_t page = (size_t)sysconf(_SC_PAGESIZE), whole = (bytes + page - 1) / page * page;
+    uint8_t *memory = mmap(NULL, whole + page, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (memory == MAP_FAILED || mprotect(memory + whole, page, PROT_NONE)) {
+        abort();
+    }
+    *edge = (struct edge){memory + whole, whole};
+}
+
+static uint8_t *at_edge(const struct edge *edge, const uint8_t *bytes, size_t size) {
+    if (size > edge->bytes) {
+        abort();
+    }
+    uint8_t *begin = edge->end - size;
+    ASAN_UNPOISON_MEMORY_REGION(edge->end - edge->bytes, edge->bytes);
+    if (size + BEFORE_EDGE <= edge->bytes) { /* what is before is no part of it either */
+        ASAN_POISON_MEMORY_REGION(begin - BEFORE_EDGE, BEFORE_EDGE);
+    }
+    if (bytes != NULL) {
+        memcpy(begin, bytes, size);
+    }
+    return begin;
+}
+
+static struct edge payload_edge, page_edge, base_edge;
+
 static void make_base(uint8_t *page, unsigned kind) {
     for (uint32_t i = 0; i < PAGE_BYTES; i++) {
         switch (kind) {
@@ -104,12 +139,9 @@ static void decode(unsigned codec, const uint8_t *base, const uint8_t *bytes, si
     if (size > PAGE_BYTES) {
         size = PAGE_BYTES;
     }
-    uint8_t *payload = copy_of(bytes, size), *page = allocate(PAGE_BYTES);
-    uint8_t *own_base = copy_of(base, PAGE_BYTES);
-    (void)codec_decode(context, (enum codec)codec, payload, size, own_base, page);
-    free(own_base);
-    free(page);
-    free(payload);
+    (void)codec_decode(context, (enum codec)codec, at_edge(&payload_edge, bytes, size), size,
+                       at_edge(&base_edge, base, PAGE_BYTES),
+                       at_edge(&page_edge, NULL, PAGE_BYTES));
 }
 
 /* What the store does with a stored header (difffs/_kernels.pyx, copy_header), and reading all of
@@ -230,13 +262,12 @@ static void decode_group(unsigned number, const uint8_t *bytes, size_t size) {
     const enum codec codec = (enum codec)(CODEC_GROUP_ZSTD + number % 3u);
     const unsigned count = 1u + number / 3u % 16u;
     const unsigned wanted = number & 64u ? 1u + count / 2u : count;
-    uint8_t *payload = copy_of(bytes, size), *pages = allocate((size_t)count * PAGE_BYTES);
-    const unsigned decoded = group_decode(groups, codec, payload, size, count, wanted, pages);
+    const unsigned decoded =
+        group_decode(groups, codec, at_edge(&payload_edge, bytes, size), size, count, wanted,
+                     at_edge(&page_edge, NULL, (size_t)count * PAGE_BYTES));
     if (decoded != 0 && (decoded < wanted || decoded > count)) {
         abort();
     }
-    free(pages);
-    free(payload);
 }
 
 int LLVMFuzzerInitialize(int *argc, char ***argv) {
@@ -247,6 +278,9 @@ int LLVMFuzzerInitialize(int *argc, char ***argv) {
     if (context == NULL) {
         abort();
     }
+    make_edge(&payload_edge, 1u << 20);
+    make_edge(&page_edge, 16u * PAGE_BYTES);
+    make_edge(&base_edge, PAGE_BYTES);
     for (unsigned i = 0; i < BASES; i++) {
         bases[i] = allocate(PAGE_BYTES);
         make_base(bases[i], i);

@@ -209,6 +209,27 @@ def test_a_row_that_is_not_the_pages_is_refused(codec: Codec) -> None:
                 decoded(codec, row.to_bytes(2, "little") + payload[2:], base)
 
 
+@pytest.mark.parametrize(
+    ("codec", "row"),
+    [(Codec.ZSTD, 0), (Codec.ZSTD_PREFIX, 0), (Codec.ZSTD_DICTIONARY, 0), (Codec.BWT_ZSTD, 2)],
+)
+def test_a_payload_is_one_frame_and_nothing_behind_it(codec: Codec, row: int) -> None:
+    """zstd itself takes an empty frame behind another, and looks behind the payload."""
+    page = compressible_page(Random(7))
+    base = similar_page(page, Random(8), 9)
+    payload = CONTEXT.encode(codec, page, base)
+    assert payload is not None
+    empty_frame = bytes([0, payload[row + 1], 1, 0, 0])
+    skippable = bytes.fromhex("502a4d18") + bytes(4)
+    for behind in (b"\0", b"\1\2\3", empty_frame, skippable):
+        with pytest.raises(ValueError, match="malformed payload"):
+            CONTEXT.decode(codec, payload + behind, base)
+    for length in range(1, row + 6):
+        with pytest.raises(ValueError, match="malformed payload"):
+            CONTEXT.decode(codec, payload[:length], base)
+    assert CONTEXT.decode(codec, payload, base) == page
+
+
 @given(pages())
 @settings(max_examples=50)
 def test_raw_and_same_are_plain(page: bytes) -> None:

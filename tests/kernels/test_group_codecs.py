@@ -57,6 +57,23 @@ def test_round_trip_and_what_the_library_makes_of_it(codec: GroupCodec, count: i
     assert by_the_library(codec, payload, len(pages)) == pages
 
 
+@pytest.mark.parametrize("codec", [GroupCodec.ZSTD, GroupCodec.ZSTD_DICTIONARY])
+def test_a_payload_is_one_frame_and_nothing_behind_it(codec: GroupCodec) -> None:
+    pages = guest_memory(3, 64)  # blocks of 128 KiB: two
+    payload = encoder(codec).encode(pages)
+    assert payload is not None
+    decoder = GroupDecoder(DICTIONARY)
+    assert decoder.decode(codec, payload, 64) == pages
+    for other in (
+        payload + b"\0",
+        payload + bytes([0, payload[1], 1, 0, 0]),
+        payload[:-1],
+        payload[:4],
+    ):
+        with pytest.raises(ValueError, match="cannot be decoded"):
+            decoder.decode(codec, other, 64)
+
+
 @pytest.mark.parametrize("wanted", [1, 7, 64])
 def test_no_more_is_decoded_by_lzma_than_is_wanted(wanted: int) -> None:
     pages = guest_memory(9, 64)
