@@ -84,6 +84,7 @@ cdef extern from "write_buffer.h" nogil:
                                uint64_t *keys)
     uint32_t write_buffer_begin(write_buffer *buffer, uint64_t key)
     void write_buffer_put_back(write_buffer *buffer, uint64_t key, uint32_t slot)
+    uint32_t write_buffer_give_back(write_buffer *buffer, uint32_t first, uint32_t count)
 
 cdef extern from "data_path.h" nogil:
     struct page_reader:
@@ -170,6 +171,7 @@ TABLE_BYTES = TABLE_BYTES_NATIVE
 # Pages that are looked at while the page lock is held.
 cdef enum:
     PAGES_A_TURN = 64
+    SLOTS_A_TURN = 64
 
 cdef object KEY = array("Q", [0])  # times n: room for n keys
 
@@ -616,6 +618,19 @@ cdef class VolumePages:
     @property
     def routing_count(self):
         return self.buffer.routing.count
+
+    def give_back_memory(self):
+        """Gives the system the memory of slots that nobody used since this was called last; how many
+        pages that were."""
+        cdef uint32_t first = 0
+        cdef uint32_t given = 0
+        with nogil:
+            while first < self.buffer.count:
+                pthread_rwlock_wrlock(&self.chunks.lock)  # for few at a time: others wait
+                given += write_buffer_give_back(&self.buffer, first, SLOTS_A_TURN)
+                pthread_rwlock_unlock(&self.chunks.lock)
+                first += SLOTS_A_TURN
+        return given
 
     def wake(self):
         """Ends a wait_for_work(), the next one if there is none now."""

@@ -210,6 +210,13 @@ def lock_memory() -> None:
     _check(_libc.mlockall(_MCL_CURRENT | _MCL_FUTURE | _MCL_ONFAULT))
 
 
+def trim_allocator() -> None:
+    """Give the system what the C library keeps of freed memory; nothing where it cannot (musl)."""
+    trim = getattr(_libc, "malloc_trim", None)
+    if trim is not None:
+        trim(ctypes.c_size_t(0))
+
+
 class CachedStatus(NamedTuple):
     """What the kernel has of a file; ``device`` is (major, minor), ``size`` bytes."""
 

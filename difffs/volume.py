@@ -18,6 +18,7 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 
+from difffs import linux
 from difffs.engine import BATCH_PAGES, Engine
 from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly, TryAgain
 from difffs.page import MAXIMUM_VOLUME_SIZE, PAGE_SIZE, page_count
@@ -49,6 +50,10 @@ _TICK = 0.1
 
 _IDLE_SECONDS = 1.0
 """Seconds between looks at an empty buffer, or at what cannot be stored now."""
+
+_GIVE_BACK_SECONDS = 10.0
+"""Between two times at which memory is given back that nobody uses; slots of the buffer after twice
+as long at the latest."""
 
 _ZERO_PAGE = bytes(PAGE_SIZE)
 
@@ -94,6 +99,11 @@ class Volumes:
         self._jobs: deque[_Job] = deque()
         self._last_routed = time.monotonic()
         self.routed_batches = 0
+        self.keeps_memory = False
+        """Whether what was allocated once stays: a daemon that carries swap had better not ask for
+        memory when there is none."""
+        self._gave_back = time.monotonic()
+        self._trimmed_batches = 0
         self._room = threading.Condition(self.lock)
         self._flushed = threading.Condition(self.lock)
         self._thread = threading.Thread(
@@ -486,6 +496,7 @@ class Volumes:
             while self._wait_for_work():
                 self._one_round()
                 self._do_jobs()
+                self._give_back_memory()
         except BaseException as error:
             if not isinstance(error, DifffsError):  # else one line tells all
                 logger.exception("the routing thread ends")
@@ -498,6 +509,17 @@ class Volumes:
             with self.lock:
                 self._flush_done = self._flush_asked
                 self._flushed.notify_all()
+
+    def _give_back_memory(self) -> None:
+        now = time.monotonic()
+        if self.keeps_memory or now - self._gave_back < _GIVE_BACK_SECONDS:
+            return
+        self._gave_back = now
+        self.pages.give_back_memory()
+        if self.routed_batches != self._trimmed_batches:
+            # Requests and batches come in MiB, of which the C library keeps tens.
+            self._trimmed_batches = self.routed_batches
+            linux.trim_allocator()
 
     def _wait_for_work(self) -> bool:
         with self.lock:

@@ -1,7 +1,9 @@
+#define _GNU_SOURCE
 #include "write_buffer.h"
 
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 
 #include "page.h"
 
@@ -116,7 +118,8 @@ static uint32_t take_slot(struct write_buffer *buffer) {
     return slot;
 }
 
-static void give_back(struct write_buffer *buffer, uint32_t slot) {
+static void free_slot(struct write_buffer *buffer, uint32_t slot) {
+    buffer->slots[slot].key = KEY_FREE;
     buffer->slots[slot].newer = buffer->free;
     buffer->free = slot;
     buffer->available++;
@@ -160,7 +163,7 @@ unsigned write_buffer_forget(struct write_buffer *buffer, uint64_t key) {
     if (slot != NO_SLOT) {
         key_map_remove(&buffer->waiting, key);
         unlink_slot(buffer, slot);
-        give_back(buffer, slot);
+        free_slot(buffer, slot);
         count(buffer, key, -1);
         freed = 1;
     }
@@ -198,22 +201,49 @@ int write_buffer_finish(struct write_buffer *buffer, uint64_t key, uint32_t slot
         key_map_remove(&buffer->routing, key);
         count(buffer, key, -1);
     }
-    give_back(buffer, slot);
+    free_slot(buffer, slot);
     return wanted;
 }
 
 void write_buffer_put_back(struct write_buffer *buffer, uint64_t key, uint32_t slot) {
     if (write_buffer_routing(buffer, key) != slot) {
-        give_back(buffer, slot); /* dropped meanwhile */
+        free_slot(buffer, slot); /* dropped meanwhile */
         return;
     }
     if (write_buffer_waiting(buffer, key) != NO_SLOT) { /* written again meanwhile */
         key_map_remove(&buffer->routing, key);
         count(buffer, key, -1);
-        give_back(buffer, slot);
+        free_slot(buffer, slot);
         return;
     }
     key_map_remove(&buffer->routing, key);
     keep(&buffer->waiting, key, slot);
     link_oldest(buffer, slot);
+}
+
+/* A slot without memory is used as any other: what is put there is a whole page. */
+uint32_t write_buffer_give_back(struct write_buffer *buffer, uint32_t first, uint32_t count) {
+    const uint32_t end = count < buffer->count - first ? first + count : buffer->count;
+    uint32_t given = 0;
+    for (uint32_t slot = first; slot < end;) {
+        uint32_t run = 0;
+        while (slot + run < end && buffer->slots[slot + run].key == KEY_IDLE) {
+            run++;
+        }
+        if (run == 0) {
+            if (buffer->slots[slot].key == KEY_FREE) {
+                buffer->slots[slot].key = KEY_IDLE;
+            }
+            slot++;
+            continue;
+        }
+        if (madvise(write_buffer_page(buffer, slot), (size_t)run * PAGE_BYTES, MADV_REMOVE) == 0) {
+            for (uint32_t i = slot; i < slot + run; i++) {
+                buffer->slots[i].key = KEY_EMPTY;
+            }
+            given += run;
+        }
+        slot += run;
+    }
+    return given;
 }

@@ -15,6 +15,12 @@
 
 #define NO_SLOT UINT32_MAX
 
+/* Keys of slots that are free: since a while, since the last write_buffer_give_back() at least, and without
+ * memory. (Of slots that were never used it is 0, which is no page's.) */
+#define KEY_FREE UINT64_MAX
+#define KEY_IDLE (UINT64_MAX - 1u)
+#define KEY_EMPTY (UINT64_MAX - 2u)
+
 struct buffer_slot {
     uint64_t key;
     uint64_t tick; /* when it was written; the caller's clock */
@@ -87,5 +93,10 @@ int write_buffer_finish(struct write_buffer *buffer, uint64_t key, uint32_t slot
 /* Ends the routing of a page that could not be stored: it waits again, as the oldest, unless it was
  * dropped or written again. */
 void write_buffer_put_back(struct write_buffer *buffer, uint64_t key, uint32_t slot);
+
+/* Gives the system the memory of those of the slots [first, first + count) that have been free since the
+ * last time this was called; the others that are free will be the next time. Returns how many pages. None
+ * where the memory is locked, or no shared mapping of whole pages. */
+uint32_t write_buffer_give_back(struct write_buffer *buffer, uint32_t first, uint32_t count);
 
 #endif

@@ -19,6 +19,7 @@ from difffs import volume as volume_module
 from difffs.engine import Engine
 from difffs.errors import CorruptStore, DifffsError, StoreFull, StoreReadOnly
 from difffs.page import MAXIMUM_VOLUME_SIZE
+from difffs.stats import resident_bytes
 from difffs.store import Store
 from difffs.store.payloads import PayloadFile
 from difffs.store.reserve import Reserve
@@ -1020,3 +1021,38 @@ def test_pages_do_not_take_the_room_that_making_room_takes(
             assert volumes.store.object_count() == 0
         volumes.flush()
         assert volumes.read(number, 0, 4096) == page
+
+
+# -- memory --------------------------------------------------------------------------------------
+
+
+def test_an_idle_buffer_gives_its_memory_back(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(volume_module, "_GIVE_BACK_SECONDS", 0.05)
+    with open_volumes(tmp_path / "store", buffer_bytes=SMALL_BUFFER) as volumes:
+        inode = new_file(volumes)
+        content = guest_memory(1, SMALL_BUFFER // PAGE // 2)
+        volumes.write(inode, 0, content)
+        before = resident_bytes()
+        volumes.flush()
+        until = time.monotonic() + SECONDS
+        while resident_bytes() > before - SMALL_BUFFER // 4:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        assert read_all(volumes, inode) == content
+
+
+def test_a_daemon_that_carries_swap_keeps_its_memory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had better not ask for it when there is none."""
+    monkeypatch.setattr(volume_module, "_GIVE_BACK_SECONDS", 0.05)
+    with open_volumes(tmp_path / "store", buffer_bytes=SMALL_BUFFER) as volumes:
+        volumes.keeps_memory = True
+        inode = new_file(volumes)
+        volumes.write(inode, 0, guest_memory(1, 400))
+        volumes.flush()
+        time.sleep(2.5)  # more than two looks at an empty buffer
+        given = [volumes.pages.give_back_memory() for _ in range(2)]
+        assert given == [0, 400], "nobody has given back any of it before"

@@ -1,5 +1,6 @@
 """The write buffer against plain dictionaries: what waits, what is routed, who has how much."""
 
+import mmap
 import time
 from array import array
 from pathlib import Path
@@ -24,7 +25,9 @@ class Model:
     def __init__(self, seed: int) -> None:
         self.random = Random(seed)
         self.chunks = TableChunks()
-        self.buffer = VolumePages(self.chunks, Extents(-1), bytearray(SLOTS * PAGE_SIZE))
+        # Only a mapping's memory can be given back.
+        memory = mmap.mmap(-1, SLOTS * PAGE_SIZE) if seed % 4 else bytearray(SLOTS * PAGE_SIZE)
+        self.buffer = VolumePages(self.chunks, Extents(-1), memory)
         self.buffer.set_tick(1)
         for volume in VOLUMES:
             self.chunks.bring(volume, 0, None)
@@ -138,6 +141,9 @@ class Model:
             self.waiting = older | self.waiting
         self.routing = {}
 
+    def give_back(self) -> None:
+        assert self.buffer.give_back_memory() <= self.buffer.available
+
     def used(self) -> int:
         return len(self.waiting) + len(self.routing)
 
@@ -181,9 +187,10 @@ def test_the_buffer_holds_what_was_written_last(seed: int) -> None:
         model.forget,
         model.begin,
         model.end,
+        model.give_back,
     )
     for _ in range(150):
-        model.random.choices(steps, (4, 4, 1, 2, 2, 2))[0]()
+        model.random.choices(steps, (4, 4, 1, 2, 2, 2, 1))[0]()
         model.check()
 
 
@@ -268,6 +275,38 @@ def test_a_mark_for_the_routing_thread_is_not_lost() -> None:
     began = time.monotonic()
     buffer.wait_for_work(0.02)
     assert time.monotonic() - began >= 0.015
+
+
+def test_memory_that_is_not_used_for_a_while_is_given_back() -> None:
+    """A while: from one call to the next."""
+    slots = 300
+    memory = mmap.mmap(-1, slots * PAGE_SIZE)
+    buffer = VolumePages(TableChunks(), Extents(-1), memory)
+    assert buffer.put(page_key(1, 0), b"a" * 200 * PAGE_SIZE) == 200
+    assert buffer.forget(1, 50, 1 << 31) == 150
+    before = resident_bytes()
+    assert buffer.give_back_memory() == 0, "they were in use a moment ago"
+    assert buffer.put(page_key(1, 500), b"b" * 10 * PAGE_SIZE) == 10
+    assert buffer.give_back_memory() == 140
+    assert before - resident_bytes() > 120 * PAGE_SIZE
+    assert buffer.give_back_memory() == 0, "only once"
+    page = bytearray(PAGE_SIZE)
+    for key, wanted in ((0, b"a"), (49, b"a"), (500, b"b"), (509, b"b")):
+        assert buffer.copy_buffered(page_key(1, key), page)
+        assert page == wanted * PAGE_SIZE
+    assert buffer.put(page_key(1, 600), b"c" * 30 * PAGE_SIZE) == 30
+    assert buffer.copy_buffered(page_key(1, 629), page)
+    assert page == b"c" * PAGE_SIZE
+    assert buffer.forget(1, 600, 630) == 30
+    assert [buffer.give_back_memory() for _ in range(3)] == [0, 30, 0]
+
+
+def test_memory_that_cannot_be_given_back_stays() -> None:
+    buffer = buffer_of(8)  # no mapping
+    assert buffer.put(page_key(1, 0), bytes(4 * PAGE_SIZE)) == 4
+    assert buffer.forget(1, 0, 3) == 3
+    assert [buffer.give_back_memory() for _ in range(3)] == [0, 0, 0]
+    assert buffer.is_buffered(page_key(1, 3))
 
 
 def test_a_large_buffer_costs_nothing_until_it_is_used(tmp_path: Path) -> None:

@@ -183,6 +183,7 @@ class Daemon:
             self._store = store
             engine = Engine(store, workers=self._options.workers)
             volumes = Volumes(engine, buffer_bytes=self._options.buffer_bytes)
+            volumes.keeps_memory = self._options.lock_memory
             self._volumes = volumes
 
             refining = Refining(volumes, self._options.refine, self._options.refine_after)

@@ -280,6 +280,7 @@ class VolumeOperations:
         if user != 0:
             raise _error(errno.EPERM, path)
         self._tuning.lock_memory()
+        self._volumes.keeps_memory = True
         return b""
 
     def _refine(self, tier: bytes, seconds: float, path: str | None) -> None:
