@@ -460,6 +460,20 @@ cdef class Place:
     cdef page_place native
 
 
+cdef bint is_among(const uint32_t[::1] numbers, uint32_t number) noexcept nogil:
+    """Whether it is one of the ascending numbers."""
+    cdef Py_ssize_t low = 0
+    cdef Py_ssize_t end = numbers.shape[0]
+    cdef Py_ssize_t middle
+    while low < end:
+        middle = (low + end) // 2
+        if numbers[middle] < number:
+            low = middle + 1
+        else:
+            end = middle
+    return low < numbers.shape[0] and numbers[low] == number
+
+
 cdef class VolumePages:
     """The pages of volumes that are open for writing: the write buffer over the page tables, and what
     answers requests for their bytes without Python (native/data_path.h).
@@ -668,16 +682,24 @@ cdef class VolumePages:
             raise ValueError("the buffer is too small")
         return bool(volume_pages_copy_buffered(&self.native, key, &out[0]))
 
-    def waiting(self):
-        """The keys of all pages that wait, least recently written first."""
+    def waiting(self, volumes=None):
+        """The keys of all pages that wait, or of those of some volumes, least recently written
+        first."""
         keys = KEY * <Py_ssize_t>self.buffer.count
         cdef uint64_t[::1] places = keys
-        cdef size_t count
+        cdef size_t count, i
+        cdef size_t kept = 0
         pthread_rwlock_rdlock(&self.chunks.lock)
         count = write_buffer_oldest(&self.buffer, self.buffer.count, <uint64_t>-1,
                                     &places[0])
         pthread_rwlock_unlock(&self.chunks.lock)
-        return keys[:<Py_ssize_t>count]
+        if volumes is None:
+            return keys[:<Py_ssize_t>count]
+        cdef const uint32_t[::1] numbers = array("I", sorted(volumes))
+        for i in range(count):
+            places[kept] = places[i]
+            kept += is_among(numbers, <uint32_t>(places[i] >> 32))
+        return keys[:<Py_ssize_t>kept]
 
     def routing(self):
         """The keys of all pages that are being routed, in no order."""

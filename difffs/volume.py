@@ -15,8 +15,9 @@ import threading
 import time
 from array import array
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import partial
+from typing import NamedTuple
 
 from difffs import linux
 from difffs.engine import BATCH_PAGES, Engine
@@ -70,6 +71,13 @@ class _Job:
         self.error: BaseException | None = None
 
 
+class _Flush(NamedTuple):
+    """What somebody waits for."""
+
+    volumes: Collection[int] | None
+    """None: all."""
+
+
 class Volumes:
     """The files of an open store. Thread-safe."""
 
@@ -93,6 +101,8 @@ class Volumes:
         self._flush_asked = 0
         self._flush_done = 0
         self._flush_error: DifffsError | None = None
+        self._flush_volumes: set[int] | None = set()
+        """Of the flushes that are asked for and not yet under way; None: all volumes."""
         self._since_commit = 0
         self._last_commit = time.monotonic()
         self._closing = False
@@ -301,7 +311,7 @@ class Volumes:
             if not any(content[start:]):
                 return
             self._put(inode, page, start, memoryview(_ZERO_PAGE)[start:])
-        self.flush()
+        self.flush([inode])
 
     def _make_hole(self, inode: int, first: int, end: int) -> None:
         """Without the lock, which in a long range is let go of now and then."""
@@ -389,8 +399,9 @@ class Volumes:
 
     # -- flushing --------------------------------------------------------------------------------
 
-    def flush(self) -> None:
-        """Returns when everything written before is committed.
+    def flush(self, volumes: Collection[int] | None = None) -> None:
+        """Returns when everything written before is committed; with `volumes`, what was written to
+        these, and all that is no page's content.
 
         Raises StoreFull when there is no room for it (it stays buffered, and later flushes try
         again), or the error that stopped the routing thread.
@@ -399,6 +410,10 @@ class Volumes:
             if self.store.read_only:
                 return
             self._flush_asked += 1
+            if volumes is None:
+                self._flush_volumes = None
+            elif self._flush_volumes is not None:
+                self._flush_volumes.update(volumes)
             mine = self._flush_asked
             self._full = None
             self.pages.wake()
@@ -539,11 +554,12 @@ class Volumes:
     def _one_round(self) -> None:
         with self.lock:
             asked = self._flush_asked
+            volumes, self._flush_volumes = self._flush_volumes, set()
         flushing = asked > self._flush_done
         error: DifffsError | None = None
         try:
             if self.failed is None:
-                self._store_pages_or_make_room(flushing=flushing)
+                self._store_pages_or_make_room(_Flush(volumes) if flushing else None)
                 self._full = None
         except TryAgain as full:
             error = full
@@ -558,11 +574,11 @@ class Volumes:
                 self._flush_done = asked
                 self._flushed.notify_all()
 
-    def _store_pages_or_make_room(self, *, flushing: bool) -> None:
+    def _store_pages_or_make_room(self, flush: "_Flush | None") -> None:
         # Pages must not take the last room there is: the commit that frees some needs it.
         if not self.pages.waiting_count or self.store.hold_reserve():
             try:
-                self._store_pages(flushing=flushing)
+                self._store_pages(flush)
                 return
             except StoreFull as error:
                 full = error
@@ -575,16 +591,16 @@ class Volumes:
         # the old sides of rewritten extents.
         if not self.store.make_room():
             raise full
-        self._store_pages(flushing=flushing)
+        self._store_pages(flush)
 
-    def _store_pages(self, *, flushing: bool) -> None:
-        self._drain(flushing=flushing)
+    def _store_pages(self, flush: "_Flush | None") -> None:
+        self._drain(flush)
         self.store.settle()
         # A small volume goes with this commit, a large one in as many as it takes.
         for _ in range(_REMOVED_FIRST):
             if not self.store.remove_some():
                 break
-        if flushing or self._commit_is_due():
+        if flush is not None or self._commit_is_due():
             self._commit()
         while self.store.remove_some():
             if self.store.uncommitted > COMMIT_CHANGES:
@@ -592,14 +608,15 @@ class Volumes:
             if self._flush_asked > self._flush_done or self.pages.is_crowded or self._closing:
                 break  # others wait: this goes on with the next round
 
-    def _drain(self, *, flushing: bool) -> None:
-        """Routes what is quiet; flushing: what waits now, and not what others go on writing."""
+    def _drain(self, flush: "_Flush | None") -> None:
+        """Routes what is quiet; for a flush: what waits of its volumes now, and not what others go
+        on writing."""
         with self.lock:
-            wanted = self._waiting_by_domain() if flushing else None
+            wanted = None if flush is None else self._waiting_by_domain(flush.volumes)
         while self._route_batch(wanted):
             if self._since_commit >= COMMIT_PAGES or self.store.holds_superseded:
                 self._commit()
-            if not flushing and self._flush_asked > self._flush_done:
+            if flush is None and self._flush_asked > self._flush_done:
                 break
 
     def _commit_is_due(self) -> bool:
@@ -619,9 +636,9 @@ class Volumes:
         known = {volume: self.store.domain_of(volume) for volume in set(volumes)}
         return [known[volume] for volume in volumes]
 
-    def _waiting_by_domain(self) -> "list[tuple[int, array[int]]]":
-        """(domain, keys) of all that waits, last first."""
-        waiting = self.pages.waiting()
+    def _waiting_by_domain(self, volumes: Collection[int] | None) -> "list[tuple[int, array[int]]]":
+        """(domain, keys) of what waits of some volumes, or of all; last first."""
+        waiting = self.pages.waiting(volumes)
         waiting.reverse()
         if not self.store.has_domains:
             return [(0, waiting)]

@@ -240,7 +240,12 @@ enum long_way answerer_next(struct answerer *self) {
             }
             break;
         case FUSE_FSYNC:
+            self->handle = is_whole(header, length, sizeof(struct fuse_fsync_in))
+                               ? ((const struct fuse_fsync_in *)(header + 1))->fh
+                               : 0;
+            return LONG_WAY_SYNC;
         case FUSE_FSYNCDIR:
+            self->handle = 0;
             return LONG_WAY_SYNC;
         case FUSE_INTERRUPT:
             continue; /* nothing is left half done: a request is answered when it is answered */

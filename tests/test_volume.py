@@ -7,6 +7,7 @@ import threading
 import time
 from array import array
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import Random
@@ -105,11 +106,12 @@ def test_volumes_end_at_16_tib(volumes: Volumes) -> None:
     volumes.write(inode, end - 5, b"12345")
     assert volumes.namespace.get(inode).size == end
     volumes.write(inode, 0, b"first")
-    for step in (volumes.flush, lambda: None):
+    for is_buffered in (True, False):
         assert volumes.read(inode, end - 7, 100) == b"\0\x0012345"
         assert volumes.seek_data(inode, PAGE) == end - PAGE
         assert volumes.seek_hole(inode, 0) == PAGE
-        step()
+        if is_buffered:
+            volumes.flush()
     assert volumes.data_pages(inode) == 2
     for call in (
         lambda: volumes.write(inode, end - 4, b"12345"),
@@ -1056,3 +1058,41 @@ def test_a_daemon_that_carries_swap_keeps_its_memory(
         time.sleep(2.5)  # more than two looks at an empty buffer
         given = [volumes.pages.give_back_memory() for _ in range(2)]
         assert given == [0, 400], "nobody has given back any of it before"
+
+
+# -- whose pages a flush is for -------------------------------------------------------------------
+
+
+def test_a_flush_is_for_the_volumes_that_are_named(tmp_path: Path) -> None:
+    """The others' pages go on waiting; nobody waits for what others have buffered."""
+    with open_volumes(tmp_path / "store", buffer_bytes=SMALL_BUFFER, quiet_seconds=3600) as volumes:
+        mine, theirs, third = (new_file(volumes, name) for name in "abc")
+        for inode in (mine, theirs, third):
+            volumes.write(inode, 0, guest_memory(inode, 20))
+        volumes.flush([mine])
+        assert [volumes.pages.buffered(each) for each in (mine, theirs, third)] == [0, 20, 20]
+        assert len(volumes.pages.waiting([theirs, third, 77])) == 40
+        assert list(volumes.pages.waiting([mine])) == []
+        volumes.write(mine, PAGE, guest_memory(9, 1))
+        volumes.flush([third, mine])
+        assert [volumes.pages.buffered(each) for each in (mine, theirs, third)] == [0, 20, 0]
+        volumes.flush([])  # names and sizes only
+        assert volumes.pages.buffered(theirs) == 20
+        volumes.flush()
+        assert not volumes.pages.waiting_count
+        assert volumes.read(theirs, 0, 20 * PAGE) == guest_memory(theirs, 20)
+
+
+def test_flushes_that_meet_are_all_answered(tmp_path: Path) -> None:
+    with open_volumes(tmp_path / "store", buffer_bytes=SMALL_BUFFER, quiet_seconds=3600) as volumes:
+        inodes = [new_file(volumes, name) for name in "abcdef"]
+
+        def write_and_flush(inode: int) -> None:
+            for turn in range(10):
+                volumes.write(inode, turn * PAGE, guest_memory(inode + turn, 1))
+                volumes.flush([inode] if turn % 3 else None)
+                assert not volumes.pages.buffered(inode)
+
+        with ThreadPoolExecutor(len(inodes)) as pool:
+            for done in [pool.submit(write_and_flush, inode) for inode in inodes]:
+                done.result(SECONDS)

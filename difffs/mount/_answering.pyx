@@ -220,7 +220,8 @@ cdef class Answerer:
 
     @property
     def place(self):
-        """(handle, offset, size) of a read or a write."""
+        """(handle, offset, size) of a read or a write; of a SYNC only the handle counts, which is 0
+        where everything is to be committed."""
         return self.native.handle, self.native.offset, self.native.size
 
     def data(self):

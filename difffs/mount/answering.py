@@ -5,7 +5,8 @@ without Python (native/answering.c, ADR 16). What else they meet:
 
 * a read that is not so simple they answer themselves, by way of the operations;
 * a write that is not, or finds no room, goes to a thread for its file handle, which may wait;
-* fsync goes to a thread of its own: one flush answers all that have come by then;
+* fsync goes to a thread of its own: one flush, of the files that they are for, answers all that
+  have come by then;
 * everything else goes to the thread that runs libfuse's loop.
 
 So a read waits for nobody's write, fsync or name.
@@ -17,7 +18,7 @@ import os
 import queue
 import struct
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple, Protocol
 
 from difffs._kernels import VolumePages
@@ -38,6 +39,13 @@ class Write(NamedTuple):
     data: bytes
 
 
+class Sync(NamedTuple):
+    """An fsync, of a file or (handle 0) of a directory."""
+
+    request: _answering.Request
+    handle: int
+
+
 class Operations(Protocol):
     """What the threads ask where they cannot answer by themselves."""
 
@@ -47,8 +55,9 @@ class Operations(Protocol):
     def write(self, path: str | None, data: bytes, offset: int, fh: int) -> int:
         """Write ``data`` at ``offset``; return its length."""
 
-    def fsync(self, path: str | None, datasync: int, fh: int) -> None:
-        """Return when everything written before is committed."""
+    def synchronise(self, handles: Collection[int]) -> None:
+        """Return when all names are committed, and what was written before to the files behind
+        these handles; where one is 0, to all files."""
 
 
 class _Writes:
@@ -112,7 +121,7 @@ class Answering:
         self._failure = failure
         self._file = fcntl.fcntl(file, fcntl.F_DUPFD_CLOEXEC, 3)
         self._writes = _Writes(self._write)
-        self._syncs: queue.SimpleQueue[_answering.Request | None] = queue.SimpleQueue()
+        self._syncs: queue.SimpleQueue[Sync | None] = queue.SimpleQueue()
         count = max(2, os.cpu_count() or 2)
         answerers = [_answering.Answerer(self._file, pages.data_path, pages) for _ in range(count)]
         self._answerers = [
@@ -141,7 +150,7 @@ class Answering:
                 handle, offset, _ = answerer.place
                 self._writes.add(Write(answerer.request(), handle, offset, answerer.data()))
             else:
-                self._syncs.put(answerer.request())
+                self._syncs.put(Sync(answerer.request(), answerer.place[0]))
 
     def _read(self, answerer: _answering.Answerer) -> None:
         request, out = answerer.request(), answerer.out()
@@ -168,15 +177,15 @@ class Answering:
             while not self._syncs.empty():
                 waiting.append(self._syncs.get())
             ended = None in waiting
-            self._sync_for([request for request in waiting if request is not None])
+            self._sync_for([sync for sync in waiting if sync is not None])
 
-    def _sync_for(self, waiting: list[_answering.Request]) -> None:
+    def _sync_for(self, waiting: list[Sync]) -> None:
         if not waiting:
             return
         error = 0
         try:
-            self._operations.fsync(None, 0, 0)
+            self._operations.synchronise({sync.handle for sync in waiting})
         except BaseException as failure:
             error = self._failure("fsync", failure)
-        for request in waiting:
-            request.reply(error)
+        for sync in waiting:
+            sync.request.reply(error)

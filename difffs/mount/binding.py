@@ -18,7 +18,7 @@ import ctypes.util
 import errno
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import ModuleType
 from typing import Any, Protocol
 
@@ -112,7 +112,10 @@ class Operations(Protocol):
         """Write ``data`` at ``offset``; return its length."""
 
     def fsync(self, path: str | None, datasync: int, fh: int) -> None:
-        """Return when everything written before is committed."""
+        """Return when what was written to the file before is committed."""
+
+    def synchronise(self, handles: Collection[int]) -> None:
+        """The same for several; where one is 0, for all files."""
 
     def error_number(self, error: BaseException, operation: str) -> int:
         """Return the positive error number for an exception, logging what deserves it."""

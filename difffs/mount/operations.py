@@ -12,7 +12,7 @@ import math
 import os
 import re
 import stat
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 from difffs.errors import (
@@ -575,8 +575,15 @@ class VolumeOperations:
         self._require_health()
 
     def fsync(self, path: str | None, datasync: int, fh: int) -> None:
-        """Return when everything written before is committed to the store's files."""
-        self._volumes.flush()
+        """Return when what was written to the file before is committed to the store's files."""
+        self.synchronise([fh])
+
+    def synchronise(self, handles: Collection[int]) -> None:
+        """Return when all names are committed, and what was written before to the files behind
+        these handles; to all files where one of them is none."""
+        numbers = {self._handles.number(handle) for handle in handles}
+        known = {number for number in numbers if number is not None}
+        self._volumes.flush(known if len(known) == len(numbers) else None)
 
     def fsyncdir(self, path: str | None, datasync: int, fh: int) -> None:
         """Return when all names, and everything written before, are committed."""

@@ -264,9 +264,10 @@ class Client:
             with mmap.mmap(descriptor, count * PAGE, offset=first * PAGE) as memory:
                 memory.madvise(_MADV_POPULATE_WRITE)
                 memory[:] = data
-                covered = self.model.covered()
-                if file.arrived == file.done:  # msync tells of its range only
-                    covered.files[file.number] = operation
+                covered = self.model.covered(file)
+                # msync tells of its range only
+                everything = file.arrived == file.done
+                covered.files[file.number] = operation if everything else file.arrived
                 memory.flush()
             self._acknowledge(covered)
 

@@ -256,16 +256,21 @@ class Model:
             return self._file
 
     def covered(self, synchronised: FileModel | None = None) -> Acknowledged:
-        """What an fsync that begins now covers once it is answered: all that the daemon has, and of
-        its own file what the kernel has."""
+        """What an fsync that begins now covers once it is answered: of all names what the daemon
+        has, and of its own file what the kernel has; one of a directory, of all files what the
+        daemon has."""
         with self.lock:
             covered = Acknowledged()
             for client in self.clients:
                 covered.names[client.number] = client.names_done
-                for number, file in list(client.files.items()):
-                    covered.files[number] = file.arrived
-            if synchronised is not None and synchronised.is_certain:
-                covered.files[synchronised.number] = synchronised.done
+                if synchronised is None:
+                    for number, file in list(client.files.items()):
+                        covered.files[number] = file.arrived
+            if synchronised is not None:
+                is_certain = synchronised.is_certain
+                covered.files[synchronised.number] = (
+                    synchronised.done if is_certain else synchronised.arrived
+                )
             return covered
 
     def acknowledge(self, covered: Acknowledged) -> None:
