@@ -55,6 +55,11 @@ cdef extern from "codec.h" nogil:
                      const uint8_t *base, uint8_t *page)
     int codec_is_patch(unsigned codec)
 
+cdef extern from "group_cache.h" nogil:
+    struct group_cache:
+        pass
+    size_t group_cache_give_back(group_cache *cache)
+
 cdef extern from "group_codec.h" nogil:
     enum: GROUP_PAGES_MOST
     enum: GROUP_BYTES_MOST
@@ -178,6 +183,7 @@ cdef extern from "extents.h" nogil:
         extent_sums sums
         extent_totals totals
         int has_domains
+        group_cache groups
         uint64_t compared
         uint64_t members_read
         uint64_t members_decoded
@@ -901,6 +907,14 @@ cdef class Extents:
     def compared(self):
         """Stored pages that routing has read, to share them or as bases."""
         return load_count(&self.native.compared)
+
+    def give_back_memory(self):
+        """Gives the system the memory of decoded groups, unless one was read since this was called
+        last; how many bytes."""
+        cdef size_t given
+        with nogil:
+            given = group_cache_give_back(&self.native.groups)
+        return given
 
     @property
     def members_read(self):

@@ -531,8 +531,9 @@ class Volumes:
             return
         self._gave_back = now
         self.pages.give_back_memory()
-        if self.routed_batches != self._trimmed_batches:
-            # Requests and batches come in MiB, of which the C library keeps tens.
+        # Requests and batches come in MiB, of which the C library keeps tens.
+        was_used = self.routed_batches != self._trimmed_batches
+        if self.store.extents.give_back_memory() or was_used:
             self._trimmed_batches = self.routed_batches
             linux.trim_allocator()
 

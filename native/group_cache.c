@@ -32,13 +32,14 @@ enum group_cache_answer group_cache_get(struct group_cache *cache, struct group_
                                         unsigned page, uint8_t *out) {
     enum group_cache_answer answer = GROUP_CACHE_MISS;
     pthread_mutex_lock(&cache->lock);
+    cache->clock++;
     struct group_cell *cell = find(cache, key);
     if (cell != NULL) {
         answer = page < cell->pages ? GROUP_CACHE_HIT : GROUP_CACHE_SHORT;
         if (answer == GROUP_CACHE_HIT) {
             size_t first = (size_t)(cell - cache->cells);
             memcpy(out, cache->bytes + first * CELL_BYTES + (size_t)page * PAGE_BYTES, PAGE_BYTES);
-            cell->used = ++cache->clock;
+            cell->used = cache->clock;
         }
     }
     pthread_mutex_unlock(&cache->lock);
@@ -95,4 +96,18 @@ void group_cache_put(struct group_cache *cache, struct group_key key, const uint
         cache->cells[first] = (struct group_cell){key, count, ++cache->clock};
     }
     pthread_mutex_unlock(&cache->lock);
+}
+
+size_t group_cache_give_back(struct group_cache *cache) {
+    size_t given = 0;
+    pthread_mutex_lock(&cache->lock);
+    if (cache->bytes != NULL && cache->clock == cache->clock_before) {
+        free(cache->bytes);
+        cache->bytes = NULL;
+        memset(cache->cells, 0, sizeof cache->cells);
+        given = GROUP_CACHE_BYTES;
+    }
+    cache->clock_before = cache->clock;
+    pthread_mutex_unlock(&cache->lock);
+    return given;
 }

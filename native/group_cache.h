@@ -1,7 +1,7 @@
 /* Decoded pages of the groups that were read last: neighbours of a page that was asked for are often
  * asked for next, and were decoded on the way.
  *
- * Bounded: GROUP_CACHE_BYTES, taken when the first group is read. Any number of threads. */
+ * Bounded: GROUP_CACHE_BYTES, taken as groups are read, given back when none is. Any number of threads. */
 #ifndef DIFFFS_GROUP_CACHE_H
 #define DIFFFS_GROUP_CACHE_H
 
@@ -11,7 +11,7 @@
 #include "group_codec.h"
 
 #define GROUP_CELL_PAGES 16u /* a group takes one cell of the cache, or four next to each other */
-#define GROUP_CELLS 64u
+#define GROUP_CELLS 256u
 #define GROUP_CACHE_BYTES (GROUP_CELLS * GROUP_CELL_PAGES * PAGE_BYTES)
 
 /* Tells a group's content for good: within an epoch, the bytes at a place of an extent never change. */
@@ -30,6 +30,7 @@ struct group_cell {
 struct group_cache {
     pthread_mutex_t lock;
     uint64_t clock;
+    uint64_t clock_before; /* when memory was to be given back last */
     uint8_t *bytes; /* NULL until needed */
     struct group_cell cells[GROUP_CELLS];
 };
@@ -50,5 +51,9 @@ enum group_cache_answer group_cache_get(struct group_cache *cache, struct group_
 /* Remembers the first `count` pages of a group. */
 void group_cache_put(struct group_cache *cache, struct group_key key, const uint8_t *pages,
                      unsigned count);
+
+/* Forgets all groups, and gives their memory back, unless one was asked for since this was called last.
+ * Returns the bytes. */
+size_t group_cache_give_back(struct group_cache *cache);
 
 #endif

@@ -169,3 +169,21 @@ def test_a_repair_of_a_sound_store_copies_groups(folder: Path, tmp_path: Path) -
         out = bytearray(PAGES * PAGE_SIZE)
         store.read_pages(store.namespace.lookup("/vm").number, 0, PAGES, out)
         assert out == CONTENT
+
+
+def test_decoded_groups_are_forgotten_when_nobody_reads_any(folder: Path) -> None:
+    with OpenStore(folder) as opened:
+        store = opened.store
+        volume = store.namespace.lookup("/vm").number
+        out = bytearray(PAGES * PAGE_SIZE)
+        assert store.extents.give_back_memory() == 0, "none was read yet"
+        for _ in range(2):
+            store.read_pages(volume, 0, PAGES, out)
+            assert out == CONTENT
+            _, decoded = store.extents.members_read
+            assert store.extents.give_back_memory() == 0, "they were read a moment ago"
+            store.read_pages(volume, 0, PAGES, out)
+            assert store.extents.members_read[1] == decoded, "all come from the cache"
+            assert store.extents.give_back_memory() == 0
+            assert store.extents.give_back_memory() == 16 << 20
+            assert store.extents.give_back_memory() == 0
