@@ -9,6 +9,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from benchmark.process_memory import mappings
+
 
 def load_average() -> float:
     """Return the load of the last minute."""
@@ -84,16 +86,8 @@ def own_memory(process: int, store: Path | None = None) -> int:
     The store's files are counted by the room that they occupy; everything else that the process
     holds, its write buffer and its libraries included, is counted here.
     """
-    total = 0
-    counted = True
     prefix = str(store.resolve()) + "/" if store is not None else "\0"
-    for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
-        head = line.split(None, 5)
-        if "-" in head[0] and not head[0].endswith(":"):
-            counted = len(head) < 6 or not head[5].startswith(prefix)
-        elif counted and head[0] == "Rss:":
-            total += int(head[1]) * 1024
-    return total
+    return sum(one.resident for one in mappings(process) if not one.path.startswith(prefix))
 
 
 def occupied(folder: Path) -> int:

@@ -16,6 +16,7 @@ PARTS = (
     "block",
     "swap",
     "guest",
+    "guests",
     "scale",
     "costs",
     "cluster",
@@ -38,6 +39,11 @@ class Options:
     """That each fio job moves."""
     neighbour_seconds: float
     hog_bytes: int
+    guests: int
+    guest_bytes: int
+    """RAM of each."""
+    guest_rounds: int
+    rest_seconds: float
     scale_bytes: tuple[int, ...]
     cost_bytes: tuple[int, ...]
     """Of the volumes whose costs are compared: the first with the last."""
@@ -107,6 +113,20 @@ def parse(arguments: list[str]) -> Options:
         help="neighbours: of reading beside each (5)",
     )
     parser.add_argument("--hog-size", type=_size, default="512M", help="swap: the program (512M)")
+    parser.add_argument("--guests", type=int, default=4, metavar="N", help="guests: how many (4)")
+    parser.add_argument(
+        "--guest-size", type=_size, default="256M", help="guests: RAM of each (256M)"
+    )
+    parser.add_argument(
+        "--guest-rounds", type=int, default=4, metavar="N", help="guests: rounds of their work (4)"
+    )
+    parser.add_argument(
+        "--rest-seconds",
+        type=float,
+        default=60.0,
+        metavar="S",
+        help="guests: of rest after it (60)",
+    )
     parser.add_argument(
         "--scale-sizes", type=_sizes, default="1G,4G,16G", help="scale: sizes (1G,4G,16G)"
     )
@@ -150,6 +170,10 @@ def parse(arguments: list[str]) -> Options:
         parser.error("--job-size needs at least 8M: a MiB for each of eight jobs")
     if not 0 < found.neighbour_seconds <= 3600:
         parser.error("--neighbour-seconds needs more than 0, 3600 at most")
+    if found.guests < 1 or found.guest_rounds < 1 or not 2 <= found.rest_seconds <= 3600:
+        parser.error("--guests and --guest-rounds need at least 1, --rest-seconds 2 to 3600")
+    if found.guest_size < 96 << 20 or found.guest_size % (1 << 20):
+        parser.error("--guest-size needs at least 96M, in whole MiB")
     if len(found.cost_sizes) < 2 or found.cost_files < 4:
         parser.error("--cost-sizes needs two sizes, --cost-files at least 4")
     if min(found.cluster_images) < 1 or found.cluster_image_size < 1 << 20:
@@ -162,6 +186,10 @@ def parse(arguments: list[str]) -> Options:
         job_bytes=found.job_size,
         neighbour_seconds=found.neighbour_seconds,
         hog_bytes=found.hog_size,
+        guests=found.guests,
+        guest_bytes=found.guest_size,
+        guest_rounds=found.guest_rounds,
+        rest_seconds=found.rest_seconds,
         scale_bytes=found.scale_sizes,
         cost_bytes=found.cost_sizes,
         cost_files=found.cost_files,

@@ -217,6 +217,8 @@ class Guest(QemuGuest):
     end: str = "off"
     machine: str = "q35"
     incoming: bool = False
+    ram: str = "file"
+    """Or ``plain``, or ``mergeable`` for KSM: then ``memory`` is not used."""
 
     def command(self) -> list[str]:
         """Return the call of ``run-guest``."""
@@ -226,7 +228,8 @@ class Guest(QemuGuest):
         )
         return [
             str(RUN_GUEST),
-            *("--memory", str(self.memory), "--size", f"{self.mebibytes}M"),
+            *(("--memory", str(self.memory)) if self.ram == "file" else ("--ram", self.ram)),
+            *("--size", f"{self.mebibytes}M"),
             *("--machine", self.machine, "--accel", self.chosen_accelerator()),
             *("--append", append, "--serial", str(self.console), "--qmp", str(self.socket)),
             *(["--incoming"] if self.incoming else []),

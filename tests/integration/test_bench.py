@@ -42,7 +42,7 @@ def bench(*words: str) -> subprocess.CompletedProcess[str]:
 @pytest.mark.timeout(900)
 @pytest.mark.integration
 def test_every_part_is_measured_and_verified() -> None:
-    parts = [part for part in PARTS if part != "guest"]  # a boot each would take a minute
+    parts = [part for part in PARTS if part not in ("guest", "guests")]  # boots take minutes
     done = bench(*TINY, "--json", "--parts", ",".join(parts))
     assert done.returncode == 0, done.stderr
     report: dict[str, Any] = json.loads(done.stdout)
@@ -61,6 +61,32 @@ def test_every_part_is_measured_and_verified() -> None:
     engine = {(f["subject"], f["contender"]) for f in report["parts"]["engine"]["figures"]}
     assert ("default, 1 worker", "import") in engine
     assert ("fast, 2 workers", "import") in engine
+
+
+@pytest.mark.slow
+@pytest.mark.minutes
+@pytest.mark.timeout(1800)
+@pytest.mark.integration
+def test_guests_are_measured_with_each_kind_of_ram() -> None:
+    words = ("--guests", "2", "--guest-size", "128M", "--guest-rounds", "1", "--rest-seconds", "4")
+    done = bench(*TINY, *words, "--json", "--parts", "guests")
+    assert done.returncode == 0, done.stderr
+    part = json.loads(done.stdout)["parts"]["guests"]
+    if "guests" in part["absent"]:
+        pytest.skip(part["absent"]["guests"])
+    figures = {(f["subject"], f["contender"]): f["median"] for f in part["figures"]}
+    ways = ("plain", "KSM", "zram 50%", "difffs 50%", "difffs auto")
+    measured = [way for way in ways if ("after the rest", way) in figures]
+    assert "plain" in measured
+    assert len(measured) + len(part["absent"]) >= len(ways)
+    for way in measured:
+        rest, work = figures["after the rest", way], figures["mean of their work", way]
+        assert 0 < rest < 2 * 128 + 200
+        assert 0 < work < 2 * 128 + 200
+        assert figures["QEMU itself", way] > 0
+        parts = ("guest pages", "store, zram, KSM", "daemons")
+        assert rest == pytest.approx(sum(figures[each, way] for each in parts))
+    assert figures["guest pages", "difffs 50%"] <= 128 + 8
 
 
 @pytest.mark.slow
