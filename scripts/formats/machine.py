@@ -145,7 +145,8 @@ class FormatsGuest(PlacedGuest):
         self._await_migration()
 
     def _ask(self, command: str, **arguments: Any) -> dict[str, Any]:
-        return self.monitor.command(command, **arguments)
+        answer: dict[str, Any] = self.monitor.command(command, **arguments)
+        return answer
 
     def _set_capabilities(self, *names: str) -> None:
         capabilities = [{"capability": name, "state": True} for name in names]

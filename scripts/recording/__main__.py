@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 
 from collection.disks import DiskError
 from trial import guest
+from trial.folder import folder_with_room
 
 from difffs.errors import DifffsError
 from difffs.study import live, recording
@@ -21,25 +17,14 @@ from recording.options import Options, parse
 from recording.record import record
 
 _BEGAN = time.monotonic()
-_SHARED_MEMORY = Path("/dev/shm")
 
 
 def _say(text: str) -> None:
     print(f"[{time.monotonic() - _BEGAN:6.1f} s] {text}", file=sys.stderr, flush=True)
 
 
-@contextmanager
-def _folder(room: int) -> Iterator[Path]:
-    """An empty folder for store, mount and console: in memory where there is room."""
-    base = guest.cache_folder()
-    if os.access(_SHARED_MEMORY, os.W_OK) and shutil.disk_usage(_SHARED_MEMORY).free > 2 * room:
-        base = _SHARED_MEMORY
-    with tempfile.TemporaryDirectory(prefix="difffs-record-", dir=base) as name:
-        yield Path(name)
-
-
 def _record(options: Options) -> None:
-    with _folder(options.mebibytes << 20) as folder:
+    with folder_with_room("record", options.mebibytes << 20) as folder:
         recorded = record(options, folder, _say)
     samples = recorded.samples
     last = samples[-1]

@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import Any
 
 from trial import cgroup, fio, guest, swap
+from trial.command import CommandFailed, difffs
 from trial.connection import Connection
 from trial.report import Part, Progress, mebibytes, part_lines, table
 
-DIFFFS = (sys.executable, "-m", "difffs")
 HOG = Path(__file__).with_name("hog.py")
 HOG_MIB = 256
 HOG_RESIDENT_MIB = 96
@@ -33,17 +33,6 @@ PART_SECONDS = 180
 
 class DemoError(Exception):
     """A part failed; the text says which and how."""
-
-
-def difffs(*words: str | Path, seconds: float = 120) -> str:
-    """Run a difffs command and return its stdout. Raises DemoError with its stderr."""
-    command = [*DIFFFS, *(str(word) for word in words)]
-    done = subprocess.run(command, check=False, capture_output=True, text=True, timeout=seconds)
-    if done.returncode != 0:
-        said = (done.stderr or done.stdout).strip()
-        shown = " ".join(["difffs", *command[3:]])
-        raise DemoError(f"{shown}: exit {done.returncode}: {said[-800:]}")
-    return done.stdout
 
 
 def fuse_obstacle() -> str | None:
@@ -122,7 +111,13 @@ class Demo:
         watchdog.start()
         try:
             outcome = action()
-        except (DemoError, guest.GuestError, OSError, subprocess.SubprocessError) as error:
+        except (
+            DemoError,
+            CommandFailed,
+            guest.GuestError,
+            OSError,
+            subprocess.SubprocessError,
+        ) as error:
             outcome = f"FAILED: {str(error).splitlines()[0]}"
             self.problems.append(f"{name}: {error}")
         finally:
@@ -209,7 +204,7 @@ class Demo:
         """Unmount; by force when the ordered way fails, so that nothing is left behind."""
         try:
             difffs("umount", self.mountpoint, seconds=180)
-        except (DemoError, subprocess.SubprocessError):
+        except (CommandFailed, subprocess.SubprocessError):
             subprocess.run(
                 ["umount", "--lazy", str(self.mountpoint)], check=False, capture_output=True
             )
@@ -410,7 +405,7 @@ def main(arguments: list[str]) -> int:
     except KeyboardInterrupt:
         print("interrupted; what was made has been undone", file=sys.stderr)
         return 130
-    except (DemoError, OSError, subprocess.SubprocessError) as error:
+    except (DemoError, CommandFailed, OSError, subprocess.SubprocessError) as error:
         demo.problems.append(str(error))
     total = time.time() - begin
     demo.parts.append(Part("all", total, ""))

@@ -4,27 +4,25 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import json
 import os
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
+
+from trial.monitor import GuestError as GuestError  # whoever uses guests finds it here
+from trial.monitor import Monitor
+from trial.suspension import await_migration, load_devices, save_devices
 
 CHECKOUT = Path(__file__).resolve().parents[2]
 RUN_GUEST = CHECKOUT / "vm-configs" / "run-guest"
 _LINE = re.compile(r"DIFFFS-GUEST (\w+) (.*)")
-
-
-class GuestError(Exception):
-    """A guest did not do what it was started for; the text ends with its last console lines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +73,7 @@ class QemuGuest:
     mebibytes: int = 128
     accelerator: str = "auto"
     process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
-    _monitor: _Monitor | None = field(default=None, init=False, repr=False)
+    _monitor: Monitor | None = field(default=None, init=False, repr=False)
 
     @property
     def console(self) -> Path:
@@ -197,10 +195,10 @@ class QemuGuest:
         )
 
     @property
-    def monitor(self) -> _Monitor:
+    def monitor(self) -> Monitor:
         """The QMP connection, made when first asked for."""
         if self._monitor is None:
-            self._monitor = _Monitor(self.socket, lambda: self.running)
+            self._monitor = Monitor(self.socket, lambda: self.running)
         return self._monitor
 
 
@@ -219,6 +217,8 @@ class Guest(QemuGuest):
     incoming: bool = False
     ram: str = "file"
     """Or ``plain``, or ``mergeable`` for KSM: then ``memory`` is not used."""
+    clone: bool = False
+    """One of several that go on from a state: what it writes to its RAM is its own."""
 
     def command(self) -> list[str]:
         """Return the call of ``run-guest``."""
@@ -232,7 +232,7 @@ class Guest(QemuGuest):
             *("--size", f"{self.mebibytes}M"),
             *("--machine", self.machine, "--accel", self.chosen_accelerator()),
             *("--append", append, "--serial", str(self.console), "--qmp", str(self.socket)),
-            *(["--incoming"] if self.incoming else []),
+            *(["--clone"] if self.clone else ["--incoming"] if self.incoming else []),
         ]
 
     def wait_until_off(self, seconds: float = 120) -> Event:
@@ -250,18 +250,16 @@ class Guest(QemuGuest):
     def suspend(self, state: Path) -> None:
         """Stop the guest, save its devices' state to a file and end QEMU."""
         self.monitor.command("stop")
-        self._ignore_shared()
-        self.monitor.command("migrate", uri=f"exec:cat > '{state}'")
-        self._await_migration()
+        with self._with_console():
+            save_devices(self.monitor, state)
         self.monitor.command("quit")
         assert self.process is not None
         self.process.wait(30)
 
     def resume(self, state: Path) -> None:
         """In a guest started with ``incoming``: load a saved state and go on."""
-        self._ignore_shared()
-        self.monitor.command("migrate-incoming", uri=f"exec:cat '{state}'")
-        self._await_migration()
+        with self._with_console():
+            load_devices(self.monitor, state)
         self.monitor.command("cont")
 
     # --- the same with all of RAM in the stream, as `virsh save` and live migration do it ---------
@@ -270,64 +268,20 @@ class Guest(QemuGuest):
         """Stop the guest and write its memory and devices to a migration stream; it stays."""
         self.monitor.command("stop")
         self.monitor.command("migrate", uri=f"exec:cat > '{stream}'")
-        self._await_migration()
+        with self._with_console():
+            await_migration(self.monitor)
 
     def load(self, stream: Path) -> None:
         """In a guest started with ``incoming``: load such a stream and go on."""
         self.monitor.command("migrate-incoming", uri=f"exec:cat '{stream}'")
-        self._await_migration()
+        with self._with_console():
+            await_migration(self.monitor)
         self.monitor.command("cont")
 
-    def _ignore_shared(self) -> None:
-        capability = {"capability": "x-ignore-shared", "state": True}
-        self.monitor.command("migrate-set-capabilities", capabilities=[capability])
-
-    def _await_migration(self, seconds: float = 60) -> None:
-        deadline = time.monotonic() + seconds
-        while time.monotonic() < deadline:
-            status = self.monitor.command("query-migrate").get("status")
-            if status == "completed":
-                return
-            if status in ("failed", "cancelled"):
-                raise self.error(f"could not be saved or loaded: migration {status}")
-            time.sleep(0.02)
-        raise self.error(f"was not saved or loaded within {seconds:.0f} s")
-
-
-class _Monitor:
-    """A QMP connection: one command at a time, events skipped."""
-
-    def __init__(self, path: Path, running: Callable[[], bool], seconds: float = 30) -> None:
-        deadline = time.monotonic() + seconds
-        while True:
-            self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.settimeout(60)
-            try:
-                self._socket.connect(str(path))
-                break
-            except (FileNotFoundError, ConnectionRefusedError):
-                self._socket.close()
-                if not running() or time.monotonic() > deadline:
-                    raise GuestError(f"no QMP monitor at {path}") from None
-                time.sleep(0.05)
-        self._stream = self._socket.makefile("rwb")
-        self._stream.readline()  # the greeting
-        self.command("qmp_capabilities")
-
-    def command(self, name: str, **arguments: Any) -> dict[str, Any]:
-        request = {"execute": name} | ({"arguments": arguments} if arguments else {})
-        self._stream.write(json.dumps(request).encode() + b"\n")
-        self._stream.flush()
-        while line := self._stream.readline():
-            answer = json.loads(line)
-            if "error" in answer:
-                raise GuestError(f"QMP {name}: {answer['error'].get('desc')}")
-            if "return" in answer:
-                value: dict[str, Any] = answer["return"] or {}
-                return value
-        raise GuestError(f"QMP {name}: the connection ended")
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):
-            self._stream.close()
-        self._socket.close()
+    @contextlib.contextmanager
+    def _with_console(self) -> Iterator[None]:
+        """Add the last console lines to an error of the monitor's."""
+        try:
+            yield
+        except GuestError as error:
+            raise self.error(str(error)) from None
