@@ -18,6 +18,7 @@ SCRIPTS = [
     *("scripts/collect-images", "scripts/lock", ".ci/run", "vm-configs/run-guest"),
     *("scripts/make-formats", "scripts/build-wheels", "scripts/test-wheel"),
     *("scripts/test-setup", "scripts/compare-wheels", "scripts/wheels/python"),
+    *("scripts/suspend-resume", "scripts/clone-guest"),
 ]
 GUEST_INIT = "scripts/formats/guest-init"
 INIT = "vm-configs/guest/init"

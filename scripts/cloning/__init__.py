@@ -1,0 +1,1 @@
+"""Guests that go on from one suspended image: see ``scripts/clone-guest``."""
