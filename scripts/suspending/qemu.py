@@ -17,7 +17,7 @@ from difffs.mount.live import read_usage
 from difffs.running.memory_files import memory_files
 
 _END_SECONDS = 60.0
-_CONNECTING_SECONDS = 5.0
+_CONNECTING_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +62,11 @@ class RunningQemu:
         self.socket = socket
         try:
             self.monitor = Monitor(socket, running, seconds)
+        except TimeoutError:
+            raise UsageError(
+                f"{socket}: QEMU does not answer, which it does to one at a time: end the other"
+                " connection to its monitor, or give it a second -qmp"
+            ) from None
         except (GuestError, OSError) as error:
             raise UsageError(
                 f"{socket}: no QEMU answers there ({error}): start it with"

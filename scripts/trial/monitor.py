@@ -15,6 +15,9 @@ _CREDENTIALS = struct.Struct("3i")
 """Process, user and group of who listens, as the kernel noted them."""
 
 
+_COMMAND_SECONDS = 60.0
+
+
 class GuestError(Exception):
     """A guest did not do what it was asked for; the text ends with its last console lines, where
     its console is known."""
@@ -24,11 +27,15 @@ class Monitor:
     """A QMP connection: one command at a time, events skipped."""
 
     def __init__(self, path: Path, running: Callable[[], bool], seconds: float = 30) -> None:
-        """Connect; wait for QEMU to listen for so long, as long as it is `running`."""
+        """Connect; wait for QEMU to listen for so long, as long as it is `running`, and to greet.
+
+        ``GuestError`` when it does not listen, TimeoutError when it does not greet: it talks to one
+        at a time.
+        """
         deadline = time.monotonic() + seconds
         while True:
             self._socket = socket.socket(socket.AF_UNIX)
-            self._socket.settimeout(60)
+            self._socket.settimeout(seconds)
             try:
                 self._socket.connect(str(path))
                 break
@@ -38,7 +45,12 @@ class Monitor:
                     raise GuestError(f"no QMP monitor at {path}") from None
                 time.sleep(0.05)
         self._stream = self._socket.makefile("rwb")
-        self._stream.readline()  # the greeting
+        try:
+            self._stream.readline()  # the greeting
+        except TimeoutError:
+            self.close()
+            raise
+        self._socket.settimeout(_COMMAND_SECONDS)
         self.command("qmp_capabilities")
 
     def command(self, name: str, **arguments: Any) -> Any:
