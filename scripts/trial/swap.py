@@ -24,6 +24,15 @@ def obstacle() -> str | None:
     return None
 
 
+def used_of(device: str) -> int:
+    """Return the bytes that are swapped out to a device now."""
+    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
+        name, _, _, used, _ = line.split()
+        if name == device:
+            return int(used) * 1024
+    return 0
+
+
 def _run(*command: str) -> str:
     done = subprocess.run(command, check=False, capture_output=True, text=True)
     if done.returncode != 0:
@@ -69,8 +78,4 @@ class LoopSwap:
 
     def used(self) -> int:
         """Bytes swapped out to the device now."""
-        for line in Path("/proc/swaps").read_text().splitlines()[1:]:
-            device, _, _, used, _ = line.split()
-            if device == self.device:
-                return int(used) * 1024
-        return 0
+        return used_of(self.device)
