@@ -21,9 +21,9 @@ from typing import Any
 from trial import cgroup, fio, guest, swap
 from trial.command import CommandFailed, difffs
 from trial.connection import Connection
+from trial.held_hog import HeldHog, HogError
 from trial.report import Part, Progress, mebibytes, part_lines, table
 
-HOG = Path(__file__).with_name("hog.py")
 HOG_MIB = 256
 HOG_RESIDENT_MIB = 96
 SWAP_MIB = 512
@@ -114,6 +114,7 @@ class Demo:
         except (
             DemoError,
             CommandFailed,
+            HogError,
             guest.GuestError,
             OSError,
             subprocess.SubprocessError,
@@ -265,7 +266,7 @@ class Demo:
         for one in guests:
             one.wait_until_off(seconds=0)
 
-    hog: subprocess.Popen[str] | None = None
+    hog: HeldHog | None = None
 
     def swapped_hog(self, swapping: ExitStack) -> str:
         """Run a process that needs more memory than it may have resident; leave it swapped out."""
@@ -273,55 +274,22 @@ class Demo:
         group = swapping.enter_context(
             cgroup.MemoryCgroup(f"difffs-demo-{os.getpid()}", HOG_RESIDENT_MIB << 20)
         )
-        hog = subprocess.Popen(
-            [sys.executable, str(HOG), "--hold", str(HOG_MIB)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            preexec_fn=group.enter,
-            start_new_session=True,
-        )
-        swapping.callback(self.end_hog, hog)
+        hog = swapping.enter_context(HeldHog(group, HOG_MIB, rounds=2))
         self.hog = hog
-        result = self.hog_says(hog)
+        verified = hog.verified()
         out = loop.used()
         if out < (HOG_MIB - HOG_RESIDENT_MIB) << 19:  # half of what cannot be resident
             others = ", ".join(loop.others()) or "nowhere else"
             raise DemoError(f"only {mebibytes(out)} were swapped to the store (others: {others})")
         return (
-            f"{result['pages_verified']:,} pages verified with {HOG_RESIDENT_MIB} MiB resident,"
+            f"{verified:,} pages verified with {HOG_RESIDENT_MIB} MiB resident,"
             f" {mebibytes(out)} swapped out to the store"
         )
-
-    def hog_says(self, hog: subprocess.Popen[str]) -> dict[str, int]:
-        """Read one line of the hog. Raises DemoError when it found a wrong page or was killed."""
-        assert hog.stdout is not None
-        assert hog.stderr is not None
-        line = hog.stdout.readline()
-        if not line:
-            status = hog.wait()
-            raise DemoError(f"the hog ended with status {status}: {hog.stderr.read().strip()}")
-        values: dict[str, int] = json.loads(line)
-        return values
 
     def finish_hog(self) -> str:
         """Let the hog verify all its pages once more, which brings them back from the store."""
         assert self.hog is not None
-        assert self.hog.stdin is not None
-        self.hog.stdin.close()
-        result = self.hog_says(self.hog)
-        status = self.hog.wait(60)
-        if status != 0:
-            raise DemoError(f"the hog ended with status {status}")
-        return f"{result['pages_verified']:,} pages verified after they came back"
-
-    @staticmethod
-    def end_hog(hog: subprocess.Popen[str]) -> None:
-        """Make sure that no hog is left."""
-        if hog.poll() is None:
-            hog.kill()
-        hog.wait(60)
+        return f"{self.hog.finish():,} pages verified after they came back"
 
     def fio_job(self) -> str:
         """Run fio on the mount."""

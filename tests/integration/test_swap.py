@@ -4,12 +4,12 @@ import json
 import os
 import signal
 import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
-from trial import cgroup, hog
+from trial import cgroup, swap
+from trial.held_hog import HeldHog
 
 from difffs.mount.live import mount_at, mountpoints_of
 from tests.integration.harness import Mounted, complaint, difffs, wait_until
@@ -23,15 +23,6 @@ HIGHEST = "32767"
 def store(store_for_swap: Path) -> Path:
     """A place for a store that is swapped to."""
     return store_for_swap
-
-
-def swapped(device: str) -> int:
-    """Return the bytes in use on a swap device."""
-    for line in Path("/proc/swaps").read_text().splitlines()[1:]:
-        name, _, _, used, _ = line.split()
-        if name == device:
-            return int(used) * 1024
-    raise AssertionError(f"{device} is no swap device")
 
 
 def statistics(store: Path) -> dict[str, Any]:
@@ -77,24 +68,13 @@ def test_a_process_larger_than_its_memory(store: Path) -> None:
         difffs("swapon", store, "--size", "512M", "--priority", HIGHEST, "--json").stdout
     )
     name = f"difffs-test-{os.getpid()}"
-    with cgroup.MemoryCgroup(name, 48 << 20) as group:
-        process = subprocess.Popen(
-            [sys.executable, hog.__file__, "--hold", "128", "2"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=group.enter,
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        assert json.loads(process.stdout.readline())["pages_verified"] == 2 * (128 << 20) // 4096
-        assert swapped(area["device"]) > 64 << 20
+    with cgroup.MemoryCgroup(name, 48 << 20) as group, HeldHog(group, 128, rounds=2) as hog:
+        assert hog.verified() == 2 * (128 << 20) // 4096
+        assert swap.used_of(area["device"]) > 64 << 20
         full = statistics(store)
         assert full["pages"]["total"] > (64 << 20) // 4096
         assert full["factor"] > 1.5
-        second, _ = process.communicate("")
-        assert process.returncode == 0
-        assert json.loads(second)["pages_verified"] == (128 << 20) // 4096
+        assert hog.finish() == (128 << 20) // 4096
     # The kernel discards what the process had, and the store shrinks.
     wait_until(lambda: statistics(store)["pages"]["total"] < full["pages"]["total"] // 4)
     difffs("swapoff", store)
@@ -109,24 +89,15 @@ def test_off_brings_everything_back(store: Path) -> None:
     if reason is not None:
         pytest.skip(reason)
     difffs("swapon", store, "--size", "256M", "--priority", HIGHEST)
-    with cgroup.MemoryCgroup(f"difffs-back-{os.getpid()}", 40 << 20) as group:
-        process = subprocess.Popen(
-            [sys.executable, hog.__file__, "--hold", "64", "1"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            preexec_fn=group.enter,
-        )
-        assert process.stdout is not None
-        process.stdout.readline()
+    name = f"difffs-back-{os.getpid()}"
+    with cgroup.MemoryCgroup(name, 40 << 20) as group, HeldHog(group, 64, rounds=1) as hog:
+        hog.verified()
         # Swapping off needs room for what comes back.
         for limit in ("memory.limit_in_bytes", "memory.max"):
             if (group.folder / limit).exists():
                 (group.folder / limit).write_text(str(512 << 20))
         difffs("swapoff", store)
-        second, _ = process.communicate("")
-        assert process.returncode == 0
-        assert json.loads(second)["pages_verified"] == (64 << 20) // 4096
+        assert hog.finish() == (64 << 20) // 4096
     assert json.loads(difffs("check", store, "--json").stdout)["clean"]
 
 
