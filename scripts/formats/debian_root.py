@@ -41,9 +41,14 @@ class RootError(Exception):
     """The Debian could not be built; the text ends with the last lines of the log."""
 
 
-def stamp(mirror: str, codename: str = CODENAME, packages: Sequence[str] = PACKAGES) -> str:
+def stamp(
+    mirror: str,
+    codename: str = CODENAME,
+    packages: Sequence[str] = PACKAGES,
+    backports: Sequence[str] = (),
+) -> str:
     """Return what changes whenever the root has to be built anew."""
-    words = [codename, *packages, _INSTALL, mirror]
+    words = [codename, *packages, *backports, _INSTALL, mirror]
     return hashlib.sha256("\0".join(words).encode()).hexdigest()
 
 
@@ -54,13 +59,16 @@ def debian_root(
     *,
     codename: str = CODENAME,
     packages: Sequence[str] = PACKAGES,
+    backports: Sequence[str] = (),
 ) -> Path:
     """Return the root in ``folder``; builds it unless it is there and up to date.
 
-    A second caller waits for the first. Raises RootError.
+    ``packages`` are of the release. ``backports`` are installed behind them, from the archive's
+    newer packages for the release: of kernels, the release's own stays beside. A second caller
+    waits for the first. Raises RootError.
     """
     root, stamp_file = folder / "root", folder / "stamp"
-    wanted = stamp(mirror, codename, packages)
+    wanted = stamp(mirror, codename, packages, backports)
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -89,8 +97,15 @@ def debian_root(
             settings = ["DEBIAN_FRONTEND=noninteractive", "DPKG_FORCE=unsafe-io"]
             if proxy := os.environ.get("http_proxy"):
                 settings.append(f"http_proxy={proxy}")
-            install = ["env", *settings, "sh", "-ec", _INSTALL, "sh", *packages]
-            _run(Place(made).command(folder, install), log)
+            install = ["env", *settings, "sh", "-ec", _INSTALL, "sh"]
+            _run(Place(made).command(folder, [*install, *packages]), log)
+            if backports:
+                suite = f"{codename}-backports"
+                say(f"installing {len(backports)} packages of {suite}")
+                with (made / "etc/apt/sources.list").open("a") as sources:
+                    sources.write(f"deb {mirror} {suite} main\n")
+                newer = [f"{package}/{suite}" for package in backports]
+                _run(Place(made).command(folder, [*install, *newer]), log)
             if root.exists():
                 root.rename(Path(name, "former"))
             made.rename(root)

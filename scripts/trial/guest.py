@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import math
 import os
 import re
 import shutil
@@ -157,17 +158,22 @@ class QemuGuest:
                 found.append(Event(match[1], {key: value for key, _, value in pairs}))
         return found
 
-    def follow(self, seconds: float, start: int = 0) -> Iterator[Event]:
+    def follow(
+        self, seconds: float, start: int = 0, *, silence: float = math.inf
+    ) -> Iterator[Event]:
         """Yield events from number ``start`` on as they come; end when QEMU has ended.
 
-        Raises GuestError after ``seconds``, or when the guest itself reports a failure.
+        Raises GuestError after ``seconds``, when none has come for ``silence`` seconds, or when the
+        guest itself reports a failure.
         """
         deadline = time.monotonic() + seconds
+        heard = time.monotonic()
         seen = start
         while True:
             running = self.running  # asked first, so that the last lines are not missed
             for event in self.events()[seen:]:
                 seen += 1
+                heard = time.monotonic()
                 if event.kind == "failed":
                     raise self.error(f"reports a failure: {dict(event.values)}")
                 yield event
@@ -175,6 +181,8 @@ class QemuGuest:
                 return
             if time.monotonic() > deadline:
                 raise self.error(f"did not finish within {seconds:.0f} s")
+            if time.monotonic() - heard > silence:
+                raise self.error(f"has said nothing for {silence:.0f} s")
             time.sleep(0.05)
 
     def wait_for(self, kind: str, seconds: float = 120, start: int = 0) -> Event:

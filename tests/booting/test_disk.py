@@ -12,22 +12,22 @@ from difffs.mount.options import parse_options
 
 
 def test_the_configuration_is_that_of_the_units_that_are_enabled() -> None:
-    found = entries(read([disk.GUEST_FILES / "difffs.conf"]))
+    found = entries(read([disk.BOOTS.files / "difffs.conf"]))
     for one in found:
-        assert one.unit in disk.PREPARE
+        assert one.unit in disk.BOOTS.enabled
         assert one.kind.unit in disk.UNITS
-    assert disk.PREPARE.count("difffs@") + disk.PREPARE.count("difffs-swap@") == len(found)
+    assert sum("@" in unit for unit in disk.BOOTS.enabled) == len(found)
 
 
 def test_the_lines_of_fstab_are_right() -> None:
-    mounts = [line.split() for line in disk.FSTAB if "fuse.difffs" in line]
+    mounts = [line.split() for line in disk.BOOTS.mounts if "fuse.difffs" in line]
     assert len(mounts) == 2
     for words in mounts:
         parse_options([words[3]])
 
 
 def test_its_programs_are_python() -> None:
-    programs = [path for path in disk.GUEST_FILES.iterdir() if not path.suffix]
+    programs = [path for path in disk.BOOTS.files.iterdir() if not path.suffix]
     assert programs
     for path in programs:
         ast.parse(path.read_text())

@@ -9,15 +9,12 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 
 import pytest
 from booting import disk
 from booting.disk import Disks
-from booting.guest import BootedGuest, Report
-from collection.releases import MIRROR
+from booting.guest import BootedGuest, Report, obstacle
 from trial import guest
 
 pytestmark = [
@@ -33,18 +30,6 @@ MOUNTS = {
     "/mnt/lazy": "/var/lib/difffs/lazy",
 }
 SWAP = re.compile(r"/dev/loop\d+ +\d+ +10\Z")
-
-
-def obstacle() -> str | None:
-    """Say why no guest can be made and booted here, or None."""
-    reason = disk.obstacle() or guest.obstacle()
-    if reason is not None:
-        return reason
-    try:
-        with urllib.request.urlopen(f"{MIRROR}/dists/stable/InRelease", timeout=20):
-            return None
-    except (urllib.error.URLError, TimeoutError) as error:
-        return f"the Debian archive cannot be reached: {error}"
 
 
 @pytest.fixture(scope="module")
