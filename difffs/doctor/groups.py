@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import errno
 
-from difffs.cgroup.finding import memory_group
+from difffs.cgroup.finding import MemoryGroup, memory_group
 from difffs.doctor.check import Answer, limited, missing, off, ok, probe
 from difffs.doctor.host import Host
+
+_NOT_SWAPPED = ("init.scope", "difffs.slice")
+"""What has no need of a limit: systemd itself, and daemons."""
 
 
 @probe("cgroup.memory", "guests")
@@ -87,6 +90,65 @@ def swap_limit(host: Host) -> Answer:
     return ok(f"memory.swap.max is {text}" if text else "no limit on swap")
 
 
+@probe("cgroup.others", "swap")
+def others(host: Host) -> Answer:
+    """Whether all that is swapped out is kept from taking the last of the memory."""
+    group = memory_group(host)
+    remedy = (
+        "systemctl set-property system.slice MemoryMax=60%, and what else has processes likewise,"
+        " so that they leave some: docs/operations.md, memory for the daemon"
+    )
+    if group is None:
+        return limited(
+            "no memory controller: nothing keeps memory for a daemon that carries swap",
+            "see cgroup.memory",
+        )
+    limits = {
+        name: _limit(host, f"{group.hierarchy}/{name}", group.version)
+        for name in host.names(group.hierarchy)
+        if name not in _NOT_SWAPPED and _has_processes(host, f"{group.hierarchy}/{name}", group)
+    }
+    free = [name for name, limit in limits.items() if limit is None]
+    if not limits or _has_programs(host, group.hierarchy):  # the uppermost group has no limit
+        free.append(group.hierarchy)
+    if free:
+        return limited(
+            f"{', '.join(free)} may take all memory, and a daemon that carries swap then waits for"
+            " some for ever",
+            remedy,
+        )
+    total = host.memory_bytes
+    taken = sum(limit for limit in limits.values() if limit is not None)
+    if taken >= total:
+        return limited(f"the groups may take {taken >> 20} MiB, of {total >> 20} in all", remedy)
+    return ok(f"{(total - taken) >> 20} MiB of memory are kept from {', '.join(limits)}")
+
+
+def _has_processes(host: Host, folder: str, group: MemoryGroup) -> bool:
+    """Whether there are any in it, or in groups of it; in version 1, in itself."""
+    if group.version == 2:
+        return "populated 1" in (host.text_or_none(f"{folder}/cgroup.events") or "")
+    return bool(host.text_or_none(f"{folder}/cgroup.procs"))
+
+
+def _has_programs(host: Host, folder: str) -> bool:
+    """Whether there are processes in it that are neither the kernel's nor difffs's."""
+    for process in (host.text_or_none(f"{folder}/cgroup.procs") or "").split():
+        command = host.text_or_none(f"/proc/{process}/cmdline") or ""
+        if command and "difffs" not in command:
+            return True
+    return False
+
+
+def _limit(host: Host, folder: str, version: int) -> int | None:
+    """Bytes that a group may have; None where there is no limit."""
+    name = "memory.max" if version == 2 else "memory.limit_in_bytes"
+    text = host.text_or_none(f"{folder}/{name}") or "max"
+    limit = None if text == "max" else int(text)
+    # version 1 shows "no limit" as a number just below 2**63
+    return None if limit is None or limit >= 1 << 60 else limit
+
+
 @probe("kernel.pressure", "guests", "swap")
 def pressure(host: Host) -> Answer:
     """Whether the kernel tells how much work waits for memory (PSI)."""
@@ -104,4 +166,4 @@ def pressure(host: Host) -> Answer:
     return ok(f"/proc/pressure/memory{', and memory.pressure of groups' if apart else ''}")
 
 
-PROBES = (memory, delegation, reclaim, swap_limit, pressure)
+PROBES = (memory, delegation, reclaim, swap_limit, others, pressure)

@@ -137,6 +137,14 @@ class Host:
             raise ValueError(f"kernel release {release!r}")
         return int(found[1]), int(found[2])
 
+    @cached_property
+    def memory_bytes(self) -> int:
+        """The memory that the kernel has to use. ``OSError``, ``ValueError``."""
+        found = re.search(r"^MemTotal: +(\d+) kB$", self.text("/proc/meminfo"), re.MULTILINE)
+        if found is None:
+            raise ValueError("/proc/meminfo has no MemTotal")
+        return int(found[1]) * 1024
+
     def has_module(self, name: str) -> bool:
         """Whether the kernel has a module, loaded, built in or to be loaded. ``OSError``."""
         if self.exists(f"/sys/module/{name}"):

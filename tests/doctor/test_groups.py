@@ -48,6 +48,7 @@ def test_no_memory_controller(tmp_path: Path) -> None:
     host = made_host(tmp_path / "b", {"/proc/self/mountinfo": ""})
     for probe in (groups.memory, groups.delegation, groups.reclaim):
         assert found(probe, host).state == "missing"
+    assert found(groups.others, host).state == "limited"
 
 
 def test_a_group_above_what_is_mounted(tmp_path: Path) -> None:
@@ -77,6 +78,67 @@ def test_nothing_may_be_swapped(tmp_path: Path) -> None:
     check = found(groups.swap_limit, made_host(tmp_path, files))
     assert check.state == "limited"
     assert check.matters_for == ("swap",)
+
+
+OTHERS = {
+    **VERSION_2,
+    "/proc/meminfo": "MemTotal:         481032 kB\nMemFree:           68188 kB\n",
+    "/sys/fs/cgroup/system.slice/cgroup.events": "populated 1\nfrozen 0\n",
+    "/sys/fs/cgroup/system.slice/memory.max": f"{300 << 20}\n",
+    "/sys/fs/cgroup/user.slice/cgroup.events": "populated 0\nfrozen 0\n",
+    "/sys/fs/cgroup/user.slice/memory.max": "max\n",
+    "/sys/fs/cgroup/init.scope/cgroup.events": "populated 1\nfrozen 0\n",
+    "/sys/fs/cgroup/init.scope/memory.max": "max\n",
+    "/sys/fs/cgroup/difffs.slice/cgroup.events": "populated 1\nfrozen 0\n",
+    "/sys/fs/cgroup/difffs.slice/memory.max": "max\n",
+}
+
+
+def test_memory_is_kept_from_all_others(tmp_path: Path) -> None:
+    check = found(groups.others, made_host(tmp_path / "a", OTHERS))
+    assert (check.state, check.matters_for) == ("ok", ("swap",))
+    assert check.found == "169 MiB of memory are kept from system.slice"
+    populated = {**OTHERS, "/sys/fs/cgroup/user.slice/cgroup.events": "populated 1\n"}
+    check = found(groups.others, made_host(tmp_path / "b", populated))
+    assert check.state == "limited"
+    assert check.found.startswith("user.slice may take all memory")
+    too_much = {**populated, "/sys/fs/cgroup/user.slice/memory.max": f"{200 << 20}\n"}
+    check = found(groups.others, made_host(tmp_path / "c", too_much))
+    assert check.state == "limited"
+    assert "500 MiB, of 469" in check.found
+
+
+def test_no_group_has_processes(tmp_path: Path) -> None:
+    check = found(groups.others, made_host(tmp_path, VERSION_2))
+    assert check.state == "limited"
+    assert check.found.startswith("/sys/fs/cgroup may take all memory")
+
+
+def test_a_program_in_the_uppermost_group(tmp_path: Path) -> None:
+    files = {
+        **OTHERS,
+        "/sys/fs/cgroup/cgroup.procs": "2\n700\n701\n",
+        "/proc/2/cmdline": "",
+        "/proc/700/cmdline": "python3\0/usr/local/bin/difffs\0swapon\0/srv/swap\0",
+    }
+    assert found(groups.others, made_host(tmp_path / "a", files)).state == "ok"
+    files["/proc/701/cmdline"] = "cat\0"
+    check = found(groups.others, made_host(tmp_path / "b", files))
+    assert check.found.startswith("/sys/fs/cgroup may take all memory")
+
+
+def test_memory_is_kept_from_all_others_in_version_1(tmp_path: Path) -> None:
+    limit = "/sys/fs/cgroup/memory/machine/memory.limit_in_bytes"
+    files = {
+        **VERSION_1,
+        "/proc/meminfo": OTHERS["/proc/meminfo"],
+        "/sys/fs/cgroup/memory/machine/cgroup.procs": "77\n",
+        limit: f"{(1 << 63) - 4096}\n",
+    }
+    check = found(groups.others, made_host(tmp_path / "a", files))
+    assert check.found.startswith("machine may take all memory")
+    check = found(groups.others, made_host(tmp_path / "b", {**files, limit: f"{256 << 20}\n"}))
+    assert check.found == "213 MiB of memory are kept from machine"
 
 
 def test_reclaim_of_an_older_kernel(tmp_path: Path) -> None:
