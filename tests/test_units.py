@@ -11,6 +11,7 @@ import pytest
 
 from difffs.cli.main import build_parser
 from difffs.configuration.keys import KINDS, Kind
+from difffs.doctor.groups import NOT_SWAPPED
 from difffs.mount.privileges import AT_HAND, KEPT
 
 FOLDER = Path(__file__).parents[1] / "vm-configs"
@@ -70,6 +71,12 @@ def test_the_order_of_swap_has_no_cycle(before: str, cycle: bool, tmp_path: Path
         env={**os.environ, "SYSTEMD_UNIT_PATH": f"{tmp_path}:"},  # and where they are otherwise
     )
     assert ("ordering cycle" in done.stderr) is cycle, done.stderr
+
+
+def test_limits_of_all_services_are_not_those_of_a_daemon_that_carries_swap() -> None:
+    """Nor does ``difffs doctor`` ask for a limit of theirs."""
+    (found,) = re.findall(r"^Slice=(.*)$", (FOLDER / "difffs-swap@.service").read_text(), re.M)
+    assert found in NOT_SWAPPED
 
 
 def test_their_commands_parse() -> None:

@@ -8,7 +8,7 @@ from difffs.cgroup.finding import MemoryGroup, memory_group
 from difffs.doctor.check import Answer, limited, missing, off, ok, probe
 from difffs.doctor.host import Host
 
-_NOT_SWAPPED = ("init.scope", "difffs.slice")
+NOT_SWAPPED = ("init.scope", "difffs.slice")
 """What has no need of a limit: systemd itself, and daemons."""
 
 
@@ -106,7 +106,7 @@ def others(host: Host) -> Answer:
     limits = {
         name: _limit(host, f"{group.hierarchy}/{name}", group.version)
         for name in host.names(group.hierarchy)
-        if name not in _NOT_SWAPPED and _has_processes(host, f"{group.hierarchy}/{name}", group)
+        if name not in NOT_SWAPPED and _has_processes(host, f"{group.hierarchy}/{name}", group)
     }
     free = [name for name, limit in limits.items() if limit is None]
     if not limits or _has_programs(host, group.hierarchy):  # the uppermost group has no limit
