@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from trial.guest import Guest
 from trial.guest_group import GuestGroup
+from trial.mappings import mappings
 
 from benchmark import mounts
-from benchmark.process_memory import mappings
 from benchmark.swapping import ZramArea
 from difffs.host_memory import host_memory, resident_of
 from difffs.page import PAGE_SIZE
@@ -157,9 +157,11 @@ def _of_processes(
     """What is resident of RAM, and the processes' part of all else that they have."""
     ram = own = 0
     for process in processes:
-        for one in mappings(process):
-            if one.path in files or (not one.path and one.size == size):
-                ram += one.resident
-            else:
-                own += one.proportional
+        with suppress(OSError):  # it has ended meanwhile
+            for one in mappings(process):
+                path = one.place.path
+                if path in files or (not path and one.size == size):
+                    ram += one.resident
+                else:
+                    own += one.proportional
     return ram, own

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from benchmark.process_memory import mappings
+from trial.mappings import mappings
 
 
 def load_average() -> float:
@@ -87,7 +87,7 @@ def own_memory(process: int, store: Path | None = None) -> int:
     holds, its write buffer and its libraries included, is counted here.
     """
     prefix = str(store.resolve()) + "/" if store is not None else "\0"
-    return sum(one.resident for one in mappings(process) if not one.path.startswith(prefix))
+    return sum(one.resident for one in mappings(process) if not one.place.path.startswith(prefix))
 
 
 def occupied(folder: Path) -> int:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-import re
+import contextlib
 from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-_MAPPING = re.compile(
-    r"[0-9a-f]+-[0-9a-f]+ (?P<rights>\S{4}) [0-9a-f]+"
-    r" (?P<major>[0-9a-f]+):(?P<minor>[0-9a-f]+) (?P<inode>\d+)"
-)
+from trial.mappings import identity, mappings, places
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,48 +31,27 @@ class ProcessMemory:
 
 def process_memory(process: int, files: Collection[Path]) -> ProcessMemory:
     """Look at a process that has mapped `files` privately. ``OSError`` where that may not be."""
-    wanted = {_identity(file) for file in files}
+    wanted = {identity(file) for file in files}
     changed = own = program = 0
-    is_file = False
-    for line in Path(f"/proc/{process}/smaps").read_text().splitlines():
-        if found := _MAPPING.match(line):
-            is_file = _identity_of(found) in wanted
-            continue
-        name, _, value = line.partition(":")
-        if name not in ("Pss", "Anonymous"):
-            continue
-        size = int(value.split()[0]) << 10
-        if name == "Anonymous":
-            changed += size if is_file else 0
-            own += 0 if is_file else size
-        if not is_file:  # anonymous memory is in Pss, too, and taken out again
-            program += size if name == "Pss" else -size
+    for one in mappings(process):
+        if one.place.file in wanted:
+            changed += one.anonymous
+        else:
+            own += one.anonymous
+            program += one.proportional - one.anonymous
     return ProcessMemory(changed, own, max(0, program), _page_tables(process))
 
 
 def writes_to(file: Path) -> int | None:
     """Return a process that has mapped a file so that it can change it for others, or None."""
-    wanted = _identity(file)
+    wanted = identity(file)
     for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            lines = (folder / "maps").read_text(errors="replace").splitlines()
-        except OSError:
-            continue  # gone, or somebody else's
-        for line in lines:
-            found = _MAPPING.match(line)
-            if found and found["rights"][1::2] == "ws" and _identity_of(found) == wanted:
-                return int(folder.name)
+        process = int(folder.name)
+        with contextlib.suppress(OSError):  # gone, or somebody else's
+            for place in places(process):
+                if place.rights[1::2] == "ws" and place.file == wanted:
+                    return process
     return None
-
-
-def _identity(file: Path) -> tuple[int, int]:
-    about = file.stat()
-    return about.st_dev, about.st_ino
-
-
-def _identity_of(mapping: re.Match[str]) -> tuple[int, int]:
-    device = os.makedev(int(mapping["major"], 16), int(mapping["minor"], 16))
-    return device, int(mapping["inode"])
 
 
 def _page_tables(process: int) -> int:
