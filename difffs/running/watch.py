@@ -19,6 +19,12 @@ STEP_SECONDS = 0.5
 _LOOK_SECONDS = 1.0
 """Between two looks at what is mapped and what it costs."""
 
+_FIRST_LOOK_SECONDS = 0.1
+"""The same as long as nothing was found to be mapped, in the first seconds: a command may not last
+longer than that."""
+
+_FIRST_SECONDS = 5.0
+
 logger = logging.getLogger(__name__)
 
 
@@ -91,17 +97,21 @@ class Watch:
 
     def _follow(self) -> None:
         decided = time.monotonic()
-        pause = STEP_SECONDS
+        pause = _FIRST_LOOK_SECONDS
         while not self._ended.wait(pause):
             try:
                 began = time.monotonic()
                 usage = self._group.usage()
-                if began - self._looked_at >= _LOOK_SECONDS or not self._peak:
+                if began - self._looked_at >= _LOOK_SECONDS or not self._files:
                     self._look(began, usage)
+                is_new = not self._files and began - self._began < _FIRST_SECONDS
+                pause = _FIRST_LOOK_SECONDS if is_new else STEP_SECONDS
+                if began - decided < STEP_SECONDS and is_new:
+                    continue
                 guest_bytes = sum(file.mapped for file in self._files)
                 self._apply(self._rule.limits(usage, guest_bytes, began - decided))
                 decided = began
-                pause = max(STEP_SECONDS, time.monotonic() - began)
+                pause = max(pause, time.monotonic() - began)
             except OSError as error:
                 # The group is looked at again: files of /proc and of mounts come and go.
                 logger.debug("a look at the group failed: %s", error)

@@ -42,7 +42,12 @@ def different_pages(corpus: Corpus) -> set[bytes]:
 def test_identical_pages_are_merged_and_no_others(corpora: list[Corpus], tmp_path: Path) -> None:
     peer = variants(ksm.find())[0]
     for corpus in corpora:
-        found = peer.function(corpus.images, tmp_path, peer.parameters)
+        try:
+            found = peer.function(corpus.images, tmp_path, peer.parameters)
+        except EnvironmentProblem as problem:
+            if "other processes" in str(problem):  # a QEMU, say: it does so unless told otherwise
+                pytest.skip(str(problem))
+            raise
         merged = found["pages_sharing"] + found["ksm_zero_pages"] - found["others_zero"]
         kept = len(different_pages(corpus))
         assert kept <= corpus.pages - merged + found["others_merged"]
