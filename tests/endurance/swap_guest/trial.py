@@ -139,6 +139,11 @@ class Outcome:
         if "ActiveState=active" not in self.store["unit"] or self.store["code"] != "0":
             self.faults.append(f"the store is not as it should be: {self.store}")
 
+    @property
+    def stalls(self) -> int:
+        """How often a task of the whole machine had to reclaim memory itself (direct reclaim)."""
+        return sum(int(value) for name, value in self.work.items() if name.startswith("allocstall"))
+
     def count(self, name: str) -> int:
         """Sum of what the programs counted under a name."""
         return sum(int(program.get(name, 0)) for program in self.programs)
@@ -170,7 +175,8 @@ class Outcome:
                 f" {self.count('verified'):,} more verified",
                 f"  swapped out at most {int(work['peak_swapped']) >> 20} MiB; pages out"
                 f" {int(work['pswpout']):,}, in {int(work['pswpin']):,}; killed for want of"
-                f" memory: {work['oom_kill']}",
+                f" memory: {work['oom_kill']}; had to find memory for themselves when the machine"
+                f" was short: {self.stalls} times",
             ]
         for program in self.programs:
             if program["name"] in BESIDE:
