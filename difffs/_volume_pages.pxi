@@ -168,7 +168,7 @@ cdef extern from *:
 TABLE_ENTRIES = TABLE_ENTRIES_NATIVE
 TABLE_BYTES = TABLE_BYTES_NATIVE
 
-# Pages that are looked at while the page lock is held.
+# Pages, and slots of the write buffer, that are looked at while the page lock is held.
 cdef enum:
     PAGES_A_TURN = 64
     SLOTS_A_TURN = 64

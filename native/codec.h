@@ -84,10 +84,12 @@ struct ZSTD_CCtx_s;
 struct ZSTD_CDict_s;
 struct ZSTD_DDict_s;
 int codec_prepare_frames(struct ZSTD_CCtx_s *zstd);
+
 /* Whether a payload is one frame of these, whole, and nothing behind it. Asked before zstd decodes
  * it: of the magicless format some versions look at four bytes even where less is left of the input
  * (1.5.4; behind a frame, or of a shorter one), and all take several frames for one payload. */
 int codec_is_frame(const uint8_t *payload, size_t length);
+
 const struct ZSTD_CDict_s *codec_dictionary_compress(const codec_dictionary *dictionary);
 const struct ZSTD_DDict_s *codec_dictionary_decompress(const codec_dictionary *dictionary);
 

@@ -15,7 +15,7 @@
 
 #define NO_SLOT UINT32_MAX
 
-/* Keys of slots that are free: since a while, since the last write_buffer_give_back() at least, and without
+/* Keys of slots that are free: of late, since the last write_buffer_give_back() at least, and those without
  * memory. (Of slots that were never used it is 0, which is no page's.) */
 #define KEY_FREE UINT64_MAX
 #define KEY_IDLE (UINT64_MAX - 1u)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from trial.guest import Guest
@@ -69,7 +70,7 @@ def ksm_obstacle() -> str | None:
 def plain(make: MakeGuests, folder: Path) -> Iterator[Running]:
     """QEMU's own memory."""
     with GuestGroup(make("plain", folder), folder) as group:
-        yield Running(group, lambda: Cost(*_of_anonymous(group)))
+        yield Running(group, partial(_of_anonymous, group))
 
 
 @contextmanager
@@ -80,7 +81,7 @@ def merged(make: MakeGuests, folder: Path) -> Iterator[Running]:
         (_KSM / "pages_to_scan").write_text(str(_KSM_PAGES_A_TURN))
         (_KSM / "run").write_text("1")
         try:
-            yield Running(group, lambda: _less_what_is_merged(Cost(*_of_anonymous(group))))
+            yield Running(group, lambda: _less_what_is_merged(_of_anonymous(group)))
         finally:
             (_KSM / "run").write_text("2")  # takes apart what was merged
             for name, value in former.items():
@@ -90,7 +91,7 @@ def merged(make: MakeGuests, folder: Path) -> Iterator[Running]:
 def _less_what_is_merged(cost: Cost) -> Cost:
     sharing = int((_KSM / "pages_sharing").read_text()) * PAGE_SIZE
     profit = int((_KSM / "general_profit").read_text())  # less what KSM notes of each page
-    return Cost(cost.resident - sharing, sharing - profit, 0, cost.own)
+    return replace(cost, resident=cost.resident - sharing, kept=sharing - profit)
 
 
 def on_zram(limit: int) -> Way:
@@ -110,8 +111,7 @@ def on_zram(limit: int) -> Way:
         ):
 
             def look() -> Cost:
-                resident, _, _, own = _of_anonymous(group)
-                return Cost(resident, area.memory()["device"], 0, own)
+                return replace(_of_anonymous(group), kept=area.memory()["device"])
 
             yield Running(group, look)
 
@@ -144,11 +144,11 @@ def _limited(rule: str) -> list[str]:
     return [sys.executable, "-m", "difffs", "run", "--quiet", "--resident", rule, "--"]
 
 
-def _of_anonymous(group: GuestGroup) -> tuple[int, int, int, int]:
+def _of_anonymous(group: GuestGroup) -> Cost:
     """Where RAM is a mapping of that very size."""
     size = group.guests[0].mebibytes * MIB
     resident, own = _of_processes(group.processes(), (), size)
-    return resident, 0, 0, own
+    return Cost(resident, kept=0, daemons=0, own=own)
 
 
 def _of_processes(
