@@ -172,8 +172,10 @@ def parse(arguments: list[str]) -> Options:
         parser.error("--neighbour-seconds needs more than 0, 3600 at most")
     if found.guests < 1 or found.guest_rounds < 1 or not 2 <= found.rest_seconds <= 3600:
         parser.error("--guests and --guest-rounds need at least 1, --rest-seconds 2 to 3600")
-    if found.guest_size < 96 << 20 or found.guest_size % (1 << 20):
-        parser.error("--guest-size needs at least 96M, in whole MiB")
+    if found.guest_size < 160 << 20 or found.guest_size % (1 << 20):
+        parser.error(
+            "--guest-size needs at least 160M, in whole MiB: less has no room for the work"
+        )
     if len(found.cost_sizes) < 2 or found.cost_files < 4:
         parser.error("--cost-sizes needs two sizes, --cost-files at least 4")
     if min(found.cluster_images) < 1 or found.cluster_image_size < 1 << 20:

@@ -68,7 +68,7 @@ def test_every_part_is_measured_and_verified() -> None:
 @pytest.mark.timeout(1800)
 @pytest.mark.integration
 def test_guests_are_measured_with_each_kind_of_ram() -> None:
-    words = ("--guests", "2", "--guest-size", "128M", "--guest-rounds", "1", "--rest-seconds", "4")
+    words = ("--guests", "2", "--guest-size", "160M", "--guest-rounds", "1", "--rest-seconds", "4")
     done = bench(*TINY, *words, "--json", "--parts", "guests")
     assert done.returncode == 0, done.stderr
     part = json.loads(done.stdout)["parts"]["guests"]
@@ -81,12 +81,12 @@ def test_guests_are_measured_with_each_kind_of_ram() -> None:
     assert len(measured) + len(part["absent"]) >= len(ways)
     for way in measured:
         rest, work = figures["after the rest", way], figures["mean of their work", way]
-        assert 0 < rest < 2 * 128 + 200
-        assert 0 < work < 2 * 128 + 200
+        assert 0 < rest < 2 * 160 + 200
+        assert 0 < work < 2 * 160 + 200
         assert figures["QEMU itself", way] > 0
         parts = ("guest pages", "store, zram, KSM", "daemons")
         assert rest == pytest.approx(sum(figures[each, way] for each in parts))
-    assert figures["guest pages", "difffs 50%"] <= 128 + 8
+    assert figures["guest pages", "difffs 50%"] <= 160 + 8
 
 
 @pytest.mark.slow
