@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from difffs.mount.live import mount_at
+from difffs.refine.tiers import TIERS
 from tests.endurance.needs import obstacle
 from tests.endurance.soak.trial import soak
 from tests.integration import harness
@@ -22,6 +23,7 @@ def _parse(arguments: list[str]) -> argparse.Namespace:
     add("--seed", type=int, default=1, metavar="N", help="another course of things (1)")
     add("--size", type=int, default=512, metavar="MIB", help="of all volumes together (512)")
     add("--pace", type=float, default=4000, metavar="N", help="pages a second at most (4000)")
+    add("--refine", choices=tuple(TIERS), help="refine all the time; compared with a fresh store")
     add("--keep", type=Path, default=Path("endurance-failures"), metavar="DIR",
         help="where a failing store goes")  # fmt: skip
     add("--json", type=Path, metavar="FILE", help="a report with all that was measured")
@@ -46,7 +48,15 @@ def main(arguments: list[str]) -> int:
     with harness.folder_in_memory() as folder:
         mounted = harness.Mounted(folder)
         try:
-            report = soak(mounted, options.seconds, options.seed, options.size, options.pace, say)
+            report = soak(
+                mounted,
+                options.seconds,
+                options.seed,
+                options.size,
+                options.pace,
+                say,
+                options.refine,
+            )
             faults = report.faults
         except AssertionError as error:
             print(f"VIOLATION {error}")

@@ -9,6 +9,7 @@ import pytest
 from tests.endurance.full_disk.model import PAGE
 from tests.endurance.needs import obstacle
 from tests.endurance.soak.clients import Client, page_bytes
+from tests.endurance.soak.refining import Refined
 from tests.endurance.soak.trial import Report, Sample, soak
 from tests.integration import harness
 
@@ -28,6 +29,33 @@ def test_some_seconds_of_it() -> None:
     assert report.compared >= report.kills * (32 << 20) // PAGE
     assert report.samples
     assert {each.life for each in report.samples} <= set(range(report.kills))
+
+
+@pytest.mark.slow
+@pytest.mark.integration
+def test_some_seconds_of_it_while_it_is_refined() -> None:
+    if (reason := obstacle()) is not None:
+        pytest.skip(reason)
+    with harness.mounted_store() as mounted:
+        report = soak(mounted, 15, seed=2, mebibytes=8, pages_a_second=1000, tier="cold")
+    assert report.faults == []
+    assert report.kills >= 2
+    refined = report.refined
+    assert refined is not None
+    assert refined.passes > 0
+    assert refined.members > 0
+    assert min(refined.bytes["payload"], refined.fresh["payload"]) > 0
+
+
+def test_a_store_that_is_much_larger_than_a_fresh_one_is_a_fault() -> None:
+    report = Report(
+        1, 3600, refined=Refined("cold", bytes={"stored": 1100}, fresh={"stored": 1000})
+    )
+    report.judge()
+    assert report.faults == []
+    report.refined = Refined("cold", bytes={"stored": 1101}, fresh={"stored": 1000})
+    report.judge()
+    assert len(report.faults) == 1
 
 
 def test_a_page_that_is_lost_or_another_is_a_fault(tmp_path: Path) -> None:

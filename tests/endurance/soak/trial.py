@@ -3,6 +3,8 @@ and again: nothing is lost, and neither slack nor memory grows.
 
 In the first half of the time daemons live for some seconds only. The last one lives through the
 second half, so that what it takes can be told to grow or not; at the end it is killed as well.
+
+With a tier the store is refined all the time, and at the end compared with one that was made anew.
 """
 
 import threading
@@ -15,6 +17,7 @@ from typing import Any
 from difffs.mount.live import read_statistics
 from tests.endurance.full_disk.model import PAGE
 from tests.endurance.soak.clients import Client
+from tests.endurance.soak.refining import Passes, Refined, compare
 from tests.integration.harness import Mounted
 
 MOST_SLACK = 0.10
@@ -62,6 +65,7 @@ class Report:
     discarded: int = 0
     synchronised: int = 0
     compared: int = 0
+    refined: Refined | None = None
     samples: list[Sample] = field(default_factory=list)
     faults: list[str] = field(default_factory=list)
 
@@ -83,11 +87,16 @@ class Report:
         return (min(second), max(second)) if second else (0, 0)
 
     def judge(self) -> None:
-        """Slack and memory are within their bounds."""
+        """Slack and memory are within their bounds. Passes take memory and give it back: then it
+        is told only."""
         if self.seconds < _TELLING_SECONDS:
             return
         if (most := max(self.slack_shares(), default=0.0)) > MOST_SLACK:
             self.faults.append(f"slack is {most:.1%} of the payloads")
+        if self.refined is not None:
+            if (fault := self.refined.fault()) is not None:
+                self.faults.append(fault)
+            return
         least, largest = self.memory()
         if largest > least * (1 + MOST_GROWTH):
             self.faults.append(
@@ -112,6 +121,8 @@ class Report:
             f"  the daemon's memory in the second half: {least:,} to {largest:,} bytes"
             f" ({largest / max(1, least) - 1:.1%})",
         ]
+        if self.refined is not None:
+            lines.append(self.refined.text())
         return "\n".join(lines + [f"  VIOLATION: {fault}" for fault in self.faults[:20]])
 
 
@@ -146,8 +157,12 @@ class Soak:
             # What a daemon keeps of its busiest moment, as its write buffer, is there from then on.
             warming = _WARMING * self._report.seconds
             self._live(self._report.seconds - self._passed(), say, unpaced_seconds=warming / 2)
+        refined = self._report.refined
+        if refined is not None and not self._report.faults:
+            compare(self._mounted, [each.volume.name for each in self._clients], refined)
+        else:
+            self._mounted.unmount()
         self._report.judge()
-        self._mounted.unmount()
 
     def _passed(self) -> float:
         return time.monotonic() - self._began
@@ -167,6 +182,8 @@ class Soak:
         ]
         for thread in threads:
             thread.start()
+        refined = self._report.refined
+        passes = None if refined is None else Passes(self._mounted.path, refined)
         end = self._passed() + seconds
         between = min(10.0, self._report.seconds / 60)
         while (left := end - self._passed()) > 0 and all(each.is_alive() for each in threads):
@@ -178,6 +195,10 @@ class Soak:
         stop.set()
         for thread in threads:
             thread.join()
+        if passes is not None:
+            passes.end()
+            if passes.fault is not None:
+                self._report.faults.append(passes.fault)
         self._count()
         if early:
             raise AssertionError(
@@ -226,9 +247,10 @@ def soak(
     mebibytes: int,
     pages_a_second: float,
     say: Callable[[str], None] = lambda _text: None,
+    tier: str | None = None,
 ) -> Report:
-    """Run for so long in a mount, which is gone afterwards. AssertionError of a command that
-    failed, as of a check that found something."""
-    report = Report(seed, seconds)
+    """Run for so long in a mount, which is gone afterwards, with refining to a tier if there is
+    one. AssertionError of a command that failed, as of a check that found something."""
+    report = Report(seed, seconds, refined=None if tier is None else Refined(tier))
     Soak(mounted, report, (mebibytes << 20) // PAGE, pages_a_second).run(say)
     return report
