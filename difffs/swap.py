@@ -295,6 +295,11 @@ def swap_on(
     return SwapArea(device, volume, mountpoint, tuple(warnings))
 
 
+def daemon_of(store: Path) -> int | None:
+    """The process that has a store open for writing; None where there is none."""
+    return use_of(store).process if is_in_use(store) else None
+
+
 def _attach(volume: Path, undo: ExitStack) -> str:
     """Return a loop device over the volume that can be written to."""
     options = ("--direct-io=on", "--sector-size=4096")

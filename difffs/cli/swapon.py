@@ -1,8 +1,10 @@
 """``difffs swapon STORE``."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from difffs.cli.arguments import filled_path
 from difffs.cli.configured import add_configured, configured
@@ -53,7 +55,8 @@ def run(arguments: argparse.Namespace) -> int:
     if options.read_only or options.remount:
         raise UsageError("-o ro and -o remount are not for swapping: leave them out")
     area = swap.swap_on(store, size, priority, options)
-    for warning in area.warnings:
+    warnings = [*area.warnings, *_memory_warnings(swap.daemon_of(store))]
+    for warning in warnings:
         print(f"difffs: {warning}", file=sys.stderr)
     if arguments.json:
         print_json(
@@ -63,12 +66,24 @@ def run(arguments: argparse.Namespace) -> int:
                 "volume": str(area.volume),
                 "mountpoint": area.mountpoint,
                 "size": size,
-                "warnings": list(area.warnings),
+                "warnings": warnings,
             }
         )
     else:
         print(f"swapping to {store}: {area.device}, {format_size(size)}")
     return 0
+
+
+def _memory_warnings(daemon: int | None) -> list[str]:
+    """Whether others may leave the daemon without memory, in the words of ``difffs doctor``."""
+    from difffs.doctor.groups import others
+    from difffs.doctor.host import Host
+
+    with suppress(OSError):
+        if daemon is not None and os.sched_getscheduler(daemon) in (os.SCHED_FIFO, os.SCHED_RR):
+            return []  # it goes below what the kernel keeps from the others
+    check = others.check(Host())
+    return [f"{check.found}; {check.remedy}"] if check.is_finding else []
 
 
 def _number(option: str, parse: Callable[[str], int], text: str) -> int:

@@ -12,7 +12,7 @@ from trial import cgroup, swap
 from trial.held_hog import HeldHog
 
 from difffs.mount.live import mount_at, mountpoints_of
-from tests.integration.harness import Mounted, complaint, difffs, wait_until
+from tests.integration.harness import DIFFFS, Mounted, complaint, difffs, wait_until
 
 pytestmark = [pytest.mark.integration, pytest.mark.usefixtures("able_to_swap")]
 
@@ -58,6 +58,28 @@ def test_on_and_off(store: Path) -> None:
     assert not Path(area["mountpoint"]).exists()
     assert "not swapped to" in complaint("swapoff", store, status=10)
     assert json.loads(difffs("check", store, "--json").stdout)["clean"]
+
+
+def test_who_may_take_the_daemons_memory_is_told(store: Path) -> None:
+    told = subprocess.run([*DIFFFS, "doctor", "--json"], capture_output=True, check=False)
+    checks = {check["name"]: check for check in json.loads(told.stdout)["checks"]}
+    others = checks["cgroup.others"]
+    warning = f"{others['found']}; {others['remedy']}"
+    done = difffs("swapon", store, "--size", "16M", "--json")
+    difffs("swapoff", store)
+    is_told = others["state"] == "limited"
+    assert (warning in json.loads(done.stdout)["warnings"]) == is_told
+    assert (f"difffs: {warning}\n" in done.stderr) == is_told
+    real_time = subprocess.run(
+        ["chrt", "--rr", "1", *DIFFFS, "swapon", store, "--size", "16M"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if real_time.returncode != 0:
+        pytest.skip(f"no real-time scheduling here: {real_time.stderr}")
+    difffs("swapoff", store)
+    assert "may take all memory" not in real_time.stderr
 
 
 def test_a_process_larger_than_its_memory(store: Path) -> None:
