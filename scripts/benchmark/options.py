@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from difffs.errors import UsageError
+from difffs.refine.tiers import TIERS, tier_named
 from difffs.size import parse_size
 
 PARTS = (
@@ -21,6 +22,7 @@ PARTS = (
     "costs",
     "cluster",
     "refine",
+    "refine_scale",
 )
 
 _DEFAULT_RECIPES = "default,fast,difference-engine,identical-only,patch-only,compress-only"
@@ -51,6 +53,10 @@ class Options:
     cluster_images: tuple[int, ...]
     """How many: the times of the first and the last are compared."""
     cluster_image_bytes: int
+    refine_bytes: tuple[int, ...]
+    tiers: tuple[str, ...]
+    refine_seconds: int
+    """That a pass may take; 0: to its end."""
     recipes: tuple[str, ...]
     folder: Path | None
     json: bool
@@ -73,6 +79,13 @@ def _counts(text: str) -> tuple[int, ...]:
         return tuple(int(word) for word in text.split(","))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text}: needs numbers, as in 100,1000") from None
+
+
+def _tiers(text: str) -> tuple[str, ...]:
+    try:
+        return tuple(tier_named(word).name for word in text.split(","))
+    except UsageError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
 
 
 def _parts(text: str) -> tuple[str, ...]:
@@ -147,6 +160,22 @@ def parse(arguments: list[str]) -> Options:
         "--cluster-image-size", type=_size, default="16M", help="cluster: of each (16M)"
     )
     parser.add_argument(
+        "--refine-sizes",
+        type=_sizes,
+        default="1G,4G",
+        help="refine_scale: of generated pages (1G,4G)",
+    )
+    parser.add_argument(
+        "--refine-seconds",
+        type=int,
+        default=0,
+        metavar="S",
+        help="refine_scale: end each pass after so long (0: not before it is done; 16G take hours)",
+    )
+    parser.add_argument(
+        "--tiers", type=_tiers, default=tuple(TIERS), help="refine_scale: of cold,rest (both)"
+    )
+    parser.add_argument(
         "--recipes",
         default=_DEFAULT_RECIPES,
         help="engine: recipes to measure (all; default and fast come first)",
@@ -178,6 +207,8 @@ def parse(arguments: list[str]) -> Options:
         )
     if len(found.cost_sizes) < 2 or found.cost_files < 4:
         parser.error("--cost-sizes needs two sizes, --cost-files at least 4")
+    if found.refine_seconds < 0:
+        parser.error("--refine-seconds needs a number from 0 on")
     if min(found.cluster_images) < 1 or found.cluster_image_size < 1 << 20:
         parser.error("--cluster-images needs numbers from 1 on, --cluster-image-size at least 1M")
     return Options(
@@ -197,6 +228,9 @@ def parse(arguments: list[str]) -> Options:
         cost_files=found.cost_files,
         cluster_images=found.cluster_images,
         cluster_image_bytes=found.cluster_image_size,
+        refine_bytes=found.refine_sizes,
+        tiers=found.tiers,
+        refine_seconds=found.refine_seconds,
         recipes=tuple(found.recipes.split(",")),
         folder=found.folder,
         json=found.json,

@@ -26,6 +26,7 @@ TINY = [
     *("--scale-sizes", "8M,16M", "--recipes", "default,fast"),
     *("--cost-sizes", "8M,64M", "--cost-files", "200", "--neighbour-seconds", "0.5"),
     *("--cluster-images", "2,4", "--cluster-image-size", "1M"),
+    *("--refine-sizes", "8M,16M"),
 ]
 
 
