@@ -73,6 +73,7 @@ PROBES = (
     ),
     program_probe("study.xdelta3", "xdelta3", "xdelta3", "its sizes are left out", "study"),
     program_probe("study.zstd", "zstd", "zstd", "whole archives are left out", "study"),
+    program_probe("study.xz", "xz", "xz-utils", "archives by xz are left out", "study"),
     program_probe(
         "study.mksquashfs", "mksquashfs", "squashfs-tools", "squashfs is left out", "study"
     ),

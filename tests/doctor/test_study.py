@@ -32,7 +32,9 @@ def test_all_there(tmp_path: Path) -> None:
             "/sys/module/zswap/parameters/enabled": "N\n",
             "/proc/filesystems": "nodev\tsysfs\n\tbtrfs\n",
         },
-        programs={f"/bin/{name}": "" for name in ("xdelta3", "zstd", "mksquashfs", "mkfs.btrfs")},
+        programs={
+            f"/bin/{name}": "" for name in ("xdelta3", "zstd", "xz", "mksquashfs", "mkfs.btrfs")
+        },
         packages={
             "numpy": "1.26.0",
             "matplotlib": "3.8.0",
