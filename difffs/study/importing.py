@@ -60,6 +60,21 @@ def import_image(
     engine.commit()
 
 
+def volume_name(number: int, image: Image) -> str:
+    """Return what the volume of a corpus's image is called, by the image's place in it."""
+    return f"{number}-{image.name}"
+
+
+def add_image(path: Path, recipe: Recipe, number: int, image: Image) -> float:
+    """Import one image of a corpus, counted from 0, into its store, as ``difffs import`` does; the
+    first one makes the store. Return the seconds of the import, without opening and closing."""
+    opened = Store.open(path) if number else Store.create(path, recipe)
+    with opened as store, Engine(store) as engine:
+        began = time.monotonic()
+        import_image(engine, image, volume_name(number, image))
+        return time.monotonic() - began
+
+
 def import_pass(images: tuple[Image, ...], recipe: Recipe) -> Pass:
     """Return the pass that imports a corpus with a recipe: the same one for every section."""
     return Pass(
@@ -87,11 +102,7 @@ def recipe_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, 
     seconds = 0.0
     before: Result | None = None
     for number, image in enumerate(images):
-        opened = Store.open(path) if number else Store.create(path, recipe)
-        with opened as store, Engine(store) as engine:
-            began = time.monotonic()
-            import_image(engine, image, f"{number}-{image.name}")
-            seconds += time.monotonic() - began
+        seconds += add_image(path, recipe, number, image)
         with closing(Store.open(path, read_only=True)) as store:
             now = stats.collect(store)
         images_added.append({"name": image.name, **_added(now, before)})
@@ -157,7 +168,7 @@ def timed_imports(context: Context, recipe: Recipe) -> dict[str, Result]:
 
 def _compare(engine: Engine, images: Sequence[Image]) -> None:
     for number, image in enumerate(images):
-        inode = engine.store.namespace.lookup(f"/{number}-{image.name}")
+        inode = engine.store.namespace.lookup(f"/{volume_name(number, image)}")
         for first, pages in batches(image):
             out = bytearray(len(pages))
             engine.read(inode.number, first, len(pages) // PAGE_SIZE, out)

@@ -13,7 +13,7 @@ from pathlib import Path
 import difffs
 from difffs.libraries import library_versions
 
-_LIBRARIES = ("libzstd", "liblz4")
+_LIBRARIES = ("libzstd", "liblz4", "liblzma")
 _PACKAGES = ("bsdiff4", "numpy")
 
 
