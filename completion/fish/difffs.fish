@@ -174,7 +174,7 @@ complete -c difffs -n '_shtab_difffs_using doctor; and test $_shtab_difffs_npos 
 complete -c difffs -n '_shtab_difffs_using; and test $_shtab_difffs_npos -eq 0' -a study -d 'find out what each mechanism is worth on memory images'
 complete -c difffs -n '_shtab_difffs_using study' -s h -l help -d 'show this help message and exit'
 complete -c difffs -n '_shtab_difffs_using study' -l as-is -d 'take the files'"'"' bytes for the memory, whatever format they are in'
-complete -c difffs -n '_shtab_difffs_using study' -l questions -x -d 'of the seven questions only these; 0 for none'
+complete -c difffs -n '_shtab_difffs_using study' -l questions -x -d 'of the eight questions only these; 0 for none'
 complete -c difffs -n '_shtab_difffs_using study' -l recipes -x -d 'recipes to compare (default,fast,dense,difference-engine,identical-only,patch-only,compress-only); alone: without any question'
 complete -c difffs -n '_shtab_difffs_using study' -l json -xka "(__fish_complete_path (commandline -ct))" -d 'everything as JSON (on stdout)'
 complete -c difffs -n '_shtab_difffs_using study' -l report -xka "(__fish_complete_directories)" -d 'write an HTML page, plots and CSV tables there'

@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="take the files' bytes for the memory, whatever format they are in",
     )
     parser.add_argument(
-        "--questions", metavar="N,N", help="of the seven questions only these; 0 for none"
+        "--questions", metavar="N,N", help="of the eight questions only these; 0 for none"
     )
     parser.add_argument(
         "--recipes",

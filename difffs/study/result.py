@@ -38,6 +38,8 @@ class Unit(StrEnum):
     MICROSECONDS = "us"
     SECONDS = "s"
     RATE = "pages/s"
+    MEBIBYTES_PER_SECOND = "MiB/s"
+    """Bytes a second, shown in MiB with one decimal."""
 
 
 def show(value: Cell, unit: Unit) -> str:
@@ -49,7 +51,7 @@ def show(value: Cell, unit: Unit) -> str:
     match unit:
         case Unit.COUNT | Unit.BYTES | Unit.RATE:
             return f"{round(value):,}"
-        case Unit.MEBIBYTES:
+        case Unit.MEBIBYTES | Unit.MEBIBYTES_PER_SECOND:
             return f"{value / (1 << 20):,.1f}"
         case Unit.FACTOR:
             return f"{value:.2f}"

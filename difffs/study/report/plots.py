@@ -92,6 +92,7 @@ def _axis_label(column: Column) -> str:
         Unit.BYTES: "bytes",
         Unit.MEAN_BYTES: "bytes",
         Unit.MEBIBYTES: "MiB",
+        Unit.MEBIBYTES_PER_SECOND: "MiB/s",
         Unit.SHARE: "%",
     }
     unit = units.get(column.unit)
@@ -103,7 +104,9 @@ def _scaled(value: Cell, unit: Unit) -> float:
         return math.nan
     if unit is Unit.SHARE:
         return value * 100
-    return value / (1 << 20) if unit is Unit.MEBIBYTES else float(value)
+    if unit in (Unit.MEBIBYTES, Unit.MEBIBYTES_PER_SECOND):
+        return value / (1 << 20)
+    return float(value)
 
 
 def _bars(plot: Plot, table: Table, rows: list[Row]) -> Figure:

@@ -8,5 +8,6 @@ SECTIONS = {
     5: "similarity",
     6: "live",
     7: "peers",
+    8: "refining",
 }
 """Number -> module; imported when its question is asked."""
