@@ -55,7 +55,7 @@ def render_page(
     corpora = list(dict.fromkeys(image["corpus"] for image in report["images"]))
     mebibytes = sum(image["pages"] for image in report["images"]) * 4096 >> 20
     parts = [
-        "<h1>What is each mechanism worth?</h1>",
+        f"<h1>{escape(_heading(sections))}</h1>",
         f'<p class="soft">difffs study of {_counted(len(report["images"]), "memory image")}'
         f" ({mebibytes:,} MiB) in {_counted(len(corpora), 'corpus', 'corpora')}:"
         f" {escape(', '.join(corpora))}</p>",
@@ -71,6 +71,11 @@ def render_page(
         + "\n".join(parts)
         + "\n</body>\n</html>\n"
     )
+
+
+def _heading(sections: Sequence[Section]) -> str:
+    """The title of the one question that is answered, or what all of them are about."""
+    return sections[0].title if len(sections) == 1 else "What is each mechanism worth?"
 
 
 def _counted(count: int, one: str, several: str = "") -> str:

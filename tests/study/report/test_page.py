@@ -4,6 +4,7 @@ import json
 import re
 from collections import Counter
 from dataclasses import replace
+from html import escape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -132,6 +133,17 @@ def test_images_and_machine_are_told(read: Reader) -> None:
         assert text in read.text
     for text in ("compile", "145.8", "abababababababab", "3,000 pages or pairs a corpus"):
         assert text in read.text
+
+
+def test_a_page_of_one_question_is_called_like_it() -> None:
+    one = replace(section(), plots=[])
+    two = replace(one, number=2, name="other")
+    called = [
+        re.findall("<h1>(.*?)</h1>", render_page(REPORT, sections, [], {}))
+        for sections in ([one], [one, two], [])
+    ]
+    every = ["What is each mechanism worth?"]
+    assert called == [[f"How large is {escape(AWKWARD)}?"], every, every]
 
 
 def test_the_machines_of_a_cluster_are_told() -> None:
