@@ -21,8 +21,8 @@ LEVEL = 9
 NAME = f"zstd -{LEVEL} --long, all in one"
 XZ_PRESET = 6
 XZ_DICTIONARY_MEBIBYTES = 512
-"""For which xz takes up to eleven times as much memory."""
-XZ_NAME = f"xz -{XZ_PRESET}, dictionary of {XZ_DICTIONARY_MEBIBYTES} MiB, all in one"
+"""Of its window, for which xz takes up to eleven times as much memory."""
+XZ_NAME = f"xz -{XZ_PRESET} with {XZ_DICTIONARY_MEBIBYTES} MiB, all in one"
 KIND = "whole-archive"
 _VERSION = 1
 _WINDOW_LOG = 30

@@ -239,13 +239,14 @@ def _read_table(stores: Mapping[str, Mapping[str, Result]]) -> Table:
             Column("mean", "mean us", Unit.MICROSECONDS),
             Column("p99", "99 of 100 within us", Unit.MICROSECONDS),
             Column("bytes_per_second", "in order MiB/s", Unit.MEBIBYTES_PER_SECOND),
-            Column("decoded", "decoded for a page in a group, in order", Unit.FACTOR),
+            Column("decoded", "decoded for each in a group", Unit.FACTOR),
         ],
         rows,
-        "By the store itself, without a mount, in one thread, nothing else beside it; the store in"
-        " memory and opened anew. First pages that are not zeros, drawn at random from all images,"
-        " one at a time, then the first image in order, 256 pages at a time. What was read was"
-        " compared with the images.",
+        "By the store itself, without a mount, in one thread, whose processor time is told; the"
+        " store in memory and opened anew. First pages that are not zeros, drawn at random from all"
+        " images, one at a time, then the first image in order, 256 pages at a time, with the pages"
+        " that were decoded for each that is in a group. What was read was compared with the"
+        " images.",
     )
 
 
@@ -258,12 +259,12 @@ def _word_table(words: Mapping[str, Result]) -> Table:
             rows.append({"corpus": corpus, "transform": name, "pages": pages, **sizes})
     return Table(
         "refining_words",
-        "Words transformed before compression",
+        "Words transformed before compression: bytes a page",
         [
             Column("corpus", "corpus"),
             Column("transform", "pages as"),
             Column("pages", "pages", Unit.COUNT),
-            *(Column(key, f"{key}: bytes a page", Unit.MEAN_BYTES) for key in ENCODINGS),
+            *(Column(key, key, Unit.MEAN_BYTES) for key in ENCODINGS),
         ],
         rows,
         "The same pages in all rows: groups of 16 successive pages drawn at random, without pages"
@@ -297,7 +298,7 @@ def _plots(tables: Mapping[str, Table]) -> list[Plot]:
         ),
         Plot(
             "refining_words",
-            "Words transformed before compression, each page alone by zstd 1",
+            "Bytes a page, words transformed before compression",
             PlotKind.BARS,
             "refining_words",
             x="transform",
@@ -402,7 +403,7 @@ def _finding(corpus: str, tables: Mapping[str, Table]) -> str:
         sentences.append(_read_finding(corpus, reads))
     if saving.value("stream", corpus=corpus):
         sentences.append(
-            f"The densest stream, {saving.text('stream', corpus=corpus)}, reaches"
+            f"The densest stream ({saving.text('stream', corpus=corpus)}) reaches"
             f" {saving.text('stream_factor', corpus=corpus)}."
         )
     return " ".join(sentences)
