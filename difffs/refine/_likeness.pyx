@@ -7,6 +7,8 @@ from array import array
 
 cdef extern from "likeness.h" nogil:
     enum: LIKENESS_FEATURES
+    enum: LIKENESS_PAGES_MOST
+    enum: LIKENESS_STRETCH_MOST
     struct likeness:
         uint32_t count
         uint32_t capacity
@@ -14,7 +16,13 @@ cdef extern from "likeness.h" nogil:
     int likeness_init(likeness *self, uint32_t capacity)
     void likeness_free(likeness *self)
     void likeness_add(likeness *self, const uint8_t *page)
-    int likeness_order(const likeness *self, uint32_t first, uint32_t end, uint32_t *order)
+    struct likeness_limits:
+        uint32_t pages
+        uint32_t budget
+        uint32_t stretch
+        uint32_t region
+    int likeness_groups(const likeness *self, const likeness_limits *limits, uint32_t *order,
+                        uint32_t *ends, uint32_t *groups)
 
 cdef enum:
     PAGE_BYTES = 4096
@@ -55,17 +63,26 @@ cdef class Likeness:
         return [self.native.features[page * LIKENESS_FEATURES + i]
                 for i in range(LIKENESS_FEATURES)]
 
-    def order(self, uint32_t first, uint32_t end):
-        """The numbers of pages [first, end) in an order in which like ones are neighbours."""
-        if first > end or end > self.native.count:
-            raise IndexError(end)
-        numbers = NUMBER * (end - first)
-        if first == end:
-            return numbers
+    def groups(self, uint32_t pages, uint32_t budget, uint32_t stretch=256, uint32_t region=1024):
+        """All pages in groups of up to `pages` like ones: arrays of their numbers. Any `stretch` of
+        them that begins at a multiple of it is in no more than `budget` groups. `region`: pages in a
+        row within which likeness decides over place also where it is weak."""
+        if not (0 < pages <= LIKENESS_PAGES_MOST and 0 < stretch <= LIKENESS_STRETCH_MOST
+                and region > 0):
+            raise ValueError("no such groups")
+        if budget < (stretch + pages - 1) // pages + 1:
+            raise ValueError("a budget that cannot be kept")
+        cdef uint32_t count = self.native.count
+        if count == 0:
+            return []
+        numbers, bounds = NUMBER * count, NUMBER * count
         cdef uint32_t[::1] order = numbers
+        cdef uint32_t[::1] ends = bounds
+        cdef likeness_limits limits = likeness_limits(pages, budget, stretch, region)
+        cdef uint32_t found = 0
         cdef int failed
         with nogil:
-            failed = likeness_order(&self.native, first, end, &order[0])
+            failed = likeness_groups(&self.native, &limits, &order[0], &ends[0], &found)
         if failed:
             raise MemoryError("likeness")
-        return numbers
+        return [numbers[(bounds[i - 1] if i else 0):bounds[i]] for i in range(found)]

@@ -212,9 +212,8 @@ class Refiner:
 
     def _groups_of(self, window: Window, likeness: Likeness) -> "Iterator[array[int]]":
         """The ids of each group to be tried."""
-        order = likeness.order(0, len(likeness))
-        for start in range(0, len(order), self.tier.pages):
-            yield array("I", [window.ids[i] for i in order[start : start + self.tier.pages]])
+        for group in likeness.groups(self.tier.pages, self.tier.budget):
+            yield array("I", [window.ids[i] for i in group])
 
     def _context(self) -> Context:
         context = Context()

@@ -38,21 +38,54 @@ def likeness_of(pages: list[bytes]) -> Likeness:
     return likeness
 
 
-@given(st.integers(0, 2**32), st.integers(0, 60))
-@settings(max_examples=60, deadline=None)
-def test_the_order_is_the_twins(seed: int, count: int) -> None:
+# Groups, budget, stretch and region so small that some tens of pages have many of each.
+LIMITS = st.sampled_from(
+    [(4, 3, 8, 16), (4, 6, 16, 16), (8, 3, 16, 32), (2, 9, 16, 1), (64, 2, 9, 9)]
+)
+
+
+@given(st.integers(0, 2**32), st.integers(0, 60), LIMITS)
+@settings(max_examples=80, deadline=None)
+def test_groups_are_the_twins(seed: int, count: int, limits: tuple[int, int, int, int]) -> None:
     pages = mixture(seed, count)
     likeness = likeness_of(pages)
-    assert [likeness.features(i) for i in range(count)] == [
-        likeness_oracle.features(page) for page in pages
+    known = [likeness_oracle.features(page) for page in pages]
+    assert [likeness.features(i) for i in range(count)] == known
+    found = [list(group) for group in likeness.groups(*limits)]
+    assert found == likeness_oracle.groups(known, *limits)
+
+
+def scattered(random: Random, families: int, count: int) -> list[bytes]:
+    """Pages of families, dealt out by chance: each stretch has some of all."""
+    parents = [compressible_page(random) for _ in range(families)]
+    return [similar_page(random.choice(parents), random) for _ in range(count)]
+
+
+@given(st.integers(0, 2**32), st.integers(1, 200), LIMITS)
+@settings(max_examples=60, deadline=None)
+def test_a_stretch_is_in_no_more_groups_than_it_may(
+    seed: int, families: int, limits: tuple[int, int, int, int]
+) -> None:
+    random = Random(seed)
+    most, budget, stretch, region = limits
+    count = random.randrange(400)
+    kept = likeness_of(scattered(random, families, count)).groups(most, budget, stretch, region)
+    assert sorted(page for group in kept for page in group) == list(range(count))
+    assert all(0 < len(group) <= most for group in kept)
+    for first in range(0, count, stretch):
+        places = range(first, first + stretch)
+        assert sum(any(page in places for page in group) for group in kept) <= budget
+
+
+def test_without_a_budget_these_would_be_in_more() -> None:
+    """So that the test above says something."""
+    likeness = likeness_of(scattered(Random(6), 60, 400))
+    free = likeness.groups(4, 1000, 16, 16)
+    touched = [
+        sum(any(first <= page < first + 16 for page in group) for group in free)
+        for first in range(0, 400, 16)
     ]
-    assert list(likeness.order(0, count)) == likeness_oracle.order(pages)
-
-
-def test_a_part_is_ordered_by_itself() -> None:
-    pages = mixture(5, 90)
-    part = likeness_of(pages).order(30, 80)
-    assert [number - 30 for number in part] == likeness_oracle.order(pages[30:80])
+    assert max(touched) > 9
 
 
 def test_pages_of_a_kind_come_together() -> None:
@@ -60,19 +93,20 @@ def test_pages_of_a_kind_come_together() -> None:
     random = Random(3)
     parents = [compressible_page(random) for _ in range(12)]
     pages = [similar_page(parent, random) for _ in range(10) for parent in parents]
-    order = likeness_of(pages).order(0, len(pages))
+    order = [page for group in likeness_of(pages).groups(16, 96) for page in group]
     families = [number % 12 for number in order]
     changes = sum(a != b for a, b in pairwise(families))
     assert changes < 20  # dealt out as they are, 119
 
 
-def test_a_guests_memory_is_ordered_whole() -> None:
+def test_a_guests_memory_is_grouped_whole() -> None:
     pages = guest_pages(Random(8), 600)
     likeness = Likeness(700)
     likeness.add(b"".join(pages[:250]))
     likeness.add(b"".join(pages[250:]))
     assert len(likeness) == 600
-    assert sorted(likeness.order(0, 600)) == list(range(600))
+    found = likeness.groups(16, 96)
+    assert sorted(page for group in found for page in group) == list(range(600))
 
 
 def test_what_is_no_page_or_too_much_is_refused() -> None:
@@ -82,9 +116,10 @@ def test_what_is_no_page_or_too_much_is_refused() -> None:
     with pytest.raises(ValueError, match="room"):
         likeness.add(bytes(2 * PAGE))
     likeness.add(bytes(PAGE))
-    for first, end in ((0, 2), (1, 0)):
-        with pytest.raises(IndexError):
-            likeness.order(first, end)
+    for limits in ((0, 96), (65, 96), (16, 16), (64, 4), (16, 96, 257), (16, 96, 256, 0)):
+        with pytest.raises(ValueError, match=r"groups|budget"):
+            likeness.groups(*limits)
     with pytest.raises(IndexError):
         likeness.features(1)
-    assert list(likeness.order(1, 1)) == []
+    assert [list(group) for group in likeness.groups(16, 17)] == [[0]]
+    assert Likeness(0).groups(16, 17) == []
