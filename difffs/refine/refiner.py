@@ -187,6 +187,7 @@ class Refiner:
             and window.domain == 0
             and self.store.group_dictionary is None
             and len(window.ids) >= _SAMPLES
+            and not self.store.is_scarce
         )
         every = max(1, len(window.ids) // _SAMPLES)
         known = array("I")
@@ -212,7 +213,8 @@ class Refiner:
 
     def _groups_of(self, window: Window, likeness: Likeness) -> "Iterator[array[int]]":
         """The ids of each group to be tried."""
-        for group in likeness.groups(self.tier.pages, self.tier.budget):
+        tier = self.tier
+        for group in likeness.groups(tier.pages, tier.budget, region=tier.region):
             yield array("I", [window.ids[i] for i in group])
 
     def _context(self) -> Context:
@@ -270,11 +272,12 @@ class Refiner:
         self._on_routing_thread(lambda: self._adopt(group))
 
     def _adopt(self, group: Group) -> None:
+        if not self.store.takes_groups:
+            self.store.make_room_for_groups()
         try:
             members = self.store.adopt_group(group)
         except StoreFull:
-            if not self.store.make_room():
-                raise
+            self.store.make_room_for_groups()
             members = self.store.adopt_group(group)
         if members:
             self.progress.groups += 1
@@ -295,7 +298,11 @@ class Refiner:
         dead_share = 0 if 2 * self.progress.members > self.store.object_count() else 1
 
         def reclaim() -> int:
-            rewritten = self.store.reclaim(dead_share=dead_share)
+            try:
+                rewritten = self.store.reclaim(dead_share=dead_share)
+            except StoreFull:
+                self.store.make_room()
+                return 0
             self._commit()
             return rewritten
 

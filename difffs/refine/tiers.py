@@ -21,6 +21,8 @@ class Tier:
     """In a group."""
     budget: int
     """Groups that 256 objects in a row, 1 MiB of a volume as it was stored, are in at most."""
+    region: int
+    """Objects in a row within which likeness decides over place also where it is weak."""
 
     @property
     def codec(self) -> GroupCodec:
@@ -28,9 +30,17 @@ class Tier:
         return self.codecs[0]
 
 
-COLD = Tier("cold", 1, (GroupCodec.ZSTD, GroupCodec.ZSTD_DICTIONARY), level=16, pages=16, budget=96)
+COLD = Tier(
+    "cold",
+    1,
+    (GroupCodec.ZSTD, GroupCodec.ZSTD_DICTIONARY),
+    level=16,
+    pages=16,
+    budget=96,
+    region=1 << 10,
+)
 """A page takes some tens of microseconds."""
-REST = Tier("rest", 2, (GroupCodec.LZMA,), level=0, pages=64, budget=64)
+REST = Tier("rest", 2, (GroupCodec.LZMA,), level=0, pages=64, budget=128, region=1 << 14)
 """A page takes some milliseconds."""
 UNDER_WAY = 3
 """Noted in headers of extents whose objects are looked at right now; after a crash they are

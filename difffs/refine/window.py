@@ -13,6 +13,10 @@ WINDOW_OBJECTS = 1 << 18
 """In a window: 1 GiB of distinct pages, among which each finds its like. That takes some 150 bytes
 an object, 37 MiB in all."""
 
+WINDOW_WHEN_SCARCE = 1 << 10
+"""The same while the file system is nearly full: their groups take the little room there is, and
+then a few extents are left with next to nothing, instead of many with a little less."""
+
 
 @dataclass(slots=True)
 class Window:
@@ -31,7 +35,8 @@ def windows(store: Store, tier: Tier, *, sparse: bool) -> Iterator[Window]:
         window = Window(domain)
         for number in numbers:
             _take_extent(store, tier, window, number, sparse=sparse)
-            if len(window.ids) > WINDOW_OBJECTS - EXTENT_SLOTS:
+            most = WINDOW_WHEN_SCARCE if store.is_scarce else WINDOW_OBJECTS
+            if len(window.ids) > most - EXTENT_SLOTS:
                 yield window
                 window = Window(domain)
         if window.ids or window.extents:

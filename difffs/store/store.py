@@ -62,7 +62,7 @@ from difffs.store.namespace import Namespace
 from difffs.store.occupancy import Occupancy, occupied_bytes
 from difffs.store.page_tables import CHUNK_LIMIT, HOLE, LOST, ZERO, PageTables
 from difffs.store.payloads import PayloadFile
-from difffs.store.reserve import Reserve
+from difffs.store.reserve import RESERVE_BYTES, Reserve
 from difffs.usage import VolumeUsage
 
 if TYPE_CHECKING:
@@ -118,6 +118,13 @@ _SCARCE_BYTES = 32 << 20
 
 _REMOVED_A_COMMIT = 4096
 """Changed index pages (16 MiB) at which closing commits while it removes volumes."""
+
+_SCARCE_DEAD_SHARE = 4
+"""Instead of IDLE_DEAD_SHARE, while what groups have freed is all the room there is."""
+
+_KEPT_OF_RESERVE = RESERVE_BYTES // 2
+"""Of the reserve, what groups leave: room for a commit of _SCARCE_CHANGES, and then for an extent
+that is rewritten."""
 
 _ENOUGH_ROOM = 8 << 20
 """Free bytes of the file system at which rewriting half-dead extents can wait."""
@@ -1067,39 +1074,39 @@ class Store:
         if self._reserve is not None:
             self._reserve.give_back()
 
-    def make_room(self) -> bool:
-        """On a full file system: frees what can be freed, with the reserve's help; whether there is
-        room for pages again, and for the reserve. Routing thread only. Raises as commit() does, but
-        for StoreFull."""
+    def make_room(self, dead_share: int = IDLE_DEAD_SHARE) -> bool:
+        """On a full file system: frees what can be freed, with the reserve's help, dead payloads as
+        reclaim() does; whether there is room for pages again, and for the reserve. Routing thread
+        only. Raises as commit() does, but for StoreFull."""
         if self._reserve is None:
             return False
         try:
-            freed = self._free_with_reserve()
+            freed = self._free_with_reserve(dead_share)
         finally:
             held = self._reserve.hold()
         return freed and held
 
-    def _free_with_reserve(self) -> bool:
+    def _free_with_reserve(self, dead_share: int) -> bool:
         while True:
             removing = bool(self._removals)
             while self._removals and self.uncommitted < _SCARCE_CHANGES:
                 self.remove_some(_SCARCE_CHANGES)
             self.settle()
             # With the old side of an extent free, there is room to rewrite the next.
-            rewritten = self._rewrite_with_reserve()
+            rewritten = self._rewrite_with_reserve(dead_share)
             if not self._commit_with_reserve(removing=removing):
                 return False
-            if not self._removals and (not rewritten or self.free_bytes() > _ENOUGH_ROOM):
+            if not self._removals and (not rewritten or self._room() > _ENOUGH_ROOM):
                 return True
 
-    def _rewrite_with_reserve(self) -> int:
+    def _rewrite_with_reserve(self, dead_share: int) -> int:
         assert self._reserve is not None
         try:
-            return self.reclaim(1)
+            return self.reclaim(1, dead_share)
         except StoreFull:
             self._reserve.give_back()
         try:
-            return self.reclaim(1)
+            return self.reclaim(1, dead_share)
         except StoreFull:
             return 0
 
@@ -1121,10 +1128,43 @@ class Store:
             return False
         return True
 
+    @property
+    def is_scarce(self) -> bool:
+        """Whether the file system has so little room left that commits are to be small."""
+        return self._room() < _ENOUGH_ROOM
+
+    @property
+    def takes_groups(self) -> bool:
+        """Whether there may be more groups before make_room_for_groups() is next."""
+        free = self._room()
+        if free >= _ENOUGH_ROOM:
+            return True
+        assert self._reserve is not None
+        kept = self._reserve.held or free >= _KEPT_OF_RESERVE
+        return kept and self.uncommitted < _SCARCE_CHANGES
+
+    def make_room_for_groups(self) -> None:
+        """As make_room(); then groups get a part of the reserve if there is no other room, since in
+        the end they free more than they take. StoreFull when that part is used up."""
+        self.make_room(_SCARCE_DEAD_SHARE)
+        if self._room() < _KEPT_OF_RESERVE:
+            self.give_reserve_back()
+            if self._room() < _KEPT_OF_RESERVE:
+                raise StoreFull(
+                    f"no space left for {self.path}, nor enough to refine it; free some there,"
+                    " nothing is lost"
+                )
+
     def free_bytes(self) -> int:
         """Bytes that the store's file system has left."""
         status = os.fstatvfs(self._payloads.file)  # also of a store that was moved meanwhile
         return status.f_bavail * status.f_frsize
+
+    def _room(self) -> int:
+        """Bytes that this process may still fill: root also what a file system keeps for it."""
+        status = os.fstatvfs(self._payloads.file)
+        blocks = status.f_bfree if os.geteuid() == 0 else status.f_bavail
+        return blocks * status.f_frsize
 
     def _take_back(self, changes: Changes, settings: list[tuple[str, bytes]]) -> None:
         self._extents.end_commit(False)
