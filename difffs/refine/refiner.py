@@ -277,7 +277,7 @@ class Refiner:
         try:
             members = self.store.adopt_group(group)
         except StoreFull:
-            self.store.make_room_for_groups()
+            self.store.make_room_for_groups(full=True)
             members = self.store.adopt_group(group)
         if members:
             self.progress.groups += 1
@@ -286,11 +286,17 @@ class Refiner:
             self.progress.bytes_after += group.length
         self._since_commit += members
         if self._since_commit >= _MEMBERS_A_COMMIT or self.store.holds_superseded:
-            self._commit()
+            self._commit_or_make_room()
 
     def _commit(self) -> None:
         self._since_commit = 0
         self._commit_store()
+
+    def _commit_or_make_room(self) -> None:
+        try:
+            self._commit()
+        except StoreFull:
+            self.store.make_room_for_groups(full=True)
 
     def _finish(self) -> None:
         """Gives back what is dead by now, to the last half per cent; to the last byte when most of
@@ -300,12 +306,12 @@ class Refiner:
         def reclaim() -> int:
             try:
                 rewritten = self.store.reclaim(dead_share=dead_share)
+                self._commit()
             except StoreFull:
                 self.store.make_room()
                 return 0
-            self._commit()
             return rewritten
 
-        self._on_routing_thread(self._commit)
+        self._on_routing_thread(self._commit_or_make_room)
         while not self._stop.is_set() and self._on_routing_thread(reclaim):
             pass  # who is to end leaves that to later commits

@@ -268,6 +268,7 @@ class Store:
             self._broken: DifffsError | None = None
             """Why nothing is committed any more."""
             self._staged = Staged()
+            self._unusable = 0
             self._superseded = 0
             self._reader = Context()
             self.dictionary = self._stored_dictionary()
@@ -1096,7 +1097,7 @@ class Store:
             rewritten = self._rewrite_with_reserve(dead_share)
             if not self._commit_with_reserve(removing=removing):
                 return False
-            if not self._removals and (not rewritten or self._room() > _ENOUGH_ROOM):
+            if not self._removals and (not rewritten or self.free_bytes() > _ENOUGH_ROOM):
                 return True
 
     def _rewrite_with_reserve(self, dead_share: int) -> int:
@@ -1131,21 +1132,23 @@ class Store:
     @property
     def is_scarce(self) -> bool:
         """Whether the file system has so little room left that commits are to be small."""
-        return self._room() < _ENOUGH_ROOM
+        return self.free_bytes() < _ENOUGH_ROOM
 
     @property
     def takes_groups(self) -> bool:
         """Whether there may be more groups before make_room_for_groups() is next."""
-        free = self._room()
-        if free >= _ENOUGH_ROOM:
+        if not self.is_scarce:
             return True
         assert self._reserve is not None
-        kept = self._reserve.held or free >= _KEPT_OF_RESERVE
+        kept = self._reserve.held or self._room() >= _KEPT_OF_RESERVE
         return kept and self.uncommitted < _SCARCE_CHANGES
 
-    def make_room_for_groups(self) -> None:
+    def make_room_for_groups(self, *, full: bool = False) -> None:
         """As make_room(); then groups get a part of the reserve if there is no other room, since in
-        the end they free more than they take. StoreFull when that part is used up."""
+        the end they free more than they take. StoreFull when that part is used up. `full`: a group
+        was just refused."""
+        if full:
+            self._unusable = self._blocks_left()
         self.make_room(_SCARCE_DEAD_SHARE)
         if self._room() < _KEPT_OF_RESERVE:
             self.give_reserve_back()
@@ -1155,16 +1158,19 @@ class Store:
                     " nothing is lost"
                 )
 
+    def _room(self) -> int:
+        """Bytes that may still be filled, as far as is known: what a file system keeps for itself
+        or for root shows when it is full."""
+        return self._blocks_left() - self._unusable
+
+    def _blocks_left(self) -> int:
+        status = os.fstatvfs(self._payloads.file)
+        return status.f_bfree * status.f_frsize
+
     def free_bytes(self) -> int:
         """Bytes that the store's file system has left."""
         status = os.fstatvfs(self._payloads.file)  # also of a store that was moved meanwhile
         return status.f_bavail * status.f_frsize
-
-    def _room(self) -> int:
-        """Bytes that this process may still fill: root also what a file system keeps for it."""
-        status = os.fstatvfs(self._payloads.file)
-        blocks = status.f_bfree if os.geteuid() == 0 else status.f_bavail
-        return blocks * status.f_frsize
 
     def _take_back(self, changes: Changes, settings: list[tuple[str, bytes]]) -> None:
         self._extents.end_commit(False)
