@@ -18,6 +18,8 @@ from difffs.errors import StoreFull
 from difffs.page import PAGE_SIZE
 from difffs.refine.refiner import Progress, Refiner
 from difffs.refine.tiers import COLD, REST, TIERS, UNDER_WAY, Tier
+from difffs.refine.window import windows
+from difffs.store import Store
 from tests.pages import guest_memory, random_page, same_filled_page, similar_page
 from tests.stores import OpenStore, new_file, open_volumes, scratch, small_disk
 
@@ -101,6 +103,17 @@ def test_what_was_refined_is_not_tried_again(opened: OpenStore, tier: Tier) -> N
     again = refine(opened, tier)
     assert (again.finished, again.pages, again.members) == (True, 0, 0)
     assert refine(opened, COLD).pages == 0  # neither for a lower tier
+
+
+def test_windows_are_small_where_room_is_scarce(
+    opened: OpenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("difffs.refine.window.WINDOW_WHEN_SCARCE", 300)
+    (large,) = windows(opened.store, COLD, sparse=False)
+    monkeypatch.setattr(Store, "is_scarce", True)
+    small = list(windows(opened.store, COLD, sparse=False))
+    assert len(small) > 1
+    assert [each for window in small for each in window.ids] == list(large.ids)
 
 
 def test_pages_that_come_later_have_their_turn(opened: OpenStore) -> None:
