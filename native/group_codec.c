@@ -18,6 +18,7 @@ static int lzma_settings(lzma_options_lzma *options) {
     options->lc = 3;
     options->lp = 0;
     options->pb = 2;
+    options->nice_len = 128; /* the encoder's own affair: 0.2 % smaller than by the 64 of the preset */
     return 0;
 }
 

@@ -36,7 +36,7 @@ COLD = Tier(
     (GroupCodec.ZSTD, GroupCodec.ZSTD_DICTIONARY),
     level=16,
     pages=16,
-    budget=96,
+    budget=128,
     region=1 << 10,
 )
 """A page takes some tens of microseconds."""
