@@ -84,6 +84,7 @@ cdef extern from "write_buffer.h" nogil:
                                uint64_t *keys)
     uint32_t write_buffer_begin(write_buffer *buffer, uint64_t key)
     void write_buffer_put_back(write_buffer *buffer, uint64_t key, uint32_t slot)
+    uint32_t write_buffer_resident(const write_buffer *buffer)
     uint32_t write_buffer_give_back(write_buffer *buffer, uint32_t first, uint32_t count)
 
 cdef extern from "data_path.h" nogil:
@@ -632,6 +633,11 @@ cdef class VolumePages:
     @property
     def routing_count(self):
         return self.buffer.routing.count
+
+    @property
+    def resident_slots(self):
+        """Slots of the buffer that have memory, in use or not."""
+        return write_buffer_resident(&self.buffer)
 
     def give_back_memory(self):
         """Gives the system the memory of slots that nobody used since this was called last; how many

@@ -41,7 +41,7 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
         "factor": logical / occupancy.stored if occupancy.stored else 0.0,
         "routes": _routes(store),
         "memory": {
-            "daemon_rss": resident_bytes(),
+            "daemon_rss": own_bytes(volumes),
             "write_buffer": volumes.write_buffer_bytes if volumes is not None else 0,
             "page_cache": cached_bytes(store.path),
         },
@@ -50,6 +50,7 @@ def collect(store: Store, volumes: Volumes | None = None) -> dict[str, Any]:
     if store.has_domains:
         report["domains"] = domain_statistics(store, occupancy)
     if volumes is not None:
+        report["memory"]["write_buffer_resident"] = volumes.resident_buffer_bytes
         report["memory"]["write_buffer_limit"] = volumes.buffer_bytes
         report["write_wait_us"] = volumes.waited_ns // 1000
         report["writing_stopped"] = volumes.failed is not None
@@ -96,13 +97,15 @@ def _routes(store: Store) -> dict[str, dict[str, int]]:
     return routes
 
 
-def resident_bytes() -> int:
-    """Resident memory that is this process's own, its write buffer included, mapped files not."""
-    total = 0
+def own_bytes(volumes: "Volumes | None" = None) -> int:
+    """Resident memory that is this process's own, the volumes' write buffer included. Mapped files
+    of a store are not, nor on a tmpfs, where the kernel counts them as shared memory, as it does
+    the buffer."""
+    buffer = 0 if volumes is None else volumes.resident_buffer_bytes
     for line in Path("/proc/self/status").read_bytes().split(b"\n"):
-        if line.startswith((b"RssAnon:", b"RssShmem:")):
-            total += int(line.split()[1]) * 1024
-    return total
+        if line.startswith(b"RssAnon:"):
+            return int(line.split()[1]) * 1024 + buffer
+    raise RuntimeError("/proc/self/status tells no RssAnon")
 
 
 def cached_bytes(store: Path) -> int:

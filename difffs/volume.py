@@ -130,6 +130,11 @@ class Volumes:
         """Bytes of the write buffer in use now."""
         return (self.pages.slots - self.pages.available) * PAGE_SIZE
 
+    @property
+    def resident_buffer_bytes(self) -> int:
+        """Memory that the write buffer has, in use or not."""
+        return self.pages.resident_slots * PAGE_SIZE
+
     def data_pages(self, inode: int) -> int:
         """Pages of a volume that hold data or may do so soon: those that are stored and no holes,
         and those that wait in the buffer. At most as many as its size has."""

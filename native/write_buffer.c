@@ -111,6 +111,7 @@ static uint32_t take_slot(struct write_buffer *buffer) {
     uint32_t slot = buffer->free;
     if (slot != NO_SLOT) {
         buffer->free = buffer->slots[slot].newer;
+        buffer->emptied -= buffer->slots[slot].key == KEY_EMPTY;
     } else {
         slot = buffer->untouched++;
     }
@@ -241,6 +242,7 @@ uint32_t write_buffer_give_back(struct write_buffer *buffer, uint32_t first, uin
             for (uint32_t i = slot; i < slot + run; i++) {
                 buffer->slots[i].key = KEY_EMPTY;
             }
+            buffer->emptied += run;
             given += run;
         }
         slot += run;

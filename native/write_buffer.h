@@ -34,6 +34,7 @@ struct write_buffer {
     uint32_t count;
     uint32_t available;
     uint32_t untouched; /* from this one on, slots have never been used: their memory is not there */
+    uint32_t emptied;   /* slots without memory among those that were */
     uint32_t free;      /* of those that were, the one given back last */
     uint32_t oldest;    /* of those that wait */
     uint32_t newest;
@@ -93,6 +94,11 @@ int write_buffer_finish(struct write_buffer *buffer, uint64_t key, uint32_t slot
 /* Ends the routing of a page that could not be stored: it waits again, as the oldest, unless it was
  * dropped or written again. */
 void write_buffer_put_back(struct write_buffer *buffer, uint64_t key, uint32_t slot);
+
+/* Slots that have memory. */
+static inline uint32_t write_buffer_resident(const struct write_buffer *buffer) {
+    return buffer->untouched - buffer->emptied;
+}
 
 /* Gives the system the memory of those of the slots [first, first + count) that have been free since the
  * last time this was called; the others that are free will be the next time. Returns how many pages. None

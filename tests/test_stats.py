@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 import threading
 from contextlib import suppress
@@ -13,7 +14,7 @@ from difffs import stats
 from difffs.errors import CorruptStore
 from difffs.page import PAGE_SIZE
 from tests.pages import guest_memory
-from tests.stores import OpenStore, new_file, open_volumes
+from tests.stores import OpenStore, new_file, open_volumes, small_disk
 
 
 def disk_usage(path: Path) -> int:
@@ -63,6 +64,7 @@ def test_memory_counts_the_write_buffer_and_the_page_cache(tmp_path: Path) -> No
         volumes.write(new_file(volumes), 0, guest_memory(3, 20))
         memory = stats.collect(volumes.store, volumes)["memory"]
         assert memory["write_buffer"] == 20 * PAGE_SIZE
+        assert 20 * PAGE_SIZE <= memory["write_buffer_resident"] <= memory["daemon_rss"]
         assert memory["daemon_rss"] > 1 << 20
         volumes.flush()
         memory = stats.collect(volumes.store, volumes)["memory"]
@@ -103,3 +105,20 @@ def test_statistics_can_be_asked_for_while_changes_are_committed(tmp_path: Path)
         end.set()
         committer.join()
         opened.store.close()
+
+
+def test_mapped_files_of_a_store_on_tmpfs_are_not_the_daemons_own(tmp_path: Path) -> None:
+    """They are the store's, and counted as such; the kernel has them in RssShmem."""
+    with (
+        small_disk(tmp_path / "disk", 32 << 20) as disk,
+        open_volumes(disk / "s", quiet_seconds=60) as volumes,
+    ):
+        volumes.write(new_file(volumes), 0, guest_memory(3, 500))
+        volumes.flush()
+        status = Path("/proc/self/status").read_text()
+        resident = dict(re.findall(r"^(Rss\w+):\s+(\d+) kB$", status, re.MULTILINE))
+        memory = stats.collect(volumes.store, volumes)["memory"]
+        anonymous, shared = (int(resident[kind]) << 10 for kind in ("RssAnon", "RssShmem"))
+        assert memory["write_buffer_resident"] < shared, "hint tables are mapped, too"
+        own = memory["daemon_rss"] - memory["write_buffer_resident"]
+        assert abs(own - anonymous) < 4 << 20

@@ -1,5 +1,6 @@
 """The write buffer against plain dictionaries: what waits, what is routed, who has how much."""
 
+import ctypes
 import mmap
 import subprocess
 import sys
@@ -13,7 +14,6 @@ import pytest
 from difffs._kernels import Extents, TableChunks, VolumePages
 from difffs.errors import OutOfResources
 from difffs.page import PAGE_SIZE
-from difffs.stats import resident_bytes
 from difffs.write_buffer import open_pages, page_key
 from tests.stores import OpenStore
 
@@ -286,11 +286,11 @@ def test_memory_that_is_not_used_for_a_while_is_given_back() -> None:
     buffer = VolumePages(TableChunks(), Extents(-1), memory)
     assert buffer.put(page_key(1, 0), b"a" * 200 * PAGE_SIZE) == 200
     assert buffer.forget(1, 50, 1 << 31) == 150
-    before = resident_bytes()
+    assert buffer.resident_slots == 200
     assert buffer.give_back_memory() == 0, "they were in use a moment ago"
     assert buffer.put(page_key(1, 500), b"b" * 10 * PAGE_SIZE) == 10
     assert buffer.give_back_memory() == 140
-    assert before - resident_bytes() > 120 * PAGE_SIZE
+    assert buffer.resident_slots == 60 == _resident_pages(memory)
     assert buffer.give_back_memory() == 0, "only once"
     page = bytearray(PAGE_SIZE)
     for key, wanted in ((0, b"a"), (49, b"a"), (500, b"b"), (509, b"b")):
@@ -301,6 +301,15 @@ def test_memory_that_is_not_used_for_a_while_is_given_back() -> None:
     assert page == b"c" * PAGE_SIZE
     assert buffer.forget(1, 600, 630) == 30
     assert [buffer.give_back_memory() for _ in range(3)] == [0, 30, 0]
+
+
+def _resident_pages(memory: mmap.mmap) -> int:
+    """As the kernel has it."""
+    address = ctypes.addressof(ctypes.c_char.from_buffer(memory))
+    found = (ctypes.c_ubyte * (len(memory) // PAGE_SIZE))()
+    mincore = ctypes.CDLL(None, use_errno=True).mincore
+    assert mincore(ctypes.c_void_p(address), ctypes.c_size_t(len(memory)), found) == 0
+    return sum(each & 1 for each in found)
 
 
 def test_memory_that_cannot_be_given_back_stays() -> None:
@@ -320,15 +329,15 @@ def test_a_large_buffer_costs_nothing_until_it_is_used(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 from difffs.page import PAGE_SIZE
-from difffs.stats import resident_bytes
+from difffs.stats import own_bytes
 from difffs.store import Store
 from difffs.write_buffer import open_pages, page_key
 
 with Store.open(Path(sys.argv[1])) as store:
-    before = resident_bytes()
+    before = own_bytes()
     pages = open_pages(store, 1 << 21)
     assert pages.put(page_key(1, 0), bytes(3 * PAGE_SIZE)) == 3
-    print(resident_bytes() - before)
+    print(own_bytes() - before + pages.resident_slots * PAGE_SIZE)
 """
     done = subprocess.run(
         [sys.executable, "-c", program, tmp_path / "store"],

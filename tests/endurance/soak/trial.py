@@ -49,7 +49,7 @@ class Sample:
     """Right before it: with the old sides of extents that were rewritten since the last one."""
     metadata: int
     memory: int
-    """The daemon's private memory."""
+    """The daemon's own, without its write buffer, which is bounded, and given back when unused."""
     buffer: int
     """What waits in its write buffer."""
 
@@ -225,7 +225,7 @@ class Soak:
                 sizes["slack"],
                 before,
                 sizes["metadata"],
-                found["memory"]["daemon_rss"],
+                found["memory"]["daemon_rss"] - found["memory"]["write_buffer_resident"],
                 found["memory"]["write_buffer"],
             )
         )
