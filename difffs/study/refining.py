@@ -56,7 +56,7 @@ def refine_pass(images: Sequence[Image], folder: Path, parameters: Mapping[str, 
     with closing(Store.open(path, read_only=True)) as store:
         found = stats.collect(store)
         reads = read(store, images, parameters["pages"], parameters["seed"])
-    groups = sum(each.get("groups", 0) for each in found["tiers"].values() if "groups" in each)
+    groups = sum(each.get("groups", 0) for each in found["tiers"].values())
     return {
         **{key: found[key] for key in ("bytes", "factor")},
         "tiers": {key: one for key, one in found["tiers"].items() if key != "reads"},

@@ -79,7 +79,7 @@ def test_who_may_take_the_daemons_memory_is_told(store: Path) -> None:
     if real_time.returncode != 0:
         pytest.skip(f"no real-time scheduling here: {real_time.stderr}")
     difffs("swapoff", store)
-    assert "may take all memory" not in real_time.stderr
+    assert others["state"] != "limited" or others["remedy"] not in real_time.stderr
 
 
 def test_a_process_larger_than_its_memory(store: Path) -> None:
