@@ -637,7 +637,10 @@ cdef class VolumePages:
     @property
     def resident_slots(self):
         """Slots of the buffer that have memory, in use or not."""
-        return write_buffer_resident(&self.buffer)
+        pthread_rwlock_rdlock(&self.chunks.lock)  # two numbers that belong together
+        cdef uint32_t slots = write_buffer_resident(&self.buffer)
+        pthread_rwlock_unlock(&self.chunks.lock)
+        return slots
 
     def give_back_memory(self):
         """Gives the system the memory of slots that nobody used since this was called last; how many
